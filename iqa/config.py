@@ -1,0 +1,291 @@
+"""Typed parameters of each step, and the parameter files that set them.
+
+A study is a folder of `params/`. A run is one file, `params/<study>/<step>/<run>.yaml`, that lists only what
+differs from the defaults; what all runs of a step share stands in `params/<study>/<step>.yaml`. The defaults
+are the fields below, and the parameters cell of each notebook repeats them (a test compares the two).
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from iqa import paths
+
+YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+class ParameterError(ValueError):
+    """A parameter file or a notebook's parameters cell that cannot be used; the message names file and key."""
+
+
+def _yaml_1_2_number(value: Any) -> Any:
+    """`1e-4` is a number in YAML 1.2; the bare `papermill` command reads YAML 1.1, where it is a string."""
+    return float(value) if isinstance(value, str) and YAML_NUMBER.fullmatch(value) else value
+
+
+def _run_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError("a name is made of letters, digits, '_', '-' and '.', and starts with a letter or digit")
+    return name
+
+
+Number = Annotated[float, BeforeValidator(_yaml_1_2_number)]
+Name = Annotated[str, AfterValidator(_run_name)]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Rate = Annotated[Number, Field(ge=0)]
+Input = Literal["rgb", "mscn"]
+Crops = Literal["random", "center", "grid", "whole"]
+
+
+class Params(BaseModel):
+    """Parameters that every step has. Unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    step: ClassVar[str]
+
+    study: Name = "demo"
+    run: Name = "scratch"
+
+    @classmethod
+    def collect(cls, namespace: dict[str, Any]) -> Self:
+        """Typed parameters from the variables of a notebook (`globals()`).
+
+        Raises:
+            ParameterError: a parameter is missing from the namespace, or has a wrong type or value.
+        """
+        missing = [key for key in cls.model_fields if key not in namespace]
+        if missing:
+            raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
+        return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
+
+    @classmethod
+    def build(cls, values: dict[str, Any], source: str) -> Self:
+        """Typed parameters from plain values; `source` is named in the error message."""
+        try:
+            return cls(**values)
+        except pydantic.ValidationError as error:
+            lines = [_explain(cls, problem) for problem in error.errors()]
+            raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+
+    def needs(self) -> list[tuple[str, str]]:
+        """Runs `(step, run)` of the same study whose results this run reads."""
+        return []
+
+
+def _explain(cls: type[Params], problem: dict) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; the keys of {cls.step} are: {', '.join(cls.model_fields)}"
+    return f"key '{key}': {problem['msg']}, not {problem['input']!r}"
+
+
+class DataPrepParams(Params):
+    """`01_data_prep`: read, audit and cache one database. The run's name is the database's name in the study."""
+
+    step: ClassVar[str] = "data_prep"
+    run: Name = "demo"
+
+    reader: Literal["synthetic", "biq2021", "agiqa3k"] = "synthetic"
+    folder: str | None = None
+    part: Literal["main", "distortions", "photos"] = "main"
+    scale: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    seed: int = 0
+    val_fraction: Fraction = 0.1
+    height: Positive | None = None
+    width: Positive | None = None
+    keep_aspect: bool = True
+    inputs: list[Input] = ["mscn"]
+    workers: Positive | None = None
+
+
+class TrainParams(Params):
+    """`02_train`: one training run."""
+
+    step: ClassVar[str] = "train"
+
+    # data
+    database: Name = "demo"
+    input: Input = "mscn"
+    crop: Positive = 96
+    train_patches: Positive = 1
+    test_crops: Crops = "whole"
+    test_patches: Positive = 1
+    # model
+    backbone: str = "resnet10t"
+    backbone_args: dict[str, Any] = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
+    pretrained: bool = False
+    weights: str | None = None
+    mean: list[Number] = [0.5, 0.5, 0.5]
+    std: list[Number] = [0.16, 0.16, 0.16]
+    fusion: Literal["last", "concat"] = "concat"
+    lda_channels: list[Positive] = [8, 16, 16]
+    lda_features: Positive = 16
+    lda_grids: list[Positive] = [4, 3, 2, 1]
+    semantic_widths: list[Positive] = [64]
+    semantic_channels: Positive = 48
+    semantic_grid: Positive = 4
+    target_widths: list[Positive] = [64, 32, 16, 8, 4]
+    dropout: Fraction = 0.0
+    drop_path: Fraction = 0.0
+    # loss
+    loss: Literal["l1"] = "l1"
+    rank_weight: Rate = 0.3
+    rank_margin: Rate = 0.1
+    # optimisation
+    epochs: Positive = 16
+    batch_size: Positive = 32
+    lr: Rate = 2.0e-3
+    lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
+    weight_decay: Rate = 0.02
+    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    clip: Rate = 1.0
+    accumulate: Positive = 1
+    freeze_batch_norm: bool = False
+    patience: Positive | None = None
+    select_on: Literal["val_srcc", "val_plcc", "val_loss"] = "val_srcc"
+    # machine
+    seed: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    device: str = "auto"
+    threads: Positive = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data_prep", self.database)]
+
+
+class AblationParams(Params):
+    """`03_ablation`: compare training runs by the parameters in which they differ from a reference run."""
+
+    step: ClassVar[str] = "ablation"
+
+    reference: Name = "main_s1"
+    runs: list[Name] = []
+    resamples: Positive = 1000
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    seed: int = 0
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("train", run) for run in self.train_runs()]
+
+    def train_runs(self) -> list[str]:
+        """The compared runs: those named, or every training run of the study."""
+        return self.runs or run_names(self.study, "train")
+
+
+class ComplexityParams(Params):
+    """`04_complexity`: parameters, multiply-accumulates (MACs) and latency of the models of training runs."""
+
+    step: ClassVar[str] = "complexity"
+
+    runs: list[Name] = ["main_s1"]
+    height: Positive = 224
+    width: Positive = 224
+    batch_sizes: list[Positive] = [1, 8]
+    warmup: Positive = 3
+    repeats: Positive = 20
+    device: str = "auto"
+    threads: Positive = 1
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("train", run) for run in self.runs]
+
+
+class CrossDatasetParams(Params):
+    """`05_cross_dataset`: score whole databases with the model of one training run."""
+
+    step: ClassVar[str] = "cross_dataset"
+
+    model: Name = "main_s1"
+    databases: list[Name] = ["demo_distortions", "demo_photos"]
+    test_crops: Crops = "whole"
+    test_patches: Positive = 1
+    batch_size: Positive = 32
+    resamples: Positive = 1000
+    seed: int = 0
+    device: str = "auto"
+    threads: Positive = 1
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("train", self.model), *(("data_prep", name) for name in self.databases)]
+
+
+class ReportParams(Params):
+    """`07_report`: regenerate the tables and render the report of a study."""
+
+    step: ClassVar[str] = "report"
+    run: Name = "report"
+
+    title: str = "HyperIQA and its successors on the embedded demo study"
+    main: Name = "main_s1"
+    cross: Name = "main"
+    ablation: Name = "main"
+    complexity: Name = "main"
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [(step, run) for step in STEPS if step != self.step for run in run_names(self.study, step)]
+
+
+STEPS: dict[str, type[Params]] = {
+    cls.step: cls
+    for cls in (DataPrepParams, TrainParams, AblationParams, ComplexityParams, CrossDatasetParams, ReportParams)
+}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A parameter file as plain values, read as YAML 1.2 (`1e-4` is a number, `on` is a string)."""
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ParameterError(f"{paths.shown(path)}: not valid YAML: {error}") from None
+    if not isinstance(values or {}, dict):
+        raise ParameterError(f"{paths.shown(path)}: expected lines of 'key: value', found {type(values).__name__}")
+    return values or {}
+
+
+def run_names(study: str, step: str) -> list[str]:
+    """Names of the runs that `params/<study>/<step>/` defines, sorted."""
+    return sorted(path.stem for path in (paths.PARAMS / study / step).glob("*.yaml"))
+
+
+def params_file(study: str, step: str, run: str) -> Path:
+    """The parameter file of a run."""
+    return paths.PARAMS / study / step / f"{run}.yaml"
+
+
+def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = None) -> Params:
+    """Typed parameters of one run: defaults, then `<step>.yaml`, then `<step>/<run>.yaml`, then `overrides`.
+
+    Raises:
+        ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
+    """
+    cls = STEPS[step]
+    file = params_file(study, step, run)
+    if not file.is_file():
+        names = ", ".join(run_names(study, step)) or "none"
+        raise ParameterError(f"{paths.shown(file)} does not exist; the {step} runs of study '{study}' are: {names}")
+    values: dict[str, Any] = {}
+    for source in (file.parent.with_suffix(".yaml"), file):
+        if source.is_file():
+            own = read_yaml(source)
+            for key in ("study", "run"):
+                if key in own:
+                    raise ParameterError(f"{paths.shown(source)}: key '{key}' follows from the file's place; remove it")
+            cls.build({**own, "study": study, "run": run}, paths.shown(source))
+            values |= own
+    return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
+
+
+def locate(file: str | Path) -> tuple[str, str, str]:
+    """`(study, step, run)` of a parameter file `params/<study>/<step>/<run>.yaml`."""
+    path = Path(file).resolve()
+    parts = path.relative_to(paths.PARAMS).parts if path.is_relative_to(paths.PARAMS) else ()
+    if len(parts) != 3 or path.suffix != ".yaml" or parts[1] not in STEPS:
+        raise ParameterError(f"{file}: a run's file is params/<study>/<step>/<run>.yaml, <step> one of {', '.join(STEPS)}")
+    return parts[0], parts[1], path.stem

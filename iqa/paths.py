@@ -1,0 +1,28 @@
+"""Where things are. Every path is resolved from the package, never from the working directory."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = ROOT / "params"
+NOTEBOOKS = ROOT / "notebooks"
+RESULTS = ROOT / "results"
+REPORT = ROOT / "report"
+CACHE = Path(os.environ.get("IQA_CACHE", ROOT / "cache"))
+
+
+def run_folder(study: str, step: str, run: str) -> Path:
+    """Results folder of one run."""
+    return RESULTS / study / step / run
+
+
+def resolve(path: str | Path) -> Path:
+    """A user's path: `~` and `$VARIABLES` are expanded, and a relative path starts at the repository root."""
+    expanded = Path(os.path.expandvars(os.path.expanduser(str(path))))
+    return expanded if expanded.is_absolute() else ROOT / expanded
+
+
+def shown(path: str | Path) -> str:
+    """A path as it is printed and recorded: relative to the repository root where it lies inside it."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
