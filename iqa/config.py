@@ -39,6 +39,8 @@ Name = Annotated[str, AfterValidator(_run_name)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0)]
+Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
+Fusion = Literal["last", "concat"]
 Input = Literal["rgb", "mscn"]
 Crops = Literal["random", "center", "grid", "whole"]
 
@@ -104,8 +106,29 @@ class DataPrepParams(Params):
     workers: Positive | None = None
 
 
-class TrainParams(Params):
-    """`02_train`: one training run."""
+class ModelParams(BaseModel):
+    """Hyper-parameters of one model; the defaults are those of HyperIQA (Su et al., CVPR 2020) with ResNet-50."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    backbone: str = "resnet50"  # any timm model with maps at strides 4, 8, 16, 32
+    backbone_args: dict[str, Any] = {}  # passed on to timm.create_model
+    mean: Triple = [0.485, 0.456, 0.406]  # of the input's channels on 0..1 (here: ImageNet)
+    std: Triple = [0.229, 0.224, 0.225]
+    fusion: Fusion = "last"  # which maps feed the hyper network
+    lda_channels: list[Positive] = [16, 32, 64]  # 1x1 convolutions of the first three levels
+    lda_features: Positive = 16  # values that each of the first three levels gives to the target network's input
+    lda_grids: list[Positive] = [8, 4, 2, 1]  # pooled height and width per level; 7x7 windows at 224x224
+    semantic_widths: list[Positive] = [1024, 512]  # hidden 1x1 convolutions before the hyper network
+    semantic_channels: Positive = 112
+    semantic_grid: Positive = 7  # height and width of the map that the hyper network reads
+    target_widths: list[Positive] = [224, 112, 56, 28, 14]  # input and hidden layers of the target network
+    dropout: Fraction = 0.0  # after each hidden layer of the target network and before the hyper network
+    drop_path: Fraction = 0.0  # stochastic depth of the backbone, by timm
+
+
+class TrainParams(ModelParams, Params):
+    """`02_train`: one training run. The defaults are the demo study's."""
 
     step: ClassVar[str] = "train"
 
@@ -116,23 +139,20 @@ class TrainParams(Params):
     train_patches: Positive = 1
     test_crops: Crops = "whole"
     test_patches: Positive = 1
-    # model
+    # model: small enough to train from scratch on two CPU cores
     backbone: str = "resnet10t"
     backbone_args: dict[str, Any] = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
-    pretrained: bool = False
-    weights: str | None = None
-    mean: list[Number] = [0.5, 0.5, 0.5]
-    std: list[Number] = [0.16, 0.16, 0.16]
-    fusion: Literal["last", "concat"] = "concat"
+    mean: Triple = [0.5, 0.5, 0.5]
+    std: Triple = [0.16, 0.16, 0.16]
+    fusion: Fusion = "concat"
     lda_channels: list[Positive] = [8, 16, 16]
-    lda_features: Positive = 16
     lda_grids: list[Positive] = [4, 3, 2, 1]
     semantic_widths: list[Positive] = [64]
     semantic_channels: Positive = 48
     semantic_grid: Positive = 4
     target_widths: list[Positive] = [64, 32, 16, 8, 4]
-    dropout: Fraction = 0.0
-    drop_path: Fraction = 0.0
+    pretrained: bool = False
+    weights: str | None = None
     # loss
     loss: Literal["l1"] = "l1"
     rank_weight: Rate = 0.3
@@ -158,6 +178,10 @@ class TrainParams(Params):
 
     def needs(self) -> list[tuple[str, str]]:
         return [("data_prep", self.database)]
+
+    def architecture(self) -> ModelParams:
+        """The part of the parameters that describes the model."""
+        return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
 
 
 class AblationParams(Params):

@@ -1,0 +1,77 @@
+"""A timm network as a source of four feature maps at strides 4, 8, 16 and 32."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from iqa import paths
+
+STRIDES = (4, 8, 16, 32)
+
+
+class Backbone(nn.Module):
+    """Four feature maps of any timm network that has levels at strides 4, 8, 16 and 32.
+
+    Args:
+        name: timm model name.
+        arguments: passed on to `timm.create_model`.
+        drop_path: rate of stochastic depth; 0 leaves the argument out, as some networks do not have it.
+        pretrained: load timm's published weights (downloaded by timm where they are not in its cache).
+        weights: local file with the weights of the whole timm network instead, classifier included.
+
+    Raises:
+        ValueError: the network does not exist or lacks one of the four levels.
+        RuntimeError: the weights cannot be loaded or do not fit; nothing is ever left at random values instead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        drop_path: float = 0.0,
+        pretrained: bool = False,
+        weights: str | Path | None = None,
+    ):
+        super().__init__()
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
+            raise ValueError(f"backbone '{name}' is not a timm model; near it: {near}")
+        arguments = arguments | ({"drop_path_rate": drop_path} if drop_path else {})
+        source = _pretrained(name, arguments, weights) if weights else {"pretrained": pretrained}
+        try:
+            self.body = timm.create_model(name, features_only=True, **arguments, **source)
+        except Exception as error:
+            if pretrained or weights:
+                raise RuntimeError(f"the weights of backbone '{name}' cannot be loaded: {error}") from error
+            raise
+        strides = self.body.feature_info.reduction()
+        channels = self.body.feature_info.channels()
+        levels = {stride: level for level, stride in enumerate(strides)}
+        if not set(STRIDES) <= set(levels):
+            raise ValueError(f"backbone '{name}' has levels at strides {strides}; strides {list(STRIDES)} are needed")
+        self.levels = [levels[stride] for stride in STRIDES]
+        self.channels = [channels[level] for level in self.levels]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps (B, C_l, H / s_l, W / s_l) of a normalised image (B, 3, H, W), l = 1..4, finest first."""
+        maps = self.body(image)
+        maps = [maps[level] for level in self.levels]
+        # timm's transformers put the channels last: bring them to (B, C, H, W)
+        return [m if m.shape[1] == c else m.permute(0, 3, 1, 2) for m, c in zip(maps, self.channels, strict=True)]
+
+
+def _pretrained(name: str, arguments: dict[str, Any], weights: str | Path) -> dict[str, Any]:
+    """timm's arguments that load a local weights file, once the file is known to fit the whole network."""
+    file = paths.resolve(weights)
+    if not file.is_file():
+        raise RuntimeError(f"weights: {paths.shown(file)} does not exist; set `weights` to a file, or `pretrained: true`")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    try:
+        timm.create_model(name, **arguments).load_state_dict(state)
+    except RuntimeError as error:
+        raise RuntimeError(f"weights: {paths.shown(file)} does not fit backbone '{name}': {error}") from None
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
