@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -104,6 +104,12 @@ class DataPrepParams(Params):
     keep_aspect: bool = True
     inputs: list[Input] = ["mscn"]
     workers: Positive | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.height is None) != (self.width is None):
+            raise ValueError("set both 'height' and 'width', or neither")
+        return self
 
 
 class ModelParams(BaseModel):
@@ -311,5 +317,7 @@ def locate(file: str | Path) -> tuple[str, str, str]:
     path = Path(file).resolve()
     parts = path.relative_to(paths.PARAMS).parts if path.is_relative_to(paths.PARAMS) else ()
     if len(parts) != 3 or path.suffix != ".yaml" or parts[1] not in STEPS:
-        raise ParameterError(f"{file}: a run's file is params/<study>/<step>/<run>.yaml, <step> one of {', '.join(STEPS)}")
+        raise ParameterError(
+            f"{file}: a run's file is params/<study>/<step>/<run>.yaml, <step> one of {', '.join(STEPS)}"
+        )
     return parts[0], parts[1], path.stem

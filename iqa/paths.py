@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from string import Template
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params"
@@ -17,8 +18,18 @@ def run_folder(study: str, step: str, run: str) -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """A user's path: `~` and `$VARIABLES` are expanded, and a relative path starts at the repository root."""
-    expanded = Path(os.path.expandvars(os.path.expanduser(str(path))))
+    """A user's path: `~` and `$VARIABLES` are expanded, and a relative path starts at the repository root.
+
+    `$IQA_SHARED` is a folder of databases and weights that several checkouts share, `../shared` by default.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    variables = {"IQA_SHARED": str(ROOT.parent / "shared")} | os.environ
+    try:
+        expanded = Path(Template(str(path)).substitute(variables)).expanduser()
+    except KeyError as error:
+        raise ValueError(f"{path}: the environment variable {error.args[0]} is not set") from None
     return expanded if expanded.is_absolute() else ROOT / expanded
 
 

@@ -67,7 +67,9 @@ def _pretrained(name: str, arguments: dict[str, Any], weights: str | Path) -> di
     """timm's arguments that load a local weights file, once the file is known to fit the whole network."""
     file = paths.resolve(weights)
     if not file.is_file():
-        raise RuntimeError(f"weights: {paths.shown(file)} does not exist; set `weights` to a file, or `pretrained: true`")
+        raise RuntimeError(
+            f"weights: {paths.shown(file)} does not exist; set `weights` to a file, or `pretrained: true`"
+        )
     state = torch.load(file, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
     try:

@@ -4,6 +4,7 @@ Su, Yan, Zhu, Zhang, Ge, Sun, Zhang: Blindly Assess Image Quality in the Wild Gu
 Network, CVPR 2020. Names of the parts follow the paper; widths are parameters.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,7 @@ class LocalDistortionAware(nn.Module):
         self.reduce.append(nn.Identity())
         widths = [*reduced, channels[-1]]
         sizes = [features, features, features, size - 3 * features]
-        self.project = nn.ModuleList(
-            nn.Linear(w * g * g, s) for w, g, s in zip(widths, grids, sizes, strict=True)
-        )
+        self.project = nn.ModuleList(nn.Linear(w * g * g, s) for w, g, s in zip(widths, grids, sizes, strict=True))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, size) of the maps (B, C_l, H_l, W_l)."""
@@ -116,7 +115,7 @@ class HyperIQA(nn.Module):
         self.fusion = FUSIONS[params.fusion](channels, grid)
         widths = [self.fusion.channels, *params.semantic_widths, params.semantic_channels]
         self.semantic = nn.Sequential()
-        for inside, out in zip(widths[:-1], widths[1:], strict=True):
+        for inside, out in pairwise(widths):
             self.semantic.extend([nn.Conv2d(inside, out, 1), nn.ReLU(inplace=True)])
         self.semantic.append(nn.Dropout(params.dropout))
         self.hyper = HyperNetwork(params.semantic_channels, grid, params.target_widths)

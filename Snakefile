@@ -1,0 +1,36 @@
+# The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
+# A run is made anew when its parameter values, the code that it reaches, its data or a run that it needs changed
+# (`state` holds the hashes, so prose and outputs of notebooks do not count).
+
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from iqa import pipeline
+
+jobs = pipeline.jobs(config["study"])
+
+
+# every output of every run, so that one which is missing is made again even where the report looks newer
+rule all:
+    default_target: True
+    input:
+        [job.outputs for job in jobs],
+
+
+for job in jobs:
+
+    rule:
+        name:
+            f"{job.step}_{job.run}"
+        input:
+            job.inputs,
+        output:
+            job.outputs,
+        log:
+            job.logs,
+        params:
+            state=job.state,
+        threads: job.threads
+        shell:
+            job.command

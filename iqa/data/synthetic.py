@@ -1,0 +1,551 @@
+"""The synthetic demo databases: images, distortions, and simulated ratings, all from a seed.
+
+No person has rated these images. Contents are dead leaves (Lee, Mumford & Huang 2001, "Occlusion models for natural
+images": overlapping opaque shapes with power-law radii, which share the main statistics of natural images) and the
+colour photographs that scikit-image, scikit-learn and Matplotlib carry in their packages, split by photograph.
+Distortions are in the manner of KADID-10k (Lin, Hosu & Saupe 2019), five levels each. The quality of a distorted image
+is its HaarPSI to the undistorted one, as a rank among the training images; simulated observers rate it on a
+five-point scale.
+
+Parts:
+    main         to train, validate and test on; six distortions
+    distortions  shifted set: new dead leaves; of its eight distortions three are those of `main`
+    photos       shifted set: photographs held out from training, each image with a blur and a noise or a compression
+
+Every image is made from its own random stream, so the result does not depend on the number of workers.
+"""
+
+import colorsys
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from scipy.ndimage import correlate1d, uniform_filter1d
+from scipy.signal import fftconvolve
+from scipy.special import expit, logit
+from tqdm import tqdm
+
+from iqa import paths
+from iqa.data import DataError
+from iqa.data.cache import digest, publish
+
+HEIGHT, WIDTH = 192, 256
+LEVELS = (1, 2, 3, 4, 5)
+OBSERVERS = 30
+OBSERVER_BIAS, RATING_NOISE = 0.06, 0.18  # standard deviations, on a quality scale of 0 to 1
+SUPERSAMPLING = 2  # dead leaves are drawn this many times larger, for smooth edges
+
+TITLES = {
+    "main": "Synthetic demo",
+    "distortions": "Synthetic: other distortions",
+    "photos": "Synthetic: mixed distortions on photographs",
+}
+
+# file of a photograph inside an installed package; read from there, because the packages' own loaders may download
+PHOTOGRAPHS = {
+    "coffee": ("skimage", "data/coffee.png"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+}
+TEXTURES = (("skimage", "data/brick.png"), ("skimage", "data/grass.png"), ("skimage", "data/gravel.png"))
+TRAIN_PHOTOGRAPHS = ("coffee", "china", "astronaut")
+VAL_PHOTOGRAPHS = ("motorcycle",)
+HELD_OUT_PHOTOGRAPHS = ("flower", "chelsea", "rocket", "hopper")
+
+
+class Group(NamedTuple):
+    """Contents of one kind in one split: how many, and how many distorted images of each."""
+
+    split: str
+    photographs: tuple[str, ...]  # none for dead leaves
+    contents: int
+    images: int
+
+
+PARTS = {
+    "main": (
+        Group("train", TRAIN_PHOTOGRAPHS, 20, 24),
+        Group("train", (), 28, 24),
+        Group("val", VAL_PHOTOGRAPHS, 5, 18),
+        Group("val", (), 5, 18),
+        Group("test", HELD_OUT_PHOTOGRAPHS, 14, 18),
+        Group("test", (), 14, 18),
+    ),
+    "distortions": (Group("test", (), 24, 18),),
+    "photos": (Group("test", HELD_OUT_PHOTOGRAPHS, 20, 18),),
+}
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+def bundled_image(package: str, file: str) -> Image.Image:
+    """An image file inside an installed package, which is not imported.
+
+    Raises:
+        DataError: the package does not hold the file.
+    """
+    path = Path(find_spec(package).origin).parent / file
+    if not path.is_file():
+        raise DataError(f"{path}: package '{package}' no longer holds this image; install the locked version of it")
+    return Image.open(path)
+
+
+def photograph(name: str) -> Image.Image:
+    """One of `PHOTOGRAPHS` as RGB."""
+    return bundled_image(*PHOTOGRAPHS[name]).convert("RGB")
+
+
+def photograph_contents(image: Image.Image) -> list[Image.Image]:
+    """Contents of HEIGHT x WIDTH from a photograph: the whole scene, tiles at 4/5 of its size, and its four corners."""
+    size = (WIDTH, HEIGHT)
+    smaller = image.resize((round(image.width / 1.25), round(image.height / 1.25)), Image.LANCZOS)
+    boxes = [(smaller, left, top) for top in _tiles(smaller.height, HEIGHT) for left in _tiles(smaller.width, WIDTH)]
+    if image.width >= 2 * WIDTH and image.height >= 2 * HEIGHT:
+        boxes += [(image, left, top) for top in (0, image.height - HEIGHT) for left in (0, image.width - WIDTH)]
+    crops = [source.crop((left, top, left + WIDTH, top + HEIGHT)) for source, left, top in boxes]
+    return [ImageOps.fit(image, size, Image.LANCZOS), *crops]
+
+
+def _tiles(length: int, tile: int) -> list[int]:
+    """Where as many tiles as fit without overlap start; a single one lies in the middle."""
+    count = max(1, length // tile)
+    if count == 1:
+        return [(length - tile) // 2]
+    return np.linspace(0, length - tile, count).round().astype(int).tolist()
+
+
+def photograph_palettes(names: tuple[str, ...], colours: int = 400) -> list[np.ndarray]:
+    """Colours of random pixels of each photograph: arrays (colours, 3), 0..255."""
+    palettes = []
+    for place, name in enumerate(names):
+        pixels = np.asarray(photograph(name)).reshape(-1, 3)
+        chosen = np.random.default_rng(place).integers(0, len(pixels), colours)
+        palettes.append(pixels[chosen].astype(np.float32))
+    return palettes
+
+
+def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.Image:
+    """A dead-leaves image of HEIGHT x WIDTH: textured opaque shapes, soft shading, at times a shallow depth of field.
+
+    Args:
+        rng: decides everything.
+        palettes: colours of photographs (arrays (n, 3), 0..255), used for two images of three.
+    """
+    height, width = SUPERSAMPLING * HEIGHT, SUPERSAMPLING * WIDTH
+    leaves = int(math.exp(rng.uniform(math.log(60), math.log(600))))
+    radii = _power_law(
+        rng, leaves, rng.uniform(4, 10) * SUPERSAMPLING, rng.uniform(0.3, 0.7) * height, rng.uniform(1.8, 2.8)
+    )
+    if rng.random() < 0.5:
+        radii = np.sort(radii)[::-1]  # small leaves in front, so that large ones do not hide everything
+    leaf = _draw_leaves(rng, radii, height, width)  # (height, width): number of the visible leaf, 0 for the ground
+    colour = _leaf_colours(rng, leaves + 1, palettes)
+    contrast = rng.uniform(0, 28, leaves + 1) * (rng.random(leaves + 1) < 0.7)
+    bank = np.stack(_textures(rng, height, width))
+    texture = np.take_along_axis(bank, rng.integers(0, len(bank), leaves + 1)[leaf][None], axis=0)[0]
+    image = colour[leaf] + (contrast[leaf] * texture)[..., None]
+    image *= (1 + 0.18 * _shading(rng, height, width))[..., None]
+    picture = _natural_contrast(rng, image)
+    if rng.random() < 0.2:
+        background = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4.5) * SUPERSAMPLING))
+        in_front = Image.fromarray(leaf > int(leaves * rng.uniform(0.3, 0.75)))
+        picture = Image.composite(picture, background, in_front)
+    return picture.resize((WIDTH, HEIGHT), Image.LANCZOS)
+
+
+def _power_law(rng: np.random.Generator, count: int, low: float, high: float, exponent: float) -> np.ndarray:
+    """Radii in [low, high] with density r^-exponent."""
+    power = 1 - exponent
+    return (low**power + rng.random(count) * (high**power - low**power)) ** (1 / power)
+
+
+def _draw_leaves(rng: np.random.Generator, radii: np.ndarray, height: int, width: int) -> np.ndarray:
+    canvas = Image.new("I", (width, height), 0)
+    draw = ImageDraw.Draw(canvas)
+    shapes = ("disk", "rectangle", "polygon")
+    common = rng.choice([*shapes, "mixed"])
+    for number, radius in enumerate(radii, start=1):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        shape = rng.choice(shapes) if common == "mixed" else common
+        if shape == "disk":
+            flat = radius * rng.uniform(0.5, 1)
+            draw.ellipse((x - radius, y - flat, x + radius, y + flat), fill=number)
+            continue
+        if shape == "rectangle":
+            angles = np.array([0.5, math.pi - 0.5, math.pi + 0.5, -0.5])
+        else:
+            angles = np.sort(rng.uniform(0, 2 * math.pi, rng.integers(3, 8)))
+        angles = angles + rng.uniform(0, 2 * math.pi)
+        corners = zip(x + radius * np.cos(angles), y + radius * np.sin(angles), strict=True)
+        draw.polygon([(float(a), float(b)) for a, b in corners], fill=number)
+    return np.asarray(canvas)
+
+
+def _leaf_colours(rng: np.random.Generator, count: int, palettes: list[np.ndarray]) -> np.ndarray:
+    """Colours (count, 3), 0..255, from one photograph's palette or around a random hue."""
+    if rng.random() < 2 / 3:
+        palette = palettes[rng.integers(len(palettes))]
+        return (palette[rng.integers(0, len(palette), count)] + rng.normal(0, 12, (count, 3))).clip(0, 255)
+    hue = (rng.random() + rng.normal(0, rng.uniform(0.05, 0.5), count)) % 1
+    saturation = rng.normal(rng.uniform(0.15, 0.6), 0.2, count).clip(0, 1)
+    value = rng.normal(rng.uniform(0.35, 0.65), 0.25, count).clip(0.03, 1)
+    return 255 * np.array([colorsys.hsv_to_rgb(*hsv) for hsv in zip(hue, saturation, value, strict=True)])
+
+
+def _textures(rng: np.random.Generator, height: int, width: int) -> list[np.ndarray]:
+    """Three photographed textures and three fields of coloured noise, (height, width), standardised and cut at 3."""
+    bank = []
+    for package, file in TEXTURES:
+        texture = np.asarray(bundled_image(package, file).convert("L"), dtype=np.float32)
+        shifted = np.roll(texture, rng.integers(0, texture.shape), axis=(0, 1))
+        bank.append(np.resize(shifted[:height, :width], (height, width)))
+        bank[-1] = (bank[-1] - texture.mean()) / texture.std()
+    bank += [_coloured_noise(rng, height, width, rng.uniform(0.8, 2.4)) for _ in range(3)]
+    return [texture.clip(-3, 3).astype(np.float32) for texture in bank]
+
+
+def _coloured_noise(rng: np.random.Generator, height: int, width: int, slope: float) -> np.ndarray:
+    """Noise whose power falls with frequency^-slope, mean 0, deviation 1."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf  # no mean
+    spectrum = (rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)) / frequency ** (slope / 2)
+    noise = np.fft.irfft2(spectrum, s=(height, width))
+    return noise / noise.std()
+
+
+def _shading(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    coarse = _coloured_noise(rng, height // 8, width // 8, 3.2).astype(np.float32)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC)).clip(-2.5, 2.5)
+
+
+def _natural_contrast(rng: np.random.Generator, image: np.ndarray) -> Image.Image:
+    """Brightness and contrast brought to what photographs have."""
+    image = image.clip(0, 255)
+    grey = image.mean(axis=-1)
+    scaled = (image - grey.mean()) * (rng.uniform(42, 66) / max(grey.std(), 8)) + rng.uniform(90, 145)
+    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
+
+
+# --- distortions: (image, strength, rng) -> image ---------------------------------------------------------------------
+
+
+def _from_unit(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8))
+
+
+def _to_unit(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float64) / 255
+
+
+def _encoded(image: Image.Image, format: str, **options) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return Image.open(stream).convert("RGB")
+
+
+def gaussian_blur(image, sigma, rng):
+    return image.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def lens_blur(image, radius, rng):
+    reach = math.ceil(radius)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disk = (radius + 0.5 - np.hypot(x, y)).clip(0, 1)[..., None]
+    padded = np.pad(_to_unit(image), ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    return _from_unit(fftconvolve(padded, disk / disk.sum(), mode="valid", axes=(0, 1)))
+
+
+def motion_blur(image, length, rng):
+    return _from_unit(uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
+
+
+def gaussian_noise(image, variance, rng):
+    pixels = _to_unit(image)
+    return _from_unit(pixels + rng.normal(0, math.sqrt(variance), pixels.shape))
+
+
+def speckle(image, variance, rng):
+    pixels = _to_unit(image)
+    return _from_unit(pixels * (1 + rng.normal(0, math.sqrt(variance), pixels.shape)))
+
+
+def impulse_noise(image, amount, rng):
+    pixels = np.array(image)
+    hit = rng.random(pixels.shape) < amount
+    pixels[hit] = 255 * rng.integers(0, 2, hit.sum())
+    return Image.fromarray(pixels)
+
+
+def jpeg(image, quality, rng):
+    return _encoded(image, "JPEG", quality=round(quality))
+
+
+def jpeg2000(image, rate, rng):
+    return _encoded(image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True)
+
+
+def rescaling(image, factor, rng):
+    small = (round(image.width / factor), round(image.height / factor))
+    return image.resize(small, Image.BICUBIC).resize(image.size, Image.BICUBIC)
+
+
+def pixelation(image, factor, rng):
+    small = (round(image.width / factor), round(image.height / factor))
+    return image.resize(small, Image.BOX).resize(image.size, Image.NEAREST)
+
+
+def banding(image, colours, rng):
+    return image.quantize(round(colours), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
+
+
+class Distortion(NamedTuple):
+    """A distortion and its strength at levels 0 to 5 (level 0, next to nothing, serves fractional levels only)."""
+
+    apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
+    strengths: tuple[float, ...]
+    unit: str
+
+
+DISTORTIONS = {
+    "gaussian_blur": Distortion(gaussian_blur, (0, 0.6, 1.0, 1.6, 2.5, 4.0), "sigma in pixels"),
+    "gaussian_noise": Distortion(gaussian_noise, (0, 0.0008, 0.0025, 0.007, 0.018, 0.045), "variance, intensity 0..1"),
+    "jpeg": Distortion(jpeg, (95, 50, 28, 16, 9, 5), "quality"),
+    "impulse_noise": Distortion(impulse_noise, (0, 0.004, 0.012, 0.03, 0.07, 0.15), "fraction of values"),
+    "pixelation": Distortion(pixelation, (1, 1.6, 2.4, 3.6, 5.5, 8), "side of a block in pixels"),
+    "banding": Distortion(banding, (256, 64, 32, 16, 9, 5), "colours"),
+    "lens_blur": Distortion(lens_blur, (0.1, 1.0, 1.7, 2.6, 4, 6), "radius in pixels"),
+    "motion_blur": Distortion(motion_blur, (1, 3, 5, 8, 12, 18), "length in pixels"),
+    "rescaling": Distortion(rescaling, (1, 1.4, 2, 2.9, 4.3, 6.5), "factor"),
+    "jpeg2000": Distortion(jpeg2000, (5, 16, 32, 60, 110, 200), "compression rate"),
+    "speckle": Distortion(speckle, (0, 0.006, 0.018, 0.05, 0.13, 0.35), "variance relative to intensity"),
+}
+SINGLE = {
+    "main": ("gaussian_blur", "gaussian_noise", "jpeg", "impulse_noise", "pixelation", "banding"),
+    "distortions": (
+        "gaussian_blur", "gaussian_noise", "jpeg", "lens_blur", "motion_blur", "rescaling", "jpeg2000", "speckle"
+    ),
+}  # fmt: skip
+FIRST = ("gaussian_blur", "lens_blur", "motion_blur", "rescaling")  # what happens in front of a camera's sensor
+SECOND = ("gaussian_noise", "speckle", "jpeg", "jpeg2000")  # and behind it
+
+
+def distort(image: Image.Image, name: str, level: float, rng: np.random.Generator) -> Image.Image:
+    """A distorted image; `level` is 0 to 5 and may be a fraction, `rng` decides the noise."""
+    distortion = DISTORTIONS[name]
+    return distortion.apply(image, float(np.interp(level, range(6), distortion.strengths)), rng)
+
+
+# --- quality ----------------------------------------------------------------------------------------------------------
+
+
+class HaarFeatures(NamedTuple):
+    """What HaarPSI compares: Haar wavelet responses of the luma at three scales, and the smoothed chroma."""
+
+    luma: np.ndarray  # (3 scales, 2 orientations, height / 2, width / 2)
+    chroma: np.ndarray  # (2, height / 2, width / 2)
+
+
+YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=np.float32)
+
+
+def haar_features(image: np.ndarray) -> HaarFeatures:
+    """Features of an image (height, width, 3), uint8, with even height and width."""
+    height, width, _ = image.shape
+    halved = image.astype(np.float32).reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
+    luma, *chroma = np.moveaxis(halved @ YIQ.T, -1, 0)
+    responses = []
+    for scale in (1, 2, 3):
+        half = 2 ** (scale - 1)
+        smooth = np.full(2 * half, 2.0**-scale)
+        step = np.repeat([1.0, -1.0], half)
+        responses.append([_filtered(luma, step, smooth), _filtered(luma, smooth, step)])
+    pair = np.full(2, 0.5)
+    return HaarFeatures(np.abs(responses), np.abs([_filtered(channel, pair, pair) for channel in chroma]))
+
+
+def _filtered(image: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> np.ndarray:
+    """Separable correlation of the size of the image, zeros around it, even windows reaching further down and right."""
+    rows = correlate1d(image, vertical, axis=0, mode="constant", origin=-1 if len(vertical) > 1 else 0)
+    return correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1 if len(horizontal) > 1 else 0)
+
+
+def haarpsi(reference: HaarFeatures, distorted: HaarFeatures) -> float:
+    """Haar wavelet-based perceptual similarity index, in (0, 1], 1 for equal images.
+
+    Reisenhofer, Bosse, Kutyniok & Wiegand 2018, "A Haar wavelet-based perceptual similarity index for image quality
+    assessment", equations 8 to 12, with C = 30 and alpha = 4.2. Written here without torch, because its import in every
+    worker takes longer than the whole demo; a test compares it with `piq.haarpsi`.
+    """
+    c, alpha = 30, 4.2
+    luma = _similarity(reference.luma[:2], distorted.luma[:2], c).mean(axis=0)  # (2 orientations, height, width)
+    chroma = _similarity(reference.chroma, distorted.chroma, c).mean(axis=0)
+    weight = np.maximum(reference.luma[2], distorted.luma[2])
+    weighted = (expit(alpha * luma) * weight).sum() + (expit(alpha * chroma) * weight.mean(axis=0)).sum()
+    return float((logit(weighted / (weight.sum() + weight.mean(axis=0).sum())) / alpha) ** 2)
+
+
+def _similarity(a: np.ndarray, b: np.ndarray, c: float) -> np.ndarray:
+    return (2 * a * b + c) / (a**2 + b**2 + c)
+
+
+# HaarPSI of the training images of `main` with seed 0: its 0th, 5th, ... 100th percentile (a test checks them)
+HAARPSI_PERCENTILES = (
+    0.1864, 0.3772, 0.4458, 0.4786, 0.5087, 0.5581, 0.5970, 0.6282, 0.6648, 0.6980, 0.7278,
+    0.7581, 0.7940, 0.8276, 0.8491, 0.8713, 0.8956, 0.9208, 0.9425, 0.9556, 0.9982,
+)  # fmt: skip
+
+
+def quality(score: np.ndarray) -> np.ndarray:
+    """HaarPSI as a quality of 0 to 1: its rank among the training images of `main`, the same for all parts and seeds."""
+    return np.interp(score, HAARPSI_PERCENTILES, np.linspace(0, 1, len(HAARPSI_PERCENTILES)))
+
+
+def monotone(table: pd.DataFrame) -> pd.Series:
+    """Quality with rises removed: at a higher level of the same distortion of the same content it is never higher."""
+    ordered = table.sort_values("level", kind="stable")
+    return ordered.groupby(["reference", "distortion"])["quality"].cummin().reindex(table.index)
+
+
+def rate(quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, on 0..100, of five-point ratings by simulated observers who differ and err."""
+    bias = rng.normal(0, OBSERVER_BIAS, (1, OBSERVERS))
+    noise = rng.normal(0, RATING_NOISE, (len(quality), OBSERVERS))
+    points = (1 + 4 * (quality[:, None] + bias + noise)).round().clip(1, 5)
+    return 25 * (points.mean(axis=1) - 1), 25 * points.std(axis=1, ddof=1)
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
+
+
+class Content(NamedTuple):
+    """One content to make: its name, its undistorted image (`None`: dead leaves), its split and its random stream."""
+
+    reference: str
+    image: Image.Image | None
+    split: str
+    images: int
+    stream: np.random.SeedSequence
+
+
+def plan(part: str, seed: int, scale: float) -> list[Content]:
+    """The contents of a part. `scale` shrinks their number, to two of each kind and split at the least."""
+    contents = []
+    for number, (split, photographs, count, images) in enumerate(PARTS[part]):
+        count = max(2, round(count * scale))
+        stream = np.random.SeedSequence([seed, list(PARTS).index(part), number])
+        if photographs:
+            named = _photograph_round_robin(photographs)[:count]
+        else:
+            named = [(f"leaves_{part}_{split}_{place:02d}", None) for place in range(count)]
+        contents += [
+            Content(reference, image, split, images, own)
+            for (reference, image), own in zip(named, stream.spawn(count), strict=True)
+        ]
+    return contents
+
+
+def _photograph_round_robin(names: tuple[str, ...]) -> list[tuple[str, Image.Image]]:
+    """Contents of several photographs: the first of each, the second of each, ..."""
+    found = [
+        (place, f"{name}_{place}", image)
+        for name in names
+        for place, image in enumerate(photograph_contents(photograph(name)))
+    ]
+    return [(reference, image) for _, reference, image in sorted(found, key=lambda item: item[0])]
+
+
+def _make_content(part: str, content: Content, palettes: list[np.ndarray], folder: Path) -> pd.DataFrame:
+    """Write the distorted images of one content; their rows with the HaarPSI."""
+    rng = np.random.default_rng(content.stream)
+    image = content.image or dead_leaves(rng, palettes)
+    reference = haar_features(np.asarray(image))
+    rows = []
+    for number, steps in enumerate(_recipes(part, content.images, rng)):
+        distorted = image
+        for name, level in steps:
+            distorted = distort(distorted, name, level, rng)
+        file = f"{content.reference}_{number:02d}.png"
+        distorted.save(folder / file, compress_level=1)
+        rows.append(
+            {
+                "image": file,
+                "split": content.split,
+                "reference": content.reference,
+                "distortion": "+".join(name for name, _ in steps),
+                "level": round(float(np.mean([level for _, level in steps])), 3),
+                "haarpsi": haarpsi(reference, haar_features(np.asarray(distorted))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _recipes(part: str, count: int, rng: np.random.Generator) -> list[list[tuple[str, float]]]:
+    """For each image of a content, the distortions to apply one after the other, with their levels."""
+    if part == "photos":
+        return [
+            [(str(rng.choice(FIRST)), rng.uniform(0, 4.5)), (str(rng.choice(SECOND)), rng.uniform(0, 4.5))]
+            for _ in range(count)
+        ]
+    single = [[(name, level)] for name in SINGLE[part] for level in LEVELS]
+    return [single[place] for place in rng.permutation(len(single))[:count]]
+
+
+def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) -> pd.DataFrame:
+    """Write a part into a folder, as `images/*.png` and `labels.csv`. The same arguments give the same bytes.
+
+    Args:
+        part: `main`, `distortions` or `photos`.
+        seed: decides contents, distortions and observers.
+        scale: fraction of the contents.
+        folder: an empty folder.
+        jobs: number of worker processes; the result does not depend on it.
+
+    Returns:
+        The labels: `image, mos, mos_std, split, reference, distortion, level, quality`; MOS and quality are 0..100.
+    """
+    images = folder / "images"
+    images.mkdir()
+    contents = plan(part, seed, scale)
+    palettes = photograph_palettes(TRAIN_PHOTOGRAPHS if part == "main" else HELD_OUT_PHOTOGRAPHS)
+    tasks = (joblib.delayed(_make_content)(part, content, palettes, images) for content in contents)
+    made = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    bar = tqdm(made, total=len(contents), desc=f"making {part}", unit="content", mininterval=1, disable=None)
+    table = pd.concat(bar, ignore_index=True)
+    table["quality"] = quality(table.pop("haarpsi"))
+    table["quality"] = monotone(table)
+    rng = np.random.default_rng([seed, list(PARTS).index(part)])
+    table["mos"], table["mos_std"] = rate(table["quality"].to_numpy(), rng)
+    table["quality"] *= 100
+    table = table[["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]]
+    table.to_csv(folder / "labels.csv", index=False, float_format="%.6f")
+    return table
+
+
+def identity(part: str, seed: int, scale: float) -> str:
+    """A hash of everything that decides a generated part: its arguments, this file and the libraries it calls."""
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    libraries = [version(name) for name in ("numpy", "scipy", "pillow")]
+    return digest(part, seed, scale, source, libraries)
+
+
+def ensure(part: str, seed: int, scale: float, jobs: int) -> Path:
+    """The folder of a generated part in the cache; it is made where it does not exist."""
+    folder = paths.CACHE / f"generated-{part}-{identity(part, seed, scale)}"
+    if not folder.is_dir():
+        with publish(folder) as temporary:
+            generate(part, seed, scale, temporary, jobs)
+    return folder

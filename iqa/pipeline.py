@@ -1,0 +1,234 @@
+"""Run notebooks with parameter files: one run by itself, or the whole graph of a study through Snakemake."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from iqa import config, paths, source
+from iqa.config import ParameterError, Params
+from iqa.results import RECORD, clear, file_hash
+
+FIGURES = ("png", "svg", "pdf")
+OUTPUTS = {
+    "data_prep": ["audit.json", "database.csv", "mos_histogram.*", "samples.*"],
+    "train": [
+        *("metrics.json", "history.csv", "predictions.csv", "architecture.json"),
+        *("curves.*", "scatter.*", "architecture.*"),
+    ],
+    "ablation": ["ablation.csv", "ablation.*"],
+    "complexity": ["complexity.csv", "latency.csv", "latency.*"],
+    "cross_dataset": ["cross.csv", "scatter.*"],
+    "report": [],
+}
+
+
+class RunFailed(RuntimeError):
+    """A notebook or the graph stopped with an error; the message says where to read more."""
+
+
+def notebook(step: str) -> Path:
+    """The numbered notebook of a step."""
+    found = sorted(paths.NOTEBOOKS.glob(f"[0-9][0-9]_{step}.ipynb"))
+    if len(found) != 1:
+        raise ParameterError(f"expected one notebook notebooks/NN_{step}.ipynb, found {len(found)}")
+    return found[0]
+
+
+def outputs(params: Params) -> list[Path]:
+    """Every file that a run promises, its record last."""
+    folder = paths.run_folder(params.study, params.step, params.run)
+    names = ["params.json"]
+    for name in OUTPUTS[params.step]:
+        stem, _, kind = name.partition(".")
+        names += [f"{stem}.{figure}" for figure in FIGURES] if kind == "*" else [name]
+    files = [folder / name for name in names]
+    if isinstance(params, config.CrossDatasetParams):
+        files += [folder / f"predictions_{name}.csv" for name in params.databases]
+    if isinstance(params, config.ReportParams):
+        files += [paths.REPORT / params.study / name for name in ("report.html", "report.pdf")]
+        files.append(paths.RESULTS / params.study / "summary.json")
+    return [*files, folder / RECORD]
+
+
+def state(params: Params) -> dict[str, str]:
+    """What decides whether a run is up to date, besides the runs that it needs: hashes of values, code and data."""
+    values = json.dumps(params.model_dump(), sort_keys=True)
+    found = {"values": hashlib.sha256(values.encode()).hexdigest(), "code": source.notebook_hash(notebook(params.step))}
+    if isinstance(params, config.DataPrepParams):
+        from iqa.data.databases import fingerprint
+
+        found["data"] = fingerprint(params)
+    if isinstance(params, config.TrainParams) and params.weights:
+        file = paths.resolve(params.weights)
+        found["weights"] = file_hash(file) if file.is_file() else "missing"
+    if isinstance(params, config.ReportParams):
+        files = sorted(file for file in paths.REPORT.iterdir() if file.is_file())
+        found["template"] = hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
+    return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as the graph sees it; paths are relative to the study's results folder."""
+
+    step: str
+    run: str
+    inputs: list[str]
+    outputs: list[str]
+    logs: list[str]
+    state: dict[str, str]
+    threads: int
+    command: str
+
+
+def jobs(study: str) -> list[Job]:
+    """Every run of a study, in the order of the steps.
+
+    Raises:
+        ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
+    """
+    found = list(_all_params(study))
+    names = {(params.step, params.run) for params in found}
+    home = paths.RESULTS / study
+
+    def relative(files: list[Path]) -> list[str]:
+        return [Path(os.path.relpath(file, home)).as_posix() for file in files]
+
+    graph = []
+    for params in found:
+        file = paths.shown(config.params_file(study, params.step, params.run))
+        for step, run in params.needs():
+            if (step, run) not in names:
+                known = ", ".join(config.run_names(study, step)) or "none"
+                raise ParameterError(f"{file} needs params/{study}/{step}/{run}.yaml, which does not exist ({known})")
+        folder = paths.run_folder(study, params.step, params.run)
+        graph.append(
+            Job(
+                step=params.step,
+                run=params.run,
+                inputs=relative([paths.run_folder(study, *need) / RECORD for need in params.needs()]),
+                outputs=relative(outputs(params)),
+                logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
+                state=state(params),
+                threads=getattr(params, "threads", 1),
+                command=f'"{sys.executable}" -m iqa.cli run "{paths.ROOT / file}"',
+            )
+        )
+    return graph
+
+
+def _all_params(study: str) -> Iterator[Params]:
+    if not (paths.PARAMS / study).is_dir():
+        known = ", ".join(sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir()))
+        raise ParameterError(f"params/{study} does not exist; the studies are: {known}")
+    for step in config.STEPS:
+        for run in config.run_names(study, step):
+            yield config.load(study, step, run)
+
+
+def report(study: str, cores: int | None = None, extra: list[str] | None = None) -> None:
+    """Bring every run of a study and its report up to date: what changed, and nothing else.
+
+    Args:
+        cores: how many cores the runs share; all by default.
+        extra: further arguments for Snakemake, such as `--dry-run`.
+
+    Raises:
+        RunFailed: a run failed; those that do not depend on it were finished first.
+    """
+    jobs(study)  # mistakes in parameter files are told plainly, before Snakemake starts
+    home = paths.RESULTS / study
+    home.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
+        *("--directory", str(home), "--cores", str(cores or os.cpu_count() or 1)),
+        *("--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--keep-going"),
+        *("--quiet", "rules", "host", "--config", f"study={study}", *(extra or [])),
+    ]
+    if subprocess.run(command, check=False).returncode:
+        raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+
+
+def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
+    """Execute the notebook of one parameter file and return the run's folder.
+
+    The executed notebook (`notebook.ipynb`) and everything that it prints (`log.txt`) are written while it runs,
+    and are there also when it fails. Whatever was made from this run's earlier results is removed.
+
+    Raises:
+        ParameterError: a parameter file is wrong.
+        RunFailed: a cell of the notebook raised an error.
+    """
+    study, step, name = config.locate(file)
+    params = config.load(study, step, name, overrides)
+    folder = paths.run_folder(study, step, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    for dependent in _dependents(study, step, name):
+        for output in outputs(dependent):
+            output.unlink(missing_ok=True)
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    defaults = type(params)().model_dump()
+    given = {key: value for key, value in params.model_dump().items() if key == "run" or value != defaults[key]}
+    threads = str(getattr(params, "threads", 1))
+    os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    started = time.perf_counter()
+    with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
+        log = Tee(file_log, f"{step}/{name}")
+        log.write(f"{notebook(step).name} with {paths.shown(config.params_file(study, step, name))}\n")
+        try:
+            papermill.execute_notebook(
+                notebook(step),
+                folder / "notebook.ipynb",
+                parameters=given,
+                kernel_name="python3",
+                cwd=paths.ROOT,
+                progress_bar=False,
+                stdout_file=log,
+                stderr_file=log,
+                start_timeout=300,
+            )
+        except PapermillExecutionError as error:
+            (folder / RECORD).unlink(missing_ok=True)
+            log.write(f"failed: {error.ename}: {error.evalue}\n")
+            place = f"{paths.shown(folder / 'notebook.ipynb')} (log.txt beside it)"
+            raise RunFailed(f"{step}/{name}: {error.ename}: {error.evalue}\nread more in {place}") from None
+        log.write(f"finished in {time.perf_counter() - started:.0f} s\n")
+    return folder
+
+
+def _dependents(study: str, step: str, run: str) -> list[Params]:
+    """Runs that were made from a run's results, directly or not."""
+    changed, found = {(step, run)}, []
+    for params in _all_params(study):  # steps come in an order in which a run needs only earlier steps
+        if changed & set(params.needs()):
+            changed.add((params.step, params.run))
+            found.append(params)
+    return found
+
+
+class Tee:
+    """Writes a run's output to its log and, each line with the run's name, to the terminal."""
+
+    def __init__(self, log: IO[str], name: str):
+        self.log = log
+        self.name = name
+
+    def write(self, text: str) -> None:
+        self.log.write(text)
+        for line in text.splitlines():
+            if line.strip():
+                print(f"[{self.name}] {line}", file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        self.log.flush()

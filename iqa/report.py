@@ -1,0 +1,350 @@
+"""Render the report of a study: `report/report.md.j2` filled with results, as HTML and PDF, and `summary.json`.
+
+The template is Markdown with Jinja. Every number in it is read from a file under `results/<study>/` and remembers
+which one; a number, file, figure, reference or citation that is missing stops the build with an error naming it.
+The same results give the same bytes.
+"""
+
+import json
+import re
+import shutil
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jinja2
+import pandas as pd
+import pypandoc
+import typst
+
+from iqa import paths, tables
+from iqa.config import ReportParams
+
+TEMPLATE = "report.md.j2"
+MARKDOWN_MARKS = re.compile(r"([\\`*_{}\[\]<>$@#|~^\"'])")
+
+
+class ReportError(RuntimeError):
+    """The report cannot be built; the message names what is missing and, where it can, how to make it."""
+
+
+class Sourced(float):
+    """A number that remembers where it was read.
+
+    Attributes:
+        source: file, key and exact value: `results/demo/train/main_s1/metrics.json : srcc = 0.8991`.
+    """
+
+    source: str
+
+    def __new__(cls, value: float, source: str) -> "Sourced":
+        number = super().__new__(cls, value)
+        number.source = source
+        return number
+
+
+class Record(dict):
+    """The values of a JSON object; asking for a key that it lacks is an error that names the file."""
+
+    def __init__(self, values: dict[str, Any], file: str):
+        super().__init__(values)
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise ReportError(f"{self.file} has no key '{key}'; its keys here are: {', '.join(self) or 'none'}")
+
+
+class Reader:
+    """Reads the result files of one study and hands out numbers that know their file and key."""
+
+    def __init__(self, study: str):
+        self.study = study
+        self.folder = paths.RESULTS / study
+
+    def path(self, file: str) -> Path:
+        """A results file, named relative to the study's folder: `train/main_s1/metrics.json`."""
+        path = self.folder / file
+        if not path.is_file():
+            step, run = (*Path(file).parts, "", "")[:2]
+            remedy = f"make it with: iqa run params/{self.study}/{step}/{run}.yaml"
+            raise ReportError(f"{self.shown(file)} does not exist; {remedy}")
+        return path
+
+    def shown(self, file: str) -> str:
+        """The file as it is named in messages and in the report."""
+        return f"results/{self.study}/{file}"
+
+    def record(self, file: str) -> dict[str, Any]:
+        """A JSON file, its numbers `Sourced` with dotted keys (`splits.train.n`)."""
+        return self._sourced(json.loads(self.path(file).read_text(encoding="utf-8")), self.shown(file))
+
+    def rows(self, file: str) -> pd.DataFrame:
+        """A CSV file, its numbers `Sourced`: a row is named by its first column, with its place if that repeats."""
+        frame = pd.read_csv(self.path(file))
+        repeats = frame.iloc[:, 0].duplicated(keep=False)
+        rows = []
+        for place, row in enumerate(frame.astype(object).to_dict("records")):
+            name = next(iter(row.values()))
+            name = f"{name} (row {place + 1})" if repeats[place] else name
+            rows.append({key: self._sourced(value, self.shown(file), f"{name}, {key}") for key, value in row.items()})
+        return pd.DataFrame(rows, columns=frame.columns, dtype=object)
+
+    def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
+        """A table of `iqa.tables` from a CSV file."""
+        try:
+            return function(self.rows(file))
+        except KeyError as error:
+            raise ReportError(f"{self.shown(file)} has no column {error}") from error
+
+    def value(self, file: str, key: str) -> Any:
+        """What a JSON file holds under a dotted key."""
+        value: Any = self.record(file)
+        for part in key.split("."):
+            if not isinstance(value, Record):
+                raise ReportError(f"{self.shown(file)}: key '{key}' goes too deep at '{part}'")
+            value = value[part]
+        if tables.missing(value):
+            raise ReportError(f"{self.shown(file)}: key '{key}' holds no value ({value})")
+        return value
+
+    def _sourced(self, value: Any, file: str, key: str = "") -> Any:
+        if isinstance(value, dict):
+            inner = {name: self._sourced(item, file, f"{key}.{name}".strip(".")) for name, item in value.items()}
+            return Record(inner, file)
+        if isinstance(value, list):
+            return [self._sourced(item, file, f"{key}.{place}".strip(".")) for place, item in enumerate(value)]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return Sourced(value, f"{file} : {key} = {value}")
+        return value
+
+
+class Writer:
+    """The functions of the template: each turns something that was read into Markdown.
+
+    Args:
+        reader: where numbers and figures come from.
+        folder: the build folder; figures are copied into it, so that the renderers see one folder only.
+    """
+
+    def __init__(self, reader: Reader, folder: Path):
+        self.reader = reader
+        self.folder = folder
+
+    def num(self, file: str, key: str, form: str = tables.DEFAULT_FORMAT) -> str:
+        """A number of a JSON file."""
+        value = self.reader.value(file, key)
+        if not isinstance(value, Sourced):
+            raise ReportError(f"{self.reader.shown(file)}: key '{key}' holds {value!r}, which is not a number")
+        return self.show(value, form)
+
+    def text(self, file: str, key: str) -> str:
+        """A text of a JSON file."""
+        value = self.reader.value(file, key)
+        if not isinstance(value, str):
+            raise ReportError(f"{self.reader.shown(file)}: key '{key}' holds {value!r}, which is not a text")
+        return self.show(value)
+
+    def show(self, value: Any, form: str = tables.DEFAULT_FORMAT) -> str:
+        """A value that was read: numbers with their source, intervals as three numbers, texts as they are."""
+        if isinstance(value, tables.Interval):
+            low, high = self.show(value.low, form), self.show(value.high, form)
+            return rf"{self.show(value.value, form)} \[{low}, {high}\]"
+        text = tables.cell(value, form)
+        if isinstance(value, Sourced) and not tables.missing(value):
+            return f'[{text}]{{.num title="{_plain(value.source)}"}}'
+        return MARKDOWN_MARKS.sub(r"\\\1", text)
+
+    def table(self, frame: pd.DataFrame, label: str, caption: str) -> str:
+        """A table of values, each column rounded as `iqa.tables` says; columns of numbers are set right."""
+        if frame.empty:
+            raise ReportError(f"the table '{label}' has no rows")
+        rules = ["--:" if _numeric(frame[name]) else ":--" for name in frame]
+        lines = [[self.show(str(name)) for name in frame], rules]
+        for row in frame.itertuples(index=False):
+            forms = [tables.FORMATS.get(name, tables.DEFAULT_FORMAT) for name in frame]
+            lines.append([self.show(value, form) for value, form in zip(row, forms, strict=True)])
+        grid = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{grid}\n\n: {caption} {{#{label}}}\n"
+
+    def figure(self, file: str, label: str, caption: str, width: str = "100%") -> str:
+        """A figure of a run's folder: `train/main_s1/curves.svg`."""
+        name = file.replace("/", "_")
+        shutil.copyfile(self.reader.path(file), self.folder / name)
+        return f"![{caption}]({name}){{#{label} width={width}}}\n"
+
+
+def render(params: ReportParams) -> dict[str, Path]:
+    """Build `report.html`, `report.pdf` and `summary.json` of a study from its results.
+
+    What an earlier build left is removed first; the new files appear only when all of them are complete.
+
+    Returns:
+        Paths by name: `html`, `pdf`, `summary`.
+
+    Raises:
+        ReportError: something that the report needs is missing or does not fit; the message names it.
+    """
+    target = paths.REPORT / params.study
+    outputs = {
+        "html": target / "report.html",
+        "pdf": target / "report.pdf",
+        "summary": paths.RESULTS / params.study / "summary.json",
+    }
+    for path in outputs.values():
+        path.unlink(missing_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    reader = Reader(params.study)
+    with TemporaryDirectory(prefix=".build-", dir=target) as name:
+        folder = Path(name)
+        markdown = folder / "report.md"
+        markdown.write_text(_fill(params, reader, folder), encoding="utf-8")
+        _to_html(markdown, folder / "report.html")
+        _to_pdf(markdown, folder / "report.pdf")
+        (folder / "summary.json").write_text(json.dumps(summary(params, reader), indent=2) + "\n", encoding="utf-8")
+        for path in outputs.values():
+            (folder / path.name).replace(path)
+    return outputs
+
+
+def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
+    """The study's main numbers for other tools: `study`, `synthetic`, `main`, `cross` and `commit`."""
+    metrics_file = f"train/{params.main}/metrics.json"
+    keys = ("srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "n", "seconds")
+    main = {key: reader.value(metrics_file, key) for key in keys}
+    cross = reader.rows(f"cross_dataset/{params.cross}/cross.csv")
+    columns = ["database", "available", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
+    lacking = [column for column in columns if column not in cross]
+    if lacking:
+        raise ReportError(f"{reader.shown(f'cross_dataset/{params.cross}/cross.csv')} lacks {', '.join(lacking)}")
+    return {
+        "study": params.study,
+        "synthetic": reader.value(metrics_file, "synthetic"),
+        "main": {"run": params.main, "database": reader.value(metrics_file, "database"), **_bare(main)},
+        "cross": [_bare(row) for row in tables.records(cross[columns])],
+        "commit": reader.record(f"train/{params.main}/record.json")["commit"],
+    }
+
+
+def _bare(values: dict[str, Any]) -> dict[str, Any]:
+    """Values for JSON: plain numbers, a count as an integer, and null for what is missing."""
+
+    def plain(name: str, value: Any) -> Any:
+        if tables.missing(value):
+            return None
+        if isinstance(value, Sourced):
+            return int(value) if name == "n" else float(value)
+        return value
+
+    return {name: plain(name, value) for name, value in values.items()}
+
+
+def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
+    """The template as Markdown, its figures beside it in `folder`."""
+    writer = Writer(reader, folder)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.REPORT),
+        undefined=jinja2.StrictUndefined,
+        comment_start_string="{##",  # `{#` starts a label
+        comment_end_string="##}",
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["show"] = writer.show
+    functions = {"num": writer.num, "text": writer.text, "table": writer.table, "figure": writer.figure}
+    try:
+        return environment.get_template(TEMPLATE).render(**functions, **_context(params, reader))
+    except jinja2.TemplateError as error:
+        places = traceback.extract_tb(error.__traceback__)
+        lines = [getattr(error, "lineno", None), *(p.lineno for p in reversed(places) if p.filename.endswith(TEMPLATE))]
+        line = next((line for line in lines if line), "?")
+        raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from error
+
+
+def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
+    """What the template can speak about besides the numbers of single files."""
+    needed = params.needs()
+    audits = {run: reader.record(f"data_prep/{run}/audit.json") for step, run in needed if step == "data_prep"}
+    records = [reader.record(f"{step}/{run}/record.json") for step, run in needed]
+    metrics = reader.record(f"train/{params.main}/metrics.json")
+    database = metrics["database"]
+    if database not in audits:
+        raise ReportError(f"{reader.shown(f'train/{params.main}/metrics.json')}: no data_prep run '{database}'")
+    files = {
+        "ablation": f"ablation/{params.ablation}/ablation.csv",
+        "complexity": f"complexity/{params.complexity}/complexity.csv",
+        "cross": f"cross_dataset/{params.cross}/cross.csv",
+    }
+    frames = {
+        "databases": tables.databases(audits.values()),
+        "main": tables.main_result(metrics, audits[database]),
+        "ablation": reader.tabulate(tables.ablation, files["ablation"]),
+        "complexity": reader.tabulate(tables.complexity, files["complexity"]),
+        "latency": reader.tabulate(tables.latency, f"complexity/{params.complexity}/latency.csv"),
+        "cross": reader.tabulate(tables.cross_database, files["cross"]),
+        "provenance": tables.provenance(records),
+        "environment": tables.environment(records),
+    }
+    return {
+        "params": params,
+        "database": database,
+        "audits": audits,
+        "metrics": metrics,
+        "prepared": {run: reader.record(f"data_prep/{run}/params.json") for run in audits},
+        "cross_params": reader.record(f"cross_dataset/{params.cross}/params.json"),
+        "train": reader.record(f"train/{params.main}/params.json"),
+        **{name: tables.records(reader.rows(file)) for name, file in files.items()},
+        "commits": sorted({tables.revision(record) for record in records}),
+        "tables": frames,
+    }
+
+
+def _plain(text: str) -> str:
+    """A text inside the double quotes of a Markdown attribute."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _numeric(column: pd.Series) -> bool:
+    return all(tables.missing(value) or isinstance(value, float | int | tables.Interval) for value in column)
+
+
+def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
+    """Convert with citations and references resolved; every warning of pandoc is an error."""
+    shared = [
+        "--standalone",
+        "--fail-if-warnings",
+        "--number-sections",
+        "--wrap=none",
+        "--columns=100000",  # never split a table's width by the length of its Markdown
+        f"--lua-filter={paths.REPORT / 'xref.lua'}",
+        "--citeproc",
+        f"--bibliography={paths.REPORT / 'references.bib'}",
+        "--metadata=link-citations=true",
+        "--metadata=lang=en",
+        f"--resource-path={markdown.parent}",
+    ]
+    try:
+        pypandoc.convert_file(
+            str(markdown), to, format="markdown", outputfile=str(output), extra_args=[*shared, *options]
+        )
+    except RuntimeError as error:
+        raise ReportError(f"report/{TEMPLATE} as {output.name}: {error}") from error
+
+
+def _to_html(markdown: Path, output: Path) -> None:
+    """One file that holds its style and figures, and formulas as MathML."""
+    style = f"--css={paths.REPORT / 'style.css'}"
+    _pandoc(
+        markdown, "html5", output, "--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=1", style
+    )
+
+
+def _to_pdf(markdown: Path, output: Path) -> None:
+    """A4 through typst, with the fonts that come inside it, so that every machine makes the same pages."""
+    source = markdown.with_suffix(".typ")
+    _pandoc(markdown, "typst", source, f"--template={paths.REPORT / 'template.typ'}")
+    try:
+        typst.compile(source, output=output, root=markdown.parent, ignore_system_fonts=True, timestamp=0)
+    except typst.TypstError as error:
+        raise ReportError(f"report/{TEMPLATE} as {output.name}: {error.diagnostic or error}") from error

@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run in parallel, one thread each
+
+import pytest
+
+from iqa import paths
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights that is not part of the repository."""
+    folder = Path(os.environ.get("IQA_SHARED", paths.ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder} with real images; name it with IQA_SHARED")
+    return folder
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request) -> str:
+    """Each device that a computation must work on; CUDA where there is one."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param

@@ -1,0 +1,241 @@
+"""A small made-up study: results folders as the steps write them, with figures, for tests of the report.
+
+`python tests/report_fixture.py FOLDER` makes one in FOLDER and renders its report there.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iqa import figures, paths
+from iqa.config import ReportParams
+
+STUDY = "toy"
+REPORT_SOURCES = paths.REPORT
+TRAINED = ["last_s1", "last_s2", "main_s1", "main_s2"]
+DATABASES = ["toy_data", "toy_shifted"]
+
+
+def build(root: Path, synthetic: bool = True) -> ReportParams:
+    """Write params/, results/ and the report's sources under `root`, point `iqa.paths` there; what to render."""
+    paths.PARAMS, paths.RESULTS, paths.REPORT = root / "params", root / "results", root / "report"
+    paths.REPORT.mkdir(parents=True)
+    for file in REPORT_SOURCES.iterdir():
+        if file.is_file():
+            shutil.copy(file, paths.REPORT)
+    for place, name in enumerate(DATABASES):
+        _data_prep(name, synthetic, shifted=place == 1)
+    for place, run in enumerate(TRAINED):
+        _train(run, synthetic, seed=place)
+    _ablation()
+    _complexity()
+    _cross()
+    return ReportParams(study=STUDY, title="A toy study with _marks_ & $signs", main="main_s1")
+
+
+def _data_prep(name: str, synthetic: bool, shifted: bool) -> None:
+    rng = np.random.default_rng(len(name))
+    splits = ["test"] * 60 if shifted else ["train"] * 300 + ["val"] * 60 + ["test"] * 120
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(splits))], "split": splits})
+    table["mos"] = 100 * rng.beta(2.2, 1.8, len(splits))
+    counts = table["split"].value_counts()
+    audit = {
+        "name": name,
+        "title": "Toy database" if not shifted else "Toy database, shifted",
+        "synthetic": synthetic,
+        "low": 0.0,
+        "high": 100.0,
+        "higher_is_better": True,
+        "n": len(splits),
+        "splits": {split: {"n": int(counts[split]), "references": int(counts[split] // 6)} for split in counts.index},
+        "mos": {"mean": table["mos"].mean(), "std": table["mos"].std(), "min": 1.0, "max": 99.0},
+        "mos_std_mean": 8.0,
+        "ceiling_srcc": 0.987 if synthetic else None,
+        "citation": "nobody",
+        "licence": "MIT",
+        "fingerprint": "0123456789abcdef" * 4,
+        "bytes": 1000,
+        "height": 48,
+        "width": 64,
+        "warnings": [] if synthetic else ["480 images are here, 12000 are in the release."],
+    }
+    images = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(8)]
+    labels = [f"MOS {12 * i}" for i in range(8)]
+    drawn = {"samples": figures.sample_images(images, labels), "mos_histogram": figures.mos_histogram(table, 0, 100)}
+    params = {"reader": "synthetic" if synthetic else ("agiqa3k" if shifted else "biq2021"), "inputs": ["mscn"]}
+    _run("data_prep", name, params, {"audit": audit}, {"database": table}, drawn)
+
+
+def _predictions(seed: int, n: int = 120, noise: float = 9.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    mos = 100 * rng.beta(2.2, 1.8, n)
+    return pd.DataFrame(
+        {"image": [f"{i}.png" for i in range(n)], "mos": mos, "prediction": mos + rng.normal(0, noise, n)}
+    )
+
+
+def architecture(fusion: str = "concat") -> dict:
+    """The description of a small model."""
+    part = dict(
+        zip(("backbone", "fusion", "semantic", "hyper", "lda"), (309_696, 0, 18_544, 140_233, 12_848), strict=True)
+    )
+    outputs = {"backbone": [128, 3, 3], "fusion": [240, 4, 4], "semantic": [48, 4, 4], "hyper": [2_813], "lda": [64]}
+    parts = [{"name": k, "title": k, "output": outputs[k], "parameters": v} for k, v in part.items()]
+    return {
+        "name": "HyperIQA",
+        "backbone": "resnet10t",
+        "fusion": fusion,
+        "input": [3, 96, 96],
+        "maps": [[16, 24, 24], [32, 12, 12], [64, 6, 6], [128, 3, 3]],
+        "parts": [*parts, {"name": "target", "title": "target network", "output": [], "parameters": 0}],
+        "parameters": sum(part.values()),
+        "target_widths": [64, 32, 16, 8, 4],
+        "generated_weights": 2_813,
+    }
+
+
+def _train(run: str, synthetic: bool, seed: int) -> None:
+    predictions = _predictions(seed)
+    epochs = np.arange(1, 13)
+    rise = 1 - np.exp(-epochs / 4)
+    history = pd.DataFrame({"epoch": epochs, "train_loss": 0.3 * np.exp(-epochs / 5), "val_loss": 0.2 - 0.1 * rise})
+    for split, top in (("train", 0.95), ("val", 0.9)):
+        history[f"{split}_srcc"], history[f"{split}_plcc"] = top * rise, (top + 0.01) * rise
+    srcc = float(predictions["mos"].corr(predictions["prediction"], method="spearman"))
+    metrics = {
+        "database": "toy_data",
+        "split": "test",
+        "synthetic": synthetic,
+        "n": 120,
+        "srcc": srcc,
+        "srcc_low": srcc - 0.02,
+        "srcc_high": srcc + 0.015,
+        "plcc": srcc + 0.01,
+        "plcc_low": srcc - 0.01,
+        "plcc_high": srcc + 0.02,
+        "plcc_fitted": srcc + 0.011,
+        "krcc": srcc - 0.18,
+        "rmse": 8.87,
+        "confidence": 0.95,
+        "best_epoch": 12,
+        "epochs": 12,
+        "seconds": 27.31,
+        "parameters": architecture()["parameters"],
+    }
+    params = {
+        "backbone": "resnet10t",
+        "pretrained": False,
+        "weights": None,
+        "input": "mscn" if synthetic else "rgb",
+        "fusion": "concat",
+        "rank_weight": 0.3,
+        "rank_margin": 0.1,
+        "crop": 96,
+        "batch_size": 32,
+        "lr": 2e-3,
+        "lr_ratio": 1.0,
+        "select_on": "val_srcc",
+    }
+    drawn = {
+        "curves": figures.training_curves(history),
+        "scatter": figures.prediction_scatter(predictions, 0, 100),
+        "architecture": figures.architecture(architecture()),
+    }
+    found = {"metrics": metrics, "architecture": architecture()}
+    _run("train", run, params, found, {"history": history, "predictions": predictions}, drawn)
+
+
+def ablation() -> pd.DataFrame:
+    """A reference, a variant inside the noise, a worse one, and one with a single seed."""
+    rows = [
+        ("main", "", 2, 0.951, 0.004, None, "reference"),
+        ("last", "fusion: last", 2, 0.948, 0.005, -0.003, "not distinguishable"),
+        ("l1", "rank_weight: 0.0", 2, 0.944, 0.006, -0.007, "not distinguishable"),
+        ("rgb", "input: rgb", 1, 0.617, None, -0.334, "worse"),
+    ]
+    frame = pd.DataFrame(rows, columns=["group", "differs", "seeds", "srcc_mean", "srcc_std", "delta", "verdict"])
+    frame["runs"] = frame["group"] + "_s1"
+    frame["srcc_low"], frame["srcc_high"] = frame["srcc_mean"] - 0.015, frame["srcc_mean"] + 0.012
+    frame["plcc_mean"], frame["plcc_std"] = frame["srcc_mean"] + 0.01, 0.004
+    frame["delta"] = frame["delta"].fillna(0.0)
+    frame["delta_low"], frame["delta_high"] = frame["delta"] - 0.01, frame["delta"] + 0.01
+    return frame
+
+
+def _ablation() -> None:
+    frame = ablation()
+    _run(
+        "ablation", "main", {"confidence": 0.95}, {}, {"ablation": frame}, {"ablation": figures.ablation_forest(frame)}
+    )
+
+
+def latency() -> pd.DataFrame:
+    """Two runs, two batch sizes each."""
+    rows = [
+        (run, "cpu", batch, t)
+        for run, t0 in (("last_s1", 8.1), ("main_s1", 9.4))
+        for batch, t in ((1, t0), (8, 6 * t0))
+    ]
+    frame = pd.DataFrame(rows, columns=["run", "device", "batch_size", "median_ms"])
+    for name, factor in (("mean", 1.02), ("std", 0.05), ("min", 0.94), ("max", 1.4), ("p95", 1.2)):
+        frame[f"{name}_ms"] = frame["median_ms"] * factor
+    frame["images_per_second"] = 1000 * frame["batch_size"] / frame["median_ms"]
+    return frame
+
+
+def _complexity() -> None:
+    counted = pd.DataFrame({"run": ["last_s1", "main_s1"], "backbone": "resnet10t", "fusion": ["last", "concat"]})
+    counted = counted.assign(height=224, width=224, parameters=[474_153, 481_321], backbone_parameters=309_696)
+    counted["head_parameters"] = counted["parameters"] - 309_696
+    counted = counted.assign(generated_weights=2_813, macs_torch=98_765_432, macs_ptflops=99_000_000, macs_thop=97e6)
+    tables = {"complexity": counted, "latency": latency()}
+    _run("complexity", "main", {}, {}, tables, {"latency": figures.latency(latency())})
+
+
+def _cross() -> None:
+    predictions = _predictions(7, 60, noise=30)
+    row = {"database": "toy_shifted", "title": "Toy database, shifted", "available": True, "n": 60, "srcc": 0.612}
+    row |= {"srcc_low": 0.5, "srcc_high": 0.71, "plcc": 0.63, "plcc_low": 0.52, "plcc_high": 0.73}
+    row |= {"plcc_fitted": 0.64, "krcc": 0.44, "rmse": 21.4, "ceiling_srcc": 0.991}
+    absent = {"database": "elsewhere", "title": "Not downloaded", "available": False}
+    drawn = {"scatter": figures.scatter_grid({"Toy database, shifted": (predictions, 0, 100)})}
+    _run("cross_dataset", "main", {"model": "main_s1"}, {}, {"cross": pd.DataFrame([row, absent])}, drawn)
+
+
+def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: dict) -> None:
+    folder = paths.run_folder(STUDY, step, run)
+    folder.mkdir(parents=True)
+    (paths.PARAMS / STUDY / step).mkdir(parents=True, exist_ok=True)
+    (paths.PARAMS / STUDY / step / f"{run}.yaml").touch()
+    record = {
+        "study": STUDY,
+        "step": step,
+        "run": run,
+        "commit": "94c1dfa0" * 5,
+        "dirty": step == "train",
+        "versions": {"python": "3.11.2", "torch": "2.15.0", "timm": "1.0.31"},
+        "hardware": {"cpu": "A processor (R) of some kind", "cores": 2, "memory_gb": 7.8, "gpu": None},
+        "seed": 1 if step == "train" else None,
+        "data": {"toy_data": "0123456789abcdef" * 4},
+        "started": "2026-11-20T10:11:12+00:00",
+        "seconds": 27.3,
+        "params": params,
+        "outputs": {},
+    }
+    for name, values in {**records, "params": {"study": STUDY, "run": run, **params}, "record": record}.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    for name, figure in drawn.items():
+        for kind in ("png", "svg"):
+            figure.savefig(folder / f"{name}.{kind}", dpi=100, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    from iqa.report import render
+
+    print(render(build(Path(sys.argv[1]), synthetic="real" not in sys.argv)))

@@ -1,0 +1,178 @@
+import re
+
+import pytest
+
+from iqa import config, paths
+from iqa.config import ParameterError, TrainParams
+
+RUN_FILES = sorted(paths.PARAMS.glob("*/*/*.yaml"))
+STEP_FILES = sorted(paths.PARAMS.glob("*/*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a parameter file of a study in an empty `params/`."""
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+
+    def write(place: str, text: str):
+        file = paths.PARAMS / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def test_an_empty_file_is_a_run_with_the_defaults(write):
+    write("trial/train/a.yaml", "# nothing differs\n")
+    assert config.load("trial", "train", "a") == TrainParams(study="trial", run="a")
+
+
+def test_a_runs_file_wins_over_its_steps_file_which_wins_over_the_defaults(write):
+    write("trial/train.yaml", "epochs: 3\nlr: 0.5\n")
+    write("trial/train/a.yaml", "lr: 0.25\n")
+    params = config.load("trial", "train", "a")
+    assert (params.epochs, params.lr, params.batch_size) == (3, 0.25, TrainParams().batch_size)
+
+
+def test_overrides_win_over_the_files_and_are_checked_too(write):
+    write("trial/train/a.yaml", "epochs: 3\n")
+    assert config.load("trial", "train", "a", {"epochs": 5}).epochs == 5
+    with pytest.raises(ParameterError, match="unknown key 'epoch'"):
+        config.load("trial", "train", "a", {"epoch": 5})
+
+
+@pytest.mark.parametrize("place", ["trial/train.yaml", "trial/train/a.yaml"])
+def test_an_unknown_key_is_refused_with_the_file_and_the_keys_that_exist(write, place):
+    write("trial/train/a.yaml", "")
+    file = write(place, "learning_rate: 0.1\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: unknown key 'learning_rate'; .*batch_size"):
+        config.load("trial", "train", "a")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "epochs: many",
+        "epochs: 2.5",
+        "epochs: true",
+        "epochs: '3'",
+        "epochs: 0",
+        "epochs: null",
+        "lr: fast",
+        "lr: -0.1",
+        "dropout: 1.0",
+        "pretrained: 1",
+        "backbone: 50",
+        "fusion: lst",
+        "lda_channels: 8",
+        "lda_channels: [8, x]",
+        "database: ../demo",
+    ],
+)
+def test_a_wrong_type_or_value_is_refused_with_the_file_the_key_and_the_value(write, line):
+    file = write("trial/train/a.yaml", line + "\n")
+    key, value = line.split(": ", 1)
+    shown = re.escape(value.strip("'[]").split(", ")[-1].replace("null", "None").replace("true", "True"))
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}.*{shown}"):
+        config.load("trial", "train", "a")
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", "1E-4", "'1e-4'"])
+def test_a_number_may_be_written_with_an_exponent(write, text):
+    write("trial/train/a.yaml", f"lr: {text}\n")
+    assert config.load("trial", "train", "a").lr == 1e-4
+
+
+def test_a_whole_number_is_accepted_where_a_real_one_is_meant(write):
+    write("trial/train/a.yaml", "lr: 1\nmean: [0, 1e-1, 0.5]\n")
+    params = config.load("trial", "train", "a")
+    assert params.lr == 1.0
+    assert params.mean == [0.0, 0.1, 0.5]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no"])
+def test_the_words_of_old_yaml_are_text_and_not_truth_values(write, word):
+    write("trial/train/a.yaml", f"pretrained: {word}\n")
+    with pytest.raises(ParameterError, match=f"key 'pretrained'.*'{word}'"):
+        config.load("trial", "train", "a")
+    write("trial/train/a.yaml", f"backbone: {word}\n")
+    assert config.load("trial", "train", "a").backbone == word
+
+
+@pytest.mark.parametrize("key", ["study", "run"])
+@pytest.mark.parametrize("place", ["trial/train.yaml", "trial/train/a.yaml"])
+def test_study_and_run_follow_from_the_place_of_the_file_and_are_refused_inside_it(write, place, key):
+    write("trial/train/a.yaml", "")
+    file = write(place, f"{key}: a\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}'.*remove it"):
+        config.load("trial", "train", "a")
+
+
+def test_a_missing_file_is_refused_with_the_runs_that_exist(write):
+    write("trial/train/b.yaml", "")
+    write("trial/train/a.yaml", "")
+    with pytest.raises(ParameterError, match=r"trial/train/c.yaml does not exist; .*: a, b"):
+        config.load("trial", "train", "c")
+    with pytest.raises(ParameterError, match="the complexity runs of study 'trial' are: none"):
+        config.load("trial", "complexity", "main")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("lr: [1, 2", "not valid YAML"), ("- lr\n", "found list"), ("7", "found int")]
+)
+def test_a_file_that_is_not_a_list_of_keys_is_refused(write, text, message):
+    file = write("trial/train/a.yaml", text)
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}.*{message}"):
+        config.load("trial", "train", "a")
+
+
+def test_a_key_given_twice_is_refused(write):
+    write("trial/train/a.yaml", "lr: 0.1\nlr: 0.2\n")
+    with pytest.raises(ParameterError, match=r"(?s)not valid YAML.*duplicate key"):
+        config.load("trial", "train", "a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a b"])
+def test_a_name_that_could_leave_its_folder_is_refused(name):
+    with pytest.raises(ParameterError, match="key 'run'"):
+        TrainParams.build({"run": name}, "test")
+
+
+def test_parameters_cannot_be_changed_after_they_are_read():
+    with pytest.raises(ValueError, match="frozen"):
+        TrainParams().epochs = 3
+
+
+def test_the_parameters_of_a_notebook_are_collected_from_its_variables():
+    variables = TrainParams().model_dump() | {"epochs": 2, "lr": "1e-4", "something_else": 7}
+    assert TrainParams.collect(variables) == TrainParams(epochs=2, lr=1e-4)
+    with pytest.raises(ParameterError, match="the parameters cell of the train notebook lacks epochs"):
+        TrainParams.collect({key: value for key, value in variables.items() if key != "epochs"})
+
+
+def test_the_place_of_a_file_tells_study_step_and_run(write):
+    file = write("trial/train/a.yaml", "")
+    assert config.locate(file) == ("trial", "train", "a")
+    for wrong in ("trial/train.yaml", "trial/training/a.yaml", "trial/train/a.yml"):
+        with pytest.raises(ParameterError, match=re.escape("params/<study>/<step>/<run>.yaml")):
+            config.locate(paths.PARAMS / wrong)
+
+
+@pytest.mark.parametrize("step", config.STEPS)
+def test_the_defaults_of_a_step_satisfy_its_own_types(step):
+    cls = config.STEPS[step]
+    assert cls.build(cls().model_dump(), "defaults") == cls()
+
+
+@pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.relative_to(paths.PARAMS).as_posix())
+def test_every_parameter_file_loads_and_needs_only_runs_that_exist(file):
+    params = config.load(*config.locate(file))
+    for step, run in params.needs():
+        assert config.params_file(params.study, step, run).is_file(), f"{file} needs the {step} run '{run}'"
+
+
+@pytest.mark.parametrize("file", STEP_FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_every_steps_file_belongs_to_a_step_with_runs(file):
+    assert file.stem in config.STEPS
+    assert config.run_names(file.parent.name, file.stem)

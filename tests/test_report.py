@@ -1,0 +1,254 @@
+"""The report: complete, traceable, reproducible, and absent when something is missing."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+import report_fixture
+from iqa import paths, tables
+from iqa.report import Reader, ReportError, Sourced, render
+
+SECTIONS = [
+    "Summary",
+    "Question",
+    "Method",
+    "Data",
+    "Main result",
+    "Ablation",
+    "Complexity",
+    "Cross-database evaluation",
+]
+SECTIONS += ["Provenance", "References"]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """A synthetic and a real toy study, built once; a test that changes something works on a copy."""
+    roots = {kind: tmp_path_factory.mktemp(kind) / "root" for kind in ("synthetic", "real")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PARAMS", "RESULTS", "REPORT"):
+            patch.setattr(paths, name, getattr(paths, name))
+        params = {kind: report_fixture.build(root, synthetic=kind == "synthetic") for kind, root in roots.items()}
+    return roots, params
+
+
+@pytest.fixture
+def study(studies, tmp_path, monkeypatch):
+    """`study(kind)` copies a toy study, points `iqa.paths` to the copy, and returns its report's parameters."""
+
+    def prepare(kind="synthetic"):
+        root = tmp_path / kind
+        shutil.copytree(studies[0][kind], root)
+        for name in ("params", "results", "report"):
+            monkeypatch.setattr(paths, name.upper(), root / name)
+        return studies[1][kind]
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def built(studies):
+    """The synthetic study's report as HTML, and its paths."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("params", "results", "report"):
+            patch.setattr(paths, name.upper(), studies[0]["synthetic"] / name)
+        outputs = render(studies[1]["synthetic"])
+        yield outputs["html"].read_text(), outputs
+
+
+class Resources(HTMLParser):
+    """Addresses that a browser would load, and titles of marked numbers."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.loaded, self.titles = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag in ("script", "link", "img", "iframe", "source", "object"):
+            self.loaded += [values[name] for name in ("src", "href", "data") if values.get(name)]
+        if values.get("class") == "num":
+            self.titles.append(values["title"])
+
+
+def change(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_report_has_every_section_and_no_unfilled_template(built):
+    headings = re.findall(r"<h1[^>]*>(.*?)</h1>", built[0], re.S)
+    found = [re.sub(r"<[^>]+>|[\d]+\s", "", heading).strip() for heading in headings]
+    assert found[1:] == SECTIONS
+    assert "{{" not in built[0] and "{%" not in built[0]
+
+
+def test_pdf_and_html_and_summary_exist(built):
+    assert built[1]["pdf"].read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in built[1]["html"].parent.iterdir()) == ["report.html", "report.pdf"]
+    assert json.loads(built[1]["summary"].read_text())["study"] == "toy"
+
+
+def test_every_marked_number_names_its_file_and_key_and_value(built):
+    titles = Resources(built[0]).titles
+    srcc = json.loads((paths.RESULTS / "toy/train/main_s1/metrics.json").read_text())["srcc"]
+    assert f"results/toy/train/main_s1/metrics.json : srcc = {srcc}" in titles
+    assert "results/toy/ablation/main/ablation.csv : last, srcc_mean = 0.948" in titles
+    assert "results/toy/complexity/main/latency.csv : main_s1 (row 3), median_ms = 9.4" in titles
+    assert "results/toy/data_prep/toy_data/audit.json : splits.train.n = 300" in titles
+    for title in titles:
+        file, key, value = re.fullmatch(r"(results/toy/\S+) : (.+) = (\S+)", title).groups()
+        assert key and value and (paths.RESULTS.parent / file).is_file()
+
+
+def test_html_loads_nothing_from_elsewhere(built):
+    loaded = Resources(built[0]).loaded
+    assert loaded and all(address.startswith("data:") for address in loaded)
+    assert "@import" not in built[0] and not re.search(r"url\(\s*['\"]?http", built[0])
+    assert "<math" in built[0]
+
+
+def test_two_builds_are_byte_identical(built, study):
+    outputs = render(study())
+    for name, path in outputs.items():
+        assert path.read_bytes() == built[1][name].read_bytes(), name
+
+
+def test_synthetic_data_are_labelled_and_real_data_are_not(built, study):
+    synthetic = built[0]
+    assert "The data of this study are synthetic." in synthetic
+    assert "say nothing about photographs" in re.sub(r"\s+", " ", synthetic)
+    outputs = render(study("real"))
+    assert "synthetic" not in outputs["html"].read_text().lower()
+    assert json.loads(outputs["summary"].read_text())["synthetic"] is False
+
+
+def test_citations_follow_the_data(built, study):
+    assert "Dead Leaves Model" in built[0] and "BIQ2021" not in built[0]
+    real = render(study("real"))["html"].read_text()
+    assert "Dead Leaves Model" not in real and "BIQ2021" in real
+
+
+def test_summary_gives_main_and_cross_results(built):
+    summary = json.loads(built[1]["summary"].read_text())
+    assert summary["synthetic"] is True and summary["commit"] == "94c1dfa0" * 5
+    main = summary["main"]
+    assert (main["run"], main["database"], main["n"]) == ("main_s1", "toy_data", 120)
+    assert main["srcc_low"] < main["srcc"] < main["srcc_high"] and main["seconds"] == 27.31
+    here, absent = summary["cross"]
+    assert (here["database"], here["srcc"], here["n"], here["available"]) == ("toy_shifted", 0.612, 60, True)
+    assert (absent["srcc"], absent["n"], absent["available"]) == (None, None, False)
+
+
+def test_verdicts_are_told_in_words(built):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", built[0]))
+    assert "Not distinguishable from the reference" in text
+    assert "fusion: last (−0.003) and rank_weight: 0.0 (−0.007)" in text  # noqa: RUF001
+    assert "Worse than the reference: input: rgb" in text
+    assert "Better than the reference" not in text
+
+
+def test_other_verdicts_and_no_variants_build_too(study):
+    params = study()
+    file = paths.RESULTS / "toy/ablation/main/ablation.csv"
+    rows = pd.read_csv(file)
+    rows.loc[1, "verdict"], rows.loc[2, "verdict"] = "better", "one seed only"
+    rows.to_csv(file, index=False)
+    html = render(params)["html"].read_text()
+    assert "Better than the reference" in html and "one seed only" in html
+    rows.iloc[:1].to_csv(file, index=False)
+    assert "no variants" in render(params)["html"].read_text()
+
+
+BROKEN = {
+    "number": ("train/main_s1/metrics.json", '"best_epoch"', '"other"', "metrics.json has no key 'best_epoch'"),
+    "value": ("train/main_s1/metrics.json", '"seconds": 27.31', '"seconds": null', "'seconds' holds no value"),
+    "column": ("cross_dataset/main/cross.csv", "krcc", "kendall", "cross.csv has no column 'krcc'"),
+    "audit": ("data_prep/toy_shifted/audit.json", '"higher_is_better"', '"x"', "no key 'higher_is_better'"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_missing_number_stops_the_build_and_is_named(study, case):
+    params = study()
+    file, old, new, message = BROKEN[case]
+    change(paths.RESULTS / "toy" / file, old, new)
+    with pytest.raises(ReportError, match=message):
+        render(params)
+
+
+@pytest.mark.parametrize(
+    "file", ["train/main_s1/curves.svg", "ablation/main/ablation.csv", "train/last_s2/record.json"]
+)
+def test_a_missing_file_stops_the_build_with_its_remedy(study, file):
+    params = study()
+    (paths.RESULTS / "toy" / file).unlink()
+    step, run, _ = file.split("/")
+    with pytest.raises(ReportError, match=f"results/toy/{file} does not exist.*params/toy/{step}/{run}.yaml"):
+        render(params)
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("See [@nobody1999].", "nobody1999"),
+        ("See [](#fig:nowhere).", "#fig:nowhere"),
+        ("![x](nothing.svg)", "nothing.svg"),
+        ("{{ unknown_thing }}", "unknown_thing"),
+        ("{{ tables.unknown_table }}", "unknown_table"),
+        ("{% if %}", "line"),
+        ("{{ figure(main ~ '/scatter.svg', 'fig:scatter', 'twice') }}", "fig:scatter"),
+    ],
+)
+def test_a_fault_in_the_template_stops_the_build_and_is_named(study, addition, message):
+    params = study()
+    change(paths.REPORT / "report.md.j2", "# Question\n", f"# Question\n\n{addition}\n")
+    with pytest.raises(ReportError, match=re.escape(message)):
+        render(params)
+
+
+def test_a_failed_build_leaves_no_old_report(study):
+    params = study()
+    outputs = render(params)
+    change(paths.REPORT / "report.md.j2", "# Question\n", "# Question\n\n[@nobody1999]\n")
+    with pytest.raises(ReportError):
+        render(params)
+    assert not any(path.exists() for path in outputs.values())
+    assert list((paths.REPORT / "toy").iterdir()) == []
+
+
+def test_numbers_keep_their_source_through_tables(study):
+    study()
+    reader = Reader("toy")
+    table = tables.ablation(reader.rows("ablation/main/ablation.csv"))
+    cell = table["SRCC"].iloc[1]
+    assert isinstance(cell.low, Sourced) and "last, srcc_low" in cell.low.source
+    assert isinstance(table["SD of seeds"].iloc[0], Sourced)
+
+
+def test_cells_are_rounded_when_shown():
+    assert tables.cell(tables.Interval(0.8991, 0.88, 0.9149)) == "0.899 [0.880, 0.915]"
+    assert tables.cell(412_345, ".2fM") == "0.41"
+    assert tables.cell(12_345.0, tables.COUNT) == "12,345"
+    assert tables.cell(None) == tables.cell(float("nan")) == tables.DASH
+    assert tables.cell(-0.25, ".2f") == tables.MINUS + "0.25"
+    shown = tables.rounded(tables.complexity(_complexity()))
+    assert shown["Parameters (M)"].tolist() == ["25.56"] and shown["GMACs, torch"].tolist() == ["4.11"]
+
+
+def _complexity():
+    row = {"run": "a", "backbone": "resnet50", "fusion": "last", "parameters": 25_557_032, "backbone_parameters": 1}
+    row |= {
+        "head_parameters": 2,
+        "generated_weights": 3,
+        "macs_torch": 4_111_514_624,
+        "macs_ptflops": 1,
+        "macs_thop": 1,
+    }
+    return pd.DataFrame([row])
