@@ -1,6 +1,6 @@
 # The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
-# A run is made anew when its parameter values, the code that it reaches, its data or a run that it needs changed
-# (`state` holds the hashes, so prose and outputs of notebooks do not count).
+# A run is made anew when one of its outputs is missing, when a run that it needs was made anew, or when
+# `iqa.pipeline.report` forces it, because its parameter values, the code that it reaches or its data changed.
 
 import sys
 
@@ -30,7 +30,7 @@ for job in jobs:
         log:
             job.logs,
         params:
-            state=job.state,
+            command=job.command,
         threads: job.threads
         shell:
-            job.command
+            "{params.command}"

@@ -126,9 +126,9 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def _deviation(values: list[float]) -> float | None:
-    """Sample standard deviation over seeds; one seed has none."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+def _deviation(values: list[float]) -> float:
+    """Sample standard deviation over seeds; NaN for one seed, which has none."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _verdict(low: float, high: float, freedom: int) -> str:

@@ -43,7 +43,6 @@ def macs_ptflops(model: nn.Module, height: int, width: int) -> int:
     macs, _ = get_model_complexity_info(
         copy.deepcopy(model),
         (3, height, width),
-        input_constructor=lambda shape: {"pixels": _image(model, 1, *shape[1:])},
         as_strings=False,
         print_per_layer_stat=False,
         backend="pytorch",

@@ -112,7 +112,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Agreement of `prediction` with `mos`: SRCC and PLCC with bootstrap intervals, fitted PLCC, KRCC, RMSE, n."""
     pair = predictions["prediction"].to_numpy(), predictions["mos"].to_numpy()
-    result = metrics.summary(*pair)
+    result = metrics.summary(*pair) | {"confidence": confidence}
     for name in ("srcc", "plcc"):
         low, high = metrics.bootstrap_interval(
             getattr(metrics, name), *pair, resamples=resamples, confidence=confidence, seed=seed

@@ -76,14 +76,17 @@ def state(params: Params) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Job:
-    """One run as the graph sees it; paths are relative to the study's results folder."""
+    """One run as the graph sees it; paths are relative to the study's results folder.
+
+    `fresh` is False where results lie that were made from other values, code or data than those of now.
+    """
 
     step: str
     run: str
     inputs: list[str]
     outputs: list[str]
     logs: list[str]
-    state: dict[str, str]
+    fresh: bool
     threads: int
     command: str
 
@@ -116,12 +119,17 @@ def jobs(study: str) -> list[Job]:
                 inputs=relative([paths.run_folder(study, *need) / RECORD for need in params.needs()]),
                 outputs=relative(outputs(params)),
                 logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
-                state=state(params),
+                fresh=_made_from(folder / RECORD) in (None, state(params)),
                 threads=getattr(params, "threads", 1),
                 command=f'"{sys.executable}" -m iqa.cli run "{paths.ROOT / file}"',
             )
         )
     return graph
+
+
+def _made_from(record: Path) -> dict[str, str] | None:
+    """The state that a finished run was made from: empty if the pipeline did not make it, None if it is not there."""
+    return json.loads(record.read_text(encoding="utf-8")).get("state", {}) if record.is_file() else None
 
 
 def _all_params(study: str) -> Iterator[Params]:
@@ -143,13 +151,14 @@ def report(study: str, cores: int | None = None, extra: list[str] | None = None)
     Raises:
         RunFailed: a run failed; those that do not depend on it were finished first.
     """
-    jobs(study)  # mistakes in parameter files are told plainly, before Snakemake starts
+    stale = [f"{job.step}_{job.run}" for job in jobs(study) if not job.fresh]
     home = paths.RESULTS / study
     home.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
         *("--directory", str(home), "--cores", str(cores or os.cpu_count() or 1)),
-        *("--rerun-triggers", "params", "input", "mtime", "--rerun-incomplete", "--keep-going"),
+        *("--rerun-triggers", "input", "mtime", "--rerun-incomplete", "--keep-going"),
+        *(["--forcerun", *stale] if stale else []),
         *("--quiet", "rules", "host", "--config", f"study={study}", *(extra or [])),
     ]
     if subprocess.run(command, check=False).returncode:
@@ -181,6 +190,7 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
     defaults = type(params)().model_dump()
     given = {key: value for key, value in params.model_dump().items() if key == "run" or value != defaults[key]}
     threads = str(getattr(params, "threads", 1))
+    made_from = state(params)
     os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
@@ -197,12 +207,16 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
                 stdout_file=log,
                 stderr_file=log,
                 start_timeout=300,
+                extra_arguments=["--log-level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             (folder / RECORD).unlink(missing_ok=True)
             log.write(f"failed: {error.ename}: {error.evalue}\n")
             place = f"{paths.shown(folder / 'notebook.ipynb')} (log.txt beside it)"
             raise RunFailed(f"{step}/{name}: {error.ename}: {error.evalue}\nread more in {place}") from None
+        record = folder / RECORD
+        known = json.loads(record.read_text(encoding="utf-8"))
+        record.write_text(json.dumps({**known, "state": made_from}, indent=2) + "\n", encoding="utf-8")
         log.write(f"finished in {time.perf_counter() - started:.0f} s\n")
     return folder
 

@@ -96,7 +96,7 @@ class Reader:
         try:
             return function(self.rows(file))
         except KeyError as error:
-            raise ReportError(f"{self.shown(file)} has no column {error}") from error
+            raise ReportError(f"{self.shown(file)} has no column {error}") from None
 
     def value(self, file: str, key: str) -> Any:
         """What a JSON file holds under a dotted key."""
@@ -255,11 +255,13 @@ def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
     functions = {"num": writer.num, "text": writer.text, "table": writer.table, "figure": writer.figure}
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(params, reader))
+    except ReportError as error:
+        raise ReportError(str(error)) from None  # without the template's frames, which Python tools cannot read
     except jinja2.TemplateError as error:
         places = traceback.extract_tb(error.__traceback__)
         lines = [getattr(error, "lineno", None), *(p.lineno for p in reversed(places) if p.filename.endswith(TEMPLATE))]
         line = next((line for line in lines if line), "?")
-        raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from error
+        raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from None
 
 
 def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
@@ -329,7 +331,7 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
             str(markdown), to, format="markdown", outputfile=str(output), extra_args=[*shared, *options]
         )
     except RuntimeError as error:
-        raise ReportError(f"report/{TEMPLATE} as {output.name}: {error}") from error
+        raise ReportError(f"report/{TEMPLATE} as {output.name}: {error}") from None
 
 
 def _to_html(markdown: Path, output: Path) -> None:

@@ -4,10 +4,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import report_fixture
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-import report_fixture
 from iqa import figures
 
 RNG = np.random.default_rng(0)

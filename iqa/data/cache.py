@@ -34,7 +34,7 @@ from tqdm import tqdm
 from iqa import paths
 from iqa.data import DataError
 
-CHUNK = 16  # images per task of a worker
+CHUNK = 16  # images per task of a thread
 ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 UNTRUSTED_NS = 2 * 10**9  # a file changed this recently may change again within the clock's resolution
 
@@ -247,7 +247,7 @@ def open_stores(
         hashes: SHA-256 of each image file.
         size: the stored size.
         kinds: `rgb`, `mscn` or both.
-        jobs: number of worker processes for building; the result does not depend on it.
+        jobs: number of threads for building; the stores do not depend on it.
 
     Raises:
         DataError: an image cannot be decoded, or the disk is full.
@@ -288,7 +288,7 @@ def _build(
             for start in starts
         )
         with tqdm(total=len(images), desc="caching", unit="image", mininterval=1, disable=None) as bar:
-            for done in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+            for done in joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")(tasks):
                 bar.update(done)
         for kind, folder in temporary.items():
             index.to_csv(folder / "index.csv", index=False)

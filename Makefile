@@ -1,0 +1,61 @@
+# `make` lists the targets. Every target that needs the environment makes it first, once.
+
+STUDY ?= demo
+JOBS ?=
+# The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
+PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+BIN := .venv/bin
+STAMP := .venv/.setup-stamp
+UV_VERSION := 0.13.8
+UV = $(BIN)/uv
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test test-fast lint lab lock clean
+
+help: ## list the targets
+	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make the environment in .venv from requirements.lock (needs Python >= 3.11 and nothing else)
+
+report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=processes at a time)
+	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+
+test: $(STAMP) ## run all tests
+	@$(PYTEST)
+
+test-fast: $(STAMP) ## run the tests that are not marked slow
+	@$(PYTEST) -m "not slow"
+
+lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks \
+		$(if $(filter 0,$(shell id -u)),--allow-root)
+
+lock: $(STAMP) ## write requirements.lock anew after a change of the dependencies in pyproject.toml
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--group dev pyproject.toml -o requirements.lock
+
+clean: ## remove results, rendered reports and caches; keep the environment
+	find results report -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
+	rm -rf cache .snakemake .pytest_cache .ruff_cache
+	find iqa tests -name __pycache__ -exec rm -rf {} +
+
+# An environment without its stamp was left half-finished, and is made anew.
+# uv is told which environment to use, because an activated one would otherwise win.
+$(STAMP): requirements.lock pyproject.toml
+	@python="$(PYTHON)"; test -n "$$python" || { \
+		echo "make: no Python 3.11 or newer found; install it, or name it: make setup PYTHON=/path/to/python" >&2; exit 1; }; \
+	test -e $@ || $$python -m venv --clear .venv || { rm -rf .venv; \
+		echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@rm -f $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
+	@touch $@
