@@ -43,9 +43,8 @@ lock: $(STAMP) ## write requirements.lock anew after a change of the dependencie
 		--group dev pyproject.toml -o requirements.lock
 
 clean: ## remove results, rendered reports and caches; keep the environment
-	find results report -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
-	rm -rf cache .snakemake .pytest_cache .ruff_cache
-	find iqa tests -name __pycache__ -exec rm -rf {} +
+	rm -rf results/*/ report/*/ cache .snakemake .pytest_cache .ruff_cache
+	find iqa tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment without its stamp was left half-finished, and is made anew.
 # uv is told which environment to use, because an activated one would otherwise win.

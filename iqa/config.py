@@ -102,7 +102,7 @@ class DataPrepParams(Params):
     height: Positive | None = None
     width: Positive | None = None
     keep_aspect: bool = True
-    inputs: list[Input] = ["mscn"]
+    inputs: Annotated[list[Input], Field(min_length=1)] = ["mscn"]
     workers: Positive | None = None
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Run notebooks with parameter files: one run by itself, or the whole graph of a study through Snakemake."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from iqa import config, paths, source
 from iqa.config import ParameterError, Params
-from iqa.results import RECORD, clear, file_hash
+from iqa.results import RECORD, clear, file_hash, write_json
 
 FIGURES = ("png", "svg", "pdf")
 OUTPUTS = {
@@ -153,16 +155,28 @@ def report(study: str, cores: int | None = None, extra: list[str] | None = None)
     """
     stale = [f"{job.step}_{job.run}" for job in jobs(study) if not job.fresh]
     home = paths.RESULTS / study
-    home.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
         *("--directory", str(home), "--cores", str(cores or os.cpu_count() or 1)),
-        *("--rerun-triggers", "input", "mtime", "--rerun-incomplete", "--keep-going"),
+        *("--rerun-triggers", "input", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"),
         *(["--forcerun", *stale] if stale else []),
         *("--quiet", "rules", "host", "--config", f"study={study}", *(extra or [])),
     ]
-    if subprocess.run(command, check=False).returncode:
-        raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+    with _only_one(home):
+        if subprocess.run(command, check=False).returncode:
+            raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Keeps a second pipeline out of a study's results; unlike Snakemake's own lock, a killed one leaves no lock."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFailed(f"another pipeline is at work in {paths.shown(home)}; wait until it is done") from None
+        yield
 
 
 def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
@@ -216,7 +230,7 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
             raise RunFailed(f"{step}/{name}: {error.ename}: {error.evalue}\nread more in {place}") from None
         record = folder / RECORD
         known = json.loads(record.read_text(encoding="utf-8"))
-        record.write_text(json.dumps({**known, "state": made_from}, indent=2) + "\n", encoding="utf-8")
+        write_json(record, known | {"state": made_from})
         log.write(f"finished in {time.perf_counter() - started:.0f} s\n")
     return folder
 

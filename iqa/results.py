@@ -57,7 +57,7 @@ class RunFolder:
 
     def save_json(self, name: str, values: dict[str, Any]) -> None:
         """Write `<name>.json`."""
-        _write(self.path / f"{name}.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+        write_json(self.path / f"{name}.json", values)
 
     def save_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write `<name>.csv`, every digit of its numbers, without the index."""
@@ -95,6 +95,11 @@ class RunFolder:
         }
         self.save_json("record", record)
         return record
+
+
+def write_json(file: Path, values: dict[str, Any]) -> None:
+    """Write a whole JSON file or nothing; NaN is an error."""
+    _write(file, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def _write(file: Path, text: str) -> None:

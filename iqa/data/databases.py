@@ -417,7 +417,7 @@ def _warnings(database: Database, store: Store) -> list[str]:
     if database.release_images is not None and len(table) != database.release_images:
         warnings.append(f"{len(table)} images are here, {database.release_images} are in the release.")
     if store.manifest["enlarged"]:
-        warnings.append(f"{store.manifest['enlarged']} images are smaller than the stored size and were enlarged.")
+        warnings.append(f"{store.manifest['enlarged']} image(s) are smaller than the stored size and were enlarged.")
     sizes = (index["height"].astype(str) + "x" + index["width"].astype(str)).value_counts()
     if len(sizes) > 1:
         most = f"{sizes.iloc[0]} are {sizes.index[0]} (height x width)"
@@ -428,5 +428,5 @@ def _warnings(database: Database, store: Store) -> list[str]:
     for found, where in ((copies[splits > 1], "in different splits"), (copies[splits == 1], "in the same split")):
         if len(found):
             names = found.groupby("sha256")["image"].agg(" = ".join)
-            warnings.append(f"{len(names)} images occur more than once {where}: {_some(names)}.")
+            warnings.append(f"{len(names)} image(s) occur more than once {where}: {_some(names)}.")
     return warnings

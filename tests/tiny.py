@@ -1,0 +1,54 @@
+"""A database of a few small images in memory, for tests of training and scoring."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iqa.config import TrainParams
+from iqa.data.databases import Database
+
+# a model and a schedule that take a second
+PARAMS = TrainParams(
+    backbone_args={"stem_width": 4, "channels": [8, 8, 8, 8], "zero_init_last": False},
+    crop=64,
+    batch_size=8,
+    epochs=3,
+    semantic_widths=[16],
+    semantic_channels=8,
+    target_widths=[64, 16, 8],
+    device="cpu",
+)
+
+
+def database(
+    images: int = 40, sizes: tuple[tuple[int, int], ...] = ((72, 96),), low=0.0, high=100.0, up=True
+) -> Database:
+    """Noise of a strength that the MOS tells: the first half to train, the next quarter to validate, the rest to test."""
+    generator = np.random.default_rng(0)
+    quality = generator.permutation(images) / (images - 1)
+    pixels = []
+    for number, value in enumerate(quality):
+        noise = generator.normal(0, 8 + 60 * (1 - value), (*sizes[number % len(sizes)], 3))
+        pixels.append(np.clip(128 + noise, 0, 255).astype(np.uint8))
+    split = np.repeat(["train", "val", "test"], [images // 2, images // 4, images - images // 2 - images // 4])
+    names = [f"{number}.png" for number in range(images)]
+    scores = low + (quality if up else 1 - quality) * (high - low)
+    table = pd.DataFrame({"image": names, "mos": scores, "mos_std": np.nan, "split": split, "reference": names})
+    table = table.assign(distortion="noise", level=np.nan)
+    return Database(
+        name="tiny",
+        title="Tiny",
+        table=table,
+        folder=Path(),
+        low=low,
+        high=high,
+        higher_is_better=up,
+        synthetic=True,
+        release_images=None,
+        citation="",
+        licence="",
+        source="",
+        stores={"mscn": pixels},
+        fingerprint=f"tiny {images} {sizes} {low} {high} {up}",
+    )
