@@ -130,8 +130,6 @@ class Fit(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        # the random state follows from seed and epoch, so a resumed run equals an unbroken one
-        torch.manual_seed(self.params.seed * 100_003 + self.current_epoch)
         self.started = time.perf_counter()
         self.model.train()
         if self.params.freeze_batch_norm:
@@ -139,7 +137,9 @@ class Fit(lightning.LightningModule):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        # the random state (dropout) follows from seed, epoch and batch, so a resumed run equals an unbroken one
+        torch.manual_seed(hash((self.params.seed, self.current_epoch, index)))
         pixels, target = batch
         prediction = self.model(pixels).float()
         params = self.params
