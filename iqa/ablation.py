@@ -74,19 +74,23 @@ def compare(
 ) -> pd.DataFrame:
     """One row per group: mean SRCC over its seeds, its interval, and the difference to the reference's mean.
 
-    Two kinds of chance are in the intervals. Images: all runs see the same resampled test images (paired
-    bootstrap). Seeds: to every resampled mean a draw of the seeds' noise is added, Student's t with the standard
-    deviation pooled over the groups, as a group of two or three seeds does not show its own spread reliably.
+    Two kinds of chance are in the intervals. Images: all runs see the same resampled test contents (paired
+    bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds' noise
+    is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds does
+    not show its own spread reliably.
 
     Returns:
         columns group, differs, seeds, runs, srcc_mean, srcc_std, srcc_low, srcc_high, plcc_mean, plcc_std, delta,
         delta_low, delta_high, verdict: `reference`; `better` or `worse` if the interval of the difference excludes
         zero; `not distinguishable` otherwise; `one seed only` if no group has two seeds, whose noise is then unknown.
     """
-    generator = np.random.default_rng(seed)
     first = groups["reference"][0].predictions
-    index = generator.integers(len(first), size=(resamples, len(first)))
-    mos = first["mos"].to_numpy()[index]
+    mos = first["mos"].to_numpy()
+    runs = [(run, run.predictions["prediction"].to_numpy()) for members in groups.values() for run in members]
+    resampled: dict[str, list[np.ndarray]] = {run.name: [] for run, _ in runs}
+    for index in metrics.draws(len(first), resamples, seed, first["reference"]):
+        for run, prediction in runs:
+            resampled[run.name].append(metrics.srcc(prediction[index], mos[index]))
 
     srcc = {name: [run.metrics["srcc"] for run in members] for name, members in groups.items()}
     freedom = sum(len(values) - 1 for values in srcc.values())
@@ -94,8 +98,9 @@ def compare(
     noise = np.sqrt(within / freedom) if freedom else 0.0
 
     samples = {}
+    generator = np.random.default_rng(seed)
     for name, members in groups.items():
-        of_images = np.mean([metrics.srcc(run.predictions["prediction"].to_numpy()[index], mos) for run in members], 0)
+        of_images = np.mean([np.concatenate(resampled[run.name]) for run in members], axis=0)
         of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
         samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
 

@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from iqa import pipeline
     from iqa.config import ParameterError
+    from iqa.data import DataError
 
     try:
         if options.command == "run":
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
                 pipeline.run(file, {key: _value(text) for key, text in options.overrides})
         else:
             pipeline.report(options.study, options.jobs, ["--dry-run"] if options.dry_run else None)
-    except (ParameterError, pipeline.RunFailed) as error:
+    except (ParameterError, DataError, pipeline.RunFailed) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

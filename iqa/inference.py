@@ -110,12 +110,15 @@ def predict(
 def evaluate(
     predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
-    """Agreement of `prediction` with `mos`: SRCC and PLCC with bootstrap intervals, fitted PLCC, KRCC, RMSE, n."""
+    """Agreement of `prediction` with `mos`: n, SRCC, PLCC, PLCC after the logistic fit, KRCC, RMSE.
+
+    SRCC and PLCC come with bootstrap intervals over the contents (`reference`) of the images.
+    """
     pair = predictions["prediction"].to_numpy(), predictions["mos"].to_numpy()
     result = metrics.summary(*pair) | {"confidence": confidence}
     for name in ("srcc", "plcc"):
         low, high = metrics.bootstrap_interval(
-            getattr(metrics, name), *pair, resamples=resamples, confidence=confidence, seed=seed
+            getattr(metrics, name), *pair, resamples, confidence, seed, groups=predictions["reference"]
         )
         result |= {f"{name}_low": low, f"{name}_high": high}
     return result

@@ -7,7 +7,7 @@ The stated rule for a constant input: it holds no order and no trend, so a corre
 A model that collapsed to one score therefore has SRCC = PLCC = KRCC = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -154,16 +154,17 @@ def bootstrap_interval(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Percentile interval `(low, high)` of a statistic of this module, images resampled with replacement.
 
-    It tells how far the statistic would vary over other images of the same kind. It does not cover the choice of
-    training seed, and images that share a reference are treated as independent.
+    It tells how far the statistic would vary over other images of the same kind, not over training seeds. `groups`
+    names the content (reference) of each image: images of one content are drawn together, as they are not independent.
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     prediction, mos = _pair(prediction, mos)
-    (values,) = _resampled(statistic, mos, [prediction], resamples, seed)
+    (values,) = _resampled(statistic, mos, [prediction], resamples, seed, groups)
     return _percentiles(values, confidence)
 
 
@@ -175,17 +176,19 @@ def paired_difference(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    groups: ArrayLike | None = None,
 ) -> Comparison:
     """How much `statistic` of model a exceeds that of model b on the same images: a paired bootstrap.
 
     Both models see the same resampled images, so what is hard for both cancels. The p-value is twice the smaller
     share of resampled differences on either side of zero, counting the observed sample once: in [2/(resamples+1), 1].
+    `groups` as in `bootstrap_interval`.
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.
     """
     prediction_a, mos = _pair(prediction_a, mos)
     prediction_b, mos = _pair(prediction_b, mos)
-    a, b = _resampled(statistic, mos, [prediction_a, prediction_b], resamples, seed)
+    a, b = _resampled(statistic, mos, [prediction_a, prediction_b], resamples, seed, groups)
     differences = a - b
     rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p_value = min(1.0, 2 * (rarer_side + 1) / (resamples + 1))
@@ -193,20 +196,43 @@ def paired_difference(
     return Comparison(observed, *_percentiles(differences, confidence), float(p_value))
 
 
+def draws(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:
+    """Bootstrap samples of images as blocks of rows of indices, `resamples` rows in all.
+
+    Without `groups`, or where each image is a group of its own, a row draws `images` images with replacement.
+    Otherwise it draws as many groups as there are, and holds all images of each group as often as it was drawn.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}")
+    generator = np.random.default_rng(seed)
+    names, of_image = np.unique(np.arange(images) if groups is None else groups, return_inverse=True)
+    if of_image.size != images:
+        raise ValueError(f"groups names the content of {of_image.size} images, not of {images}")
+    if names.size == images:
+        rows = max(1, CHUNK // images)
+        for start in range(0, resamples, rows):
+            yield generator.integers(images, size=(min(rows, resamples - start), images))
+        return
+    members = np.split(np.argsort(of_image, kind="stable"), np.cumsum(np.bincount(of_image))[:-1])
+    for _ in range(resamples):
+        yield np.concatenate([members[group] for group in generator.integers(names.size, size=names.size)])[None]
+
+
 def _resampled(
-    statistic: Statistic, mos: np.ndarray, predictions: list[np.ndarray], resamples: int, seed: int
+    statistic: Statistic,
+    mos: np.ndarray,
+    predictions: list[np.ndarray],
+    resamples: int,
+    seed: int,
+    groups: ArrayLike | None,
 ) -> list[np.ndarray]:
     """For each vector of predictions, the statistic over the same `resamples` draws of images."""
     if mos.ndim != 1:
         raise ValueError(f"the bootstrap resamples one vector of scores, not shape {mos.shape}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, not {resamples}")
-    generator = np.random.default_rng(seed)
-    rows = max(1, CHUNK // mos.size)
-    values = []
-    for start in range(0, resamples, rows):
-        index = generator.integers(mos.size, size=(min(rows, resamples - start), mos.size))
-        values.append([statistic(prediction[index], mos[index]) for prediction in predictions])
+    values = [
+        [statistic(prediction[index], mos[index]) for prediction in predictions]
+        for index in draws(mos.size, resamples, seed, groups)
+    ]
     return [np.concatenate(column) for column in zip(*values, strict=True)]
 
 

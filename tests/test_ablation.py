@@ -13,7 +13,9 @@ def trained(name, seed, noise, images=300, **changes):
     """A run whose predictions are the MOS with noise of the given strength."""
     mos = np.random.default_rng(0).random(images)
     prediction = mos + np.random.default_rng(seed + 100 * len(name)).normal(0, noise, images)
-    frame = pd.DataFrame({"image": np.arange(images), "mos": mos, "prediction": prediction})
+    frame = pd.DataFrame(
+        {"image": np.arange(images), "reference": np.arange(images), "mos": mos, "prediction": prediction}
+    )
     found = {"srcc": metrics.srcc(prediction, mos), "plcc": metrics.plcc(prediction, mos)}
     return Trained(name, TrainParams(run=name, seed=seed, **changes).model_dump(), found, frame)
 

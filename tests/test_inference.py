@@ -69,7 +69,8 @@ def test_predictions_keep_the_databases_rows(model, data):
 def test_evaluation_gives_coefficients_inside_their_intervals():
     generator = np.random.default_rng(0)
     mos = generator.random(200)
-    found = evaluate(pd.DataFrame({"mos": mos, "prediction": mos + generator.normal(0, 0.2, 200)}), resamples=200)
+    frame = pd.DataFrame({"mos": mos, "prediction": mos + generator.normal(0, 0.2, 200), "reference": np.arange(200)})
+    found = evaluate(frame, resamples=200)
     assert found["n"] == 200 and found["confidence"] == 0.95
     for name in ("srcc", "plcc"):
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]

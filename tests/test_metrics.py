@@ -276,3 +276,32 @@ def test_equally_good_models_are_rarely_called_different():
         a, b = noisy(generator, mos, 0.7), noisy(generator, mos, 0.7)
         called += paired_difference(plcc, a, b, mos, resamples=200, seed=seed).p_value < 0.05
     assert called <= 12
+
+
+def test_images_of_one_content_are_drawn_together():
+    contents = np.repeat(["a", "b", "c"], [2, 3, 1])
+    for row in metrics.draws(6, 50, seed=1, groups=contents):
+        counts = np.bincount(row[0], minlength=6)
+        assert counts[0] == counts[1] and counts[2] == counts[3] == counts[4]
+        assert counts[0] + counts[2] + counts[5] == 3
+
+
+def test_contents_of_one_image_each_give_the_plain_bootstrap():
+    plain = np.concatenate(list(metrics.draws(7, 20, seed=3)))
+    assert np.array_equal(plain, np.concatenate(list(metrics.draws(7, 20, seed=3, groups=np.arange(7)))))
+    assert plain.shape == (20, 7)
+
+
+def test_dependent_images_widen_the_interval():
+    generator = np.random.default_rng(0)
+    mos = generator.random(200)
+    contents = np.repeat(np.arange(10), 20)
+    prediction = mos + generator.normal(0, 0.5, 10)[contents]  # one error for all images of a content
+    low, high = metrics.bootstrap_interval(metrics.plcc, prediction, mos, resamples=300)
+    wide_low, wide_high = metrics.bootstrap_interval(metrics.plcc, prediction, mos, resamples=300, groups=contents)
+    assert wide_high - wide_low > 1.5 * (high - low)
+
+
+def test_groups_that_do_not_cover_the_images_are_an_error():
+    with pytest.raises(ValueError, match="content of 2 images, not of 3"):
+        metrics.bootstrap_interval(metrics.plcc, [1, 2, 3], [1, 2, 3], groups=["a", "b"])

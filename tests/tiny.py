@@ -24,7 +24,7 @@ PARAMS = TrainParams(
 def database(
     images: int = 40, sizes: tuple[tuple[int, int], ...] = ((72, 96),), low=0.0, high=100.0, up=True
 ) -> Database:
-    """Noise of a strength that the MOS tells: the first half to train, the next quarter to validate, the rest to test."""
+    """Noise whose strength the MOS tells: the first half to train, the next quarter to validate, the rest to test."""
     generator = np.random.default_rng(0)
     quality = generator.permutation(images) / (images - 1)
     pixels = []
