@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     from iqa import pipeline
     from iqa.config import ParameterError
     from iqa.data import DataError
+    from iqa.paths import PathError
 
     try:
         if options.command == "run":
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
                 pipeline.run(file, {key: _value(text) for key, text in options.overrides})
         else:
             pipeline.report(options.study, options.jobs, ["--dry-run"] if options.dry_run else None)
-    except (ParameterError, DataError, pipeline.RunFailed) as error:
+    except (ParameterError, DataError, PathError, pipeline.RunFailed) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,6 +12,10 @@ REPORT = ROOT / "report"
 CACHE = Path(os.environ.get("IQA_CACHE", ROOT / "cache"))
 
 
+class PathError(ValueError):
+    """A path in a parameter file that cannot be used."""
+
+
 def run_folder(study: str, step: str, run: str) -> Path:
     """Results folder of one run."""
     return RESULTS / study / step / run
@@ -23,13 +27,13 @@ def resolve(path: str | Path) -> Path:
     `$IQA_SHARED` is a folder of databases and weights that several checkouts share, `../shared` by default.
 
     Raises:
-        ValueError: a variable is not set.
+        PathError: a variable is not set.
     """
     variables = {"IQA_SHARED": str(ROOT.parent / "shared")} | os.environ
     try:
         expanded = Path(Template(str(path)).substitute(variables)).expanduser()
     except KeyError as error:
-        raise ValueError(f"{path}: the environment variable {error.args[0]} is not set") from None
+        raise PathError(f"{path}: the environment variable {error.args[0]} is not set") from None
     return expanded if expanded.is_absolute() else ROOT / expanded
 
 

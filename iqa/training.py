@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from iqa.data.crops import crop_positions
 from iqa.data.databases import Database
 from iqa.inference import choose_device, score, to_pixels
 from iqa.model import HyperIQA
+from iqa.progress import in_batch
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec"):
@@ -211,11 +211,6 @@ class Fit(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
-
-
-def in_batch() -> bool:
-    """Whether a pipeline runs this, which wants one line per epoch; a person gets a live bar."""
-    return "IQA_BATCH" in os.environ
 
 
 def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -> int:

@@ -29,9 +29,8 @@ import pandas as pd
 import PIL
 from PIL import Image, ImageOps
 from scipy.ndimage import uniform_filter
-from tqdm import tqdm
 
-from iqa import paths
+from iqa import paths, progress
 from iqa.data import DataError
 
 CHUNK = 16  # images per task of a thread
@@ -287,7 +286,7 @@ def _build(
             joblib.delayed(_fill)(images[start : start + CHUNK], offsets[start : start + CHUNK], size, files)
             for start in starts
         )
-        with tqdm(total=len(images), desc="caching", unit="image", mininterval=1, disable=None) as bar:
+        with progress.bar(total=len(images), desc="caching", unit="image") as bar:
             for done in joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")(tasks):
                 bar.update(done)
         for kind, folder in temporary.items():

@@ -31,9 +31,8 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from scipy.ndimage import correlate1d, uniform_filter1d
 from scipy.special import expit, logit
-from tqdm import tqdm
 
-from iqa import paths
+from iqa import paths, progress
 from iqa.data import DataError
 from iqa.data.cache import digest, publish
 
@@ -525,7 +524,7 @@ def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) ->
     palettes = photograph_palettes(TRAIN_PHOTOGRAPHS if part == "main" else HELD_OUT_PHOTOGRAPHS)
     tasks = (joblib.delayed(_make_content)(part, content, palettes, images) for content in contents)
     made = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator")(tasks)
-    bar = tqdm(made, total=len(contents), desc=f"making {part}", unit="content", mininterval=1, disable=None)
+    bar = progress.bar(made, total=len(contents), desc=f"making {part}", unit="content")
     table = pd.concat(bar, ignore_index=True)
     table["quality"] = quality(table.pop("haarpsi"))
     table["quality"] = monotone(table)

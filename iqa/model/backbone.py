@@ -1,5 +1,6 @@
 """A timm network as a source of four feature maps at strides 4, 8, 16 and 32."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from iqa import paths
 
 STRIDES = (4, 8, 16, 32)
+
+# timm warns of a classifier's weights that a feature extractor has no place for; that others fit is checked here
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 
 class Backbone(nn.Module):

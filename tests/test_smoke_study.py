@@ -1,0 +1,95 @@
+"""The real notebooks, end to end on the small study `smoke`, as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from iqa.config import STEPS, run_names
+from iqa.paths import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.notebook]
+
+
+def run(project, *command, cwd=None):
+    environment = {**os.environ, "PYTHONPATH": str(project), "IQA_CACHE": str(project / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=cwd or project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "project"
+    folder.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.html", "*.pdf")
+    for name in ("iqa", "notebooks", "params", "report"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", folder)
+    run(folder, "iqa.cli", "report", "smoke")
+    return folder
+
+
+def test_every_run_leaves_its_record_and_its_executed_notebook(project):
+    for step in STEPS:
+        for name in run_names("smoke", step):
+            folder = project / "results" / "smoke" / step / name
+            assert {"record.json", "params.json", "notebook.ipynb", "log.txt"} <= {
+                file.name for file in folder.iterdir()
+            }
+
+
+def test_the_report_is_rendered_and_says_that_its_data_are_synthetic(project):
+    text = (project / "report" / "smoke" / "report.html").read_text(encoding="utf-8")
+    assert "synthetic" in text and 'title="results/smoke/train/main_s1/metrics.json' in text
+    assert (project / "report" / "smoke" / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_summary_repeats_the_runs_own_numbers(project):
+    results = project / "results" / "smoke"
+    summary = json.loads((results / "summary.json").read_text())
+    metrics = json.loads((results / "train" / "main_s1" / "metrics.json").read_text())
+    cross = pd.read_csv(results / "cross_dataset" / "main" / "cross.csv")
+    assert summary["study"] == "smoke" and summary["synthetic"] is True
+    assert {key: summary["main"][key] for key in ("srcc", "plcc", "n")} == {
+        k: metrics[k] for k in ("srcc", "plcc", "n")
+    }
+    assert [entry["srcc"] for entry in summary["cross"]] == pytest.approx(list(cross["srcc"]))
+
+
+def test_rendering_again_gives_the_same_bytes(project):
+    files = [project / "report" / "smoke" / name for name in ("report.html", "report.pdf")]
+    before = [file.read_bytes() for file in files]
+    run(project, "iqa.cli", "run", "params/smoke/report/report.yaml")
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_bare_papermill_in_another_folder_gives_the_pipelines_numbers(project, tmp_path):
+    params = project / "params" / "smoke"
+    run(
+        project,
+        "papermill",
+        str(project / "notebooks" / "02_train.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main_s1.yaml")),
+        *("-p", "study", "smoke", "-p", "run", "by_hand", "--cwd", str(tmp_path)),
+        cwd=tmp_path,
+    )
+    train = project / "results" / "smoke" / "train"
+    pipeline, by_hand = (pd.read_csv(train / name / "predictions.csv") for name in ("main_s1", "by_hand"))
+    pd.testing.assert_frame_equal(pipeline, by_hand, check_exact=True)
+
+
+def test_nothing_is_repeated_when_nothing_changed(project):
+    assert "Nothing to be done" in run(project, "iqa.cli", "report", "smoke")
