@@ -145,4 +145,4 @@ def load_model(file: str | Path) -> tuple[HyperIQA, dict[str, Any]]:
         model.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{paths.shown(file)}: {error}") from None
-    return model.eval(), saved
+    return model.eval().to(memory_format=torch.channels_last), saved

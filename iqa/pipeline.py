@@ -1,7 +1,6 @@
 """Run notebooks with parameter files: one run by itself, or the whole graph of a study through Snakemake."""
 
 import fcntl
-import hashlib
 import json
 import os
 import subprocess
@@ -15,7 +14,8 @@ from typing import IO, Any
 
 from iqa import config, paths, source
 from iqa.config import ParameterError, Params
-from iqa.results import RECORD, clear, file_hash, write_json
+from iqa.results import RECORD, clear, write_json
+from iqa.source import digest, file_hash
 
 FIGURES = ("png", "svg", "pdf")
 OUTPUTS = {
@@ -61,8 +61,7 @@ def outputs(params: Params) -> list[Path]:
 
 def state(params: Params) -> dict[str, str]:
     """What decides whether a run is up to date, besides the runs that it needs: hashes of values, code and data."""
-    values = json.dumps(params.model_dump(), sort_keys=True)
-    found = {"values": hashlib.sha256(values.encode()).hexdigest(), "code": source.notebook_hash(notebook(params.step))}
+    found = {"values": digest(params.model_dump()), "code": source.notebook_hash(notebook(params.step))}
     if isinstance(params, config.DataPrepParams):
         from iqa.data.databases import fingerprint
 
@@ -72,7 +71,7 @@ def state(params: Params) -> dict[str, str]:
         found["weights"] = file_hash(file) if file.is_file() else "missing"
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.is_file())
-        found["template"] = hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
+        found["template"] = digest(*map(file_hash, files))
     return found
 
 

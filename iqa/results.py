@@ -4,7 +4,6 @@ A run writes plain files (JSON, CSV, figures as png, svg and pdf). `record.json`
 provenance and the hash of every file: a folder without it is not a finished run.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ import pandas as pd
 
 from iqa import paths
 from iqa.config import Params
+from iqa.source import file_hash
 
 RECORD = "record.json"
 RUNNER_FILES = {"notebook.ipynb", "log.txt"}  # written by the runner, while and after the notebook runs
@@ -107,12 +107,6 @@ def _write(file: Path, text: str) -> None:
     part = file.with_name(f".{file.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(file)
-
-
-def file_hash(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def result_file(study: str, step: str, run: str, name: str) -> Path:

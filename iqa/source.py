@@ -1,6 +1,7 @@
-"""What code a notebook or a module runs: its code cells and the modules of this package that it reaches.
+"""Hashes of what results are made from: plain values, files, and the code that a notebook or a module runs.
 
-The hash decides whether a run is up to date, so prose, outputs and modules that are not reached do not count.
+The code is the notebook's code cells and the modules of this package that it reaches. Its hash decides whether a run
+is up to date, so prose, outputs and modules that are not reached do not count.
 """
 
 import ast
@@ -12,16 +13,27 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 
+def digest(*values: object) -> str:
+    """A short hash of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_code_hash(file, "sha256").hexdigest()
+
+
 def notebook_hash(notebook: Path) -> str:
     """Hash of a notebook's code cells and of every module of `iqa` that they import, directly or not."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return _digest(code, reached(code))
+    return _code_hash(code, reached(code))
 
 
 def modules_hash(*names: str) -> str:
     """Hash of modules of `iqa`, given by name, and of every module of `iqa` that they import."""
-    return _digest("", reached("\n".join(f"import {name}" for name in names)))
+    return _code_hash("", reached("\n".join(f"import {name}" for name in names)))
 
 
 def reached(code: str) -> list[Path]:
@@ -65,7 +77,7 @@ def _files(name: str) -> list[Path]:
     return files
 
 
-def _digest(code: str, files: list[Path]) -> str:
+def _code_hash(code: str, files: list[Path]) -> str:
     digest = hashlib.sha256(code.encode())
     for file in files:
         digest.update(f"\0{file.relative_to(PACKAGE).as_posix()}\0".encode() + file.read_bytes())

@@ -1,6 +1,5 @@
 """Fit one training run: patches, optimiser, schedule, checkpoints, history. Lightning runs the loop."""
 
-import hashlib
 import json
 import logging
 import time
@@ -224,8 +223,7 @@ def fit_key(params: TrainParams, database: Database) -> str:
     """Hash of everything that decides the fitted weights: parameters, data, code and versions."""
     decides = params.model_dump(exclude={"study", "run", "test_patches"})
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
-    text = json.dumps([decides, database.fingerprint, source.modules_hash("iqa.training"), versions], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return source.digest(decides, database.fingerprint, source.modules_hash("iqa.training"), versions)
 
 
 def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa import paths
+from iqa import paths, source
 from iqa.data import DataError, cache
-from iqa.data.cache import Size, content_hashes, decode, file_hash, mscn, open_stores, publish, resize
+from iqa.data.cache import Size, content_hashes, decode, mscn, open_stores, publish, resize
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +175,7 @@ def test_the_manifest_holds_the_hashes_of_the_files(images):
     store = stores(*images)["rgb"]
     for file, sha in store.manifest["sha256"].items():
         assert sha == hashlib.sha256((store.folder / file).read_bytes()).hexdigest()
-    assert store.index["sha256"].tolist() == [file_hash(images[0] / name) for name in images[1]]
+    assert store.index["sha256"].tolist() == [source.file_hash(images[0] / name) for name in images[1]]
 
 
 def test_the_number_of_threads_does_not_change_a_byte(images, monkeypatch):

@@ -6,7 +6,7 @@ import matplotlib.figure
 import pandas as pd
 import pytest
 
-from iqa import paths, results
+from iqa import paths, results, source
 from iqa.config import AblationParams
 
 
@@ -20,7 +20,7 @@ def test_a_record_tells_where_results_come_from(out):
     out.save_table("numbers", pd.DataFrame({"a": [1 / 3]}))
     record = out.finish(data={"demo": "abc"})
     assert record["seed"] == 3 and record["data"] == {"demo": "abc"} and record["params"]["run"] == "one"
-    assert record["outputs"]["numbers.csv"] == results.file_hash(out.path / "numbers.csv")
+    assert record["outputs"]["numbers.csv"] == source.file_hash(out.path / "numbers.csv")
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1
     assert record["commit"] is None or len(record["commit"]) == 40
     assert json.loads((out.path / "record.json").read_text()) == record

@@ -12,7 +12,6 @@ same time one wins.
 """
 
 import errno
-import hashlib
 import inspect
 import json
 import shutil
@@ -32,6 +31,7 @@ from scipy.ndimage import uniform_filter
 
 from iqa import paths, progress
 from iqa.data import DataError
+from iqa.source import digest, file_hash
 
 CHUNK = 16  # images per task of a thread
 ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -130,11 +130,6 @@ def mscn(image: np.ndarray) -> np.ndarray:
 PIXELS = {"rgb": lambda image: image, "mscn": mscn}
 
 
-def digest(*values: object) -> str:
-    """A short hash of plain values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def code_version() -> str:
     """A hash that changes when the code or the library that decides the stored pixels changes."""
     return digest(PIL.__version__, *(inspect.getsource(part) for part in (Size, decode, resize, mscn)))
@@ -163,12 +158,6 @@ def content_hashes(folder: Path, names: Sequence[str]) -> list[str]:
             json.dump(known | learned, file)
         Path(file.name).replace(memory)
     return hashes
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

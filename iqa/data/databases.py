@@ -20,7 +20,8 @@ import pandas as pd
 from iqa import config, paths
 from iqa.config import DataPrepParams
 from iqa.data import DataError, synthetic
-from iqa.data.cache import Size, Store, code_version, content_hashes, digest, open_stores
+from iqa.data.cache import Size, Store, code_version, content_hashes, open_stores
+from iqa.source import digest
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 SHOWN = 5  # how many offenders an error message names

@@ -16,7 +16,6 @@ Every image is made from its own random stream, so the result does not depend on
 """
 
 import colorsys
-import hashlib
 import io
 import math
 from collections.abc import Callable
@@ -34,7 +33,8 @@ from scipy.special import expit, logit
 
 from iqa import paths, progress
 from iqa.data import DataError
-from iqa.data.cache import digest, publish
+from iqa.data.cache import publish
+from iqa.source import digest, file_hash
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)
@@ -538,7 +538,7 @@ def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) ->
 
 def identity(part: str, seed: int, scale: float) -> str:
     """A hash of everything that decides a generated part: its arguments, this file and the libraries it calls."""
-    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    source = file_hash(Path(__file__))
     libraries = [version(name) for name in ("numpy", "scipy", "pillow")]
     return digest(part, seed, scale, source, libraries)
 
