@@ -91,7 +91,6 @@ class DataPrepParams(Params):
     """`01_data_prep`: read, audit and cache one database. The run's name is the database's name in the study."""
 
     step: ClassVar[str] = "data_prep"
-    run: Name = "demo"
 
     reader: Literal["synthetic", "biq2021", "agiqa3k"] = "synthetic"
     folder: str | None = None
@@ -177,7 +176,7 @@ class TrainParams(ModelParams, Params):
     select_on: Literal["val_srcc", "val_plcc", "val_loss"] = "val_srcc"
     # machine
     seed: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     device: str = "auto"
     threads: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 0

@@ -198,6 +198,7 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
             output.unlink(missing_ok=True)
 
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     defaults = type(params)().model_dump()
@@ -222,11 +223,14 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
                 start_timeout=300,
                 extra_arguments=["--log-level=CRITICAL"],
             )
-        except PapermillExecutionError as error:
+        except (PapermillExecutionError, DeadKernelError) as error:
             (folder / RECORD).unlink(missing_ok=True)
-            log.write(f"failed: {error.ename}: {error.evalue}\n")
+            reason = "the kernel died; was there too little memory?"
+            if isinstance(error, PapermillExecutionError):
+                reason = f"{error.ename}: {error.evalue}"
+            log.write(f"failed: {reason}\n")
             place = f"{paths.shown(folder / 'notebook.ipynb')} (log.txt beside it)"
-            raise RunFailed(f"{step}/{name}: {error.ename}: {error.evalue}\nread more in {place}") from None
+            raise RunFailed(f"{step}/{name}: {reason}\nread more in {place}") from None
         record = folder / RECORD
         known = json.loads(record.read_text(encoding="utf-8"))
         write_json(record, known | {"state": made_from})

@@ -21,7 +21,7 @@ def digest(*values: object) -> str:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
-        return hashlib.file_code_hash(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def notebook_hash(notebook: Path) -> str:

@@ -50,6 +50,12 @@ def test_every_run_leaves_its_record_and_its_executed_notebook(project):
             }
 
 
+def test_the_executed_training_notebook_shows_its_figures(project):
+    notebook = json.loads((project / "results" / "smoke" / "train" / "main_s1" / "notebook.ipynb").read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # curves, scatter, architecture
+
+
 def test_the_report_is_rendered_and_says_that_its_data_are_synthetic(project):
     text = (project / "report" / "smoke" / "report.html").read_text(encoding="utf-8")
     assert "synthetic" in text and 'title="results/smoke/train/main_s1/metrics.json' in text
