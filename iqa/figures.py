@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
@@ -73,13 +74,11 @@ def mos_histogram(table: pd.DataFrame, low: float, high: float) -> Figure:
     edges = np.linspace(low, high, 21)
     for ax, split in zip(axes, splits, strict=True):
         scores = table.loc[table["split"] == split, "mos"]
-        share = np.full(len(scores), 100 / len(scores))
         colour = SPLIT_COLOURS.get(split, GREY)
-        ax.hist(scores, edges, weights=share, color=colour, alpha=0.75, edgecolor="white", linewidth=0.5)
+        seaborn.histplot(x=scores, bins=edges, stat="percent", color=colour, edgecolor="white", linewidth=0.5, ax=ax)
         ax.axvline(scores.mean(), color=INK, linewidth=1, linestyle="--")
         ax.set_title(f"{split}: {len(scores):,} images")
-        ax.set_xlabel("mean opinion score")
-        ax.set_xlim(low, high)
+        ax.set(xlabel="mean opinion score", xlim=(low, high))
         ax.grid(axis="x", visible=False)
     axes[0].set_ylabel("share of images (%)")
     return figure

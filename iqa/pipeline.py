@@ -18,6 +18,7 @@ from iqa.results import RECORD, clear, write_json
 from iqa.source import digest, file_hash
 
 FIGURES = ("png", "svg", "pdf")
+TEMPLATE_KINDS = (".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
     "data_prep": ["audit.json", "database.csv", "mos_histogram.*", "samples.*"],
     "train": [
@@ -70,7 +71,7 @@ def state(params: Params) -> dict[str, str]:
         file = paths.resolve(params.weights)
         found["weights"] = file_hash(file) if file.is_file() else "missing"
     if isinstance(params, config.ReportParams):
-        files = sorted(file for file in paths.REPORT.iterdir() if file.is_file())
+        files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
     return found
 
