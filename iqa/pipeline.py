@@ -202,8 +202,6 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    defaults = type(params)().model_dump()
-    given = {key: value for key, value in params.model_dump().items() if key == "run" or value != defaults[key]}
     threads = str(getattr(params, "threads", 1))
     made_from = state(params)
     os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -215,7 +213,7 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
             papermill.execute_notebook(
                 notebook(step),
                 folder / "notebook.ipynb",
-                parameters=given,
+                parameters=params.model_dump(),  # all of them: the parameters cell may have been played with
                 kernel_name="python3",
                 cwd=paths.ROOT,
                 progress_bar=False,

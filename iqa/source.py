@@ -25,9 +25,13 @@ def file_hash(path: Path) -> str:
 
 
 def notebook_hash(notebook: Path) -> str:
-    """Hash of a notebook's code cells and of every module of `iqa` that they import, directly or not."""
+    """Hash of a notebook's code cells and of every module of `iqa` that they import, directly or not.
+
+    The parameters cell does not count: a run is given all of its values, so those typed there play no part.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    counted = (c for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", []))
+    code = "\n\n".join("".join(cell["source"]) for cell in counted)
     return _code_hash(code, reached(code))
 
 

@@ -150,6 +150,16 @@ def test_prose_and_outputs_of_a_notebook_rerun_nothing(project):
     assert project.would_run() == set()
 
 
+def test_values_tried_in_a_parameters_cell_do_not_reach_the_studys_runs(project):
+    file = project.folder / "notebooks" / "02_train.ipynb"
+    text = file.read_text()
+    assert "epochs = 16" in text
+    file.write_text(text.replace("epochs = 16", "epochs = 3"))
+    assert project.would_run() == set()
+    project.report("run", "params/toy/train/a_s1.yaml")
+    assert json.loads(project.results("train/a_s1/record.json").read_text())["params"]["epochs"] == 16
+
+
 def test_a_changed_code_cell_reruns_the_runs_of_its_notebook(project):
     project.write_notebook("complexity", more="changed = True")
     assert project.would_run() == {"complexity/main", "report/report"}

@@ -11,10 +11,12 @@ def names(code):
     return {file.relative_to(source.PACKAGE).as_posix() for file in source.reached(code)}
 
 
-def notebook(tmp_path, code, prose="", outputs=()):
+def notebook(tmp_path, code, prose="", outputs=(), parameters="epochs = 1"):
+    code_cell = {"cell_type": "code", "outputs": list(outputs), "execution_count": 3}
     cells = [
-        {"cell_type": "markdown", "source": [prose]},
-        {"cell_type": "code", "source": code.splitlines(keepends=True), "outputs": list(outputs), "execution_count": 3},
+        {"cell_type": "markdown", "source": [prose], "metadata": {}},
+        code_cell | {"source": [parameters], "metadata": {"tags": ["parameters"]}},
+        code_cell | {"source": code.splitlines(keepends=True), "metadata": {}},
     ]
     file = tmp_path / "notebook.ipynb"
     file.write_text(json.dumps({"cells": cells}))
@@ -42,6 +44,10 @@ def test_other_packages_do_not_count():
 
 def test_lines_for_ipython_alone_are_passed_over():
     assert "metrics.py" in names("%matplotlib inline\n!ls\nfrom iqa import metrics")
+
+
+def test_values_typed_into_the_parameters_cell_do_not_count(tmp_path):
+    assert notebook(tmp_path, "a = 1") == notebook(tmp_path, "a = 1", parameters="epochs = 3")
 
 
 def test_code_counts_and_prose_and_outputs_do_not(tmp_path):
