@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from iqa import losses, metrics, source
+from iqa import losses, metrics, paths, source
 from iqa.config import TrainParams
 from iqa.data.crops import crop_positions
 from iqa.data.databases import Database
@@ -223,7 +223,9 @@ def fit_key(params: TrainParams, database: Database) -> str:
     """Hash of everything that decides the fitted weights: parameters, data, code and versions."""
     decides = params.model_dump(exclude={"study", "run", "test_patches"})
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
-    return source.digest(decides, database.fingerprint, source.modules_hash("iqa.training"), versions)
+    file = paths.resolve(params.weights) if params.weights else None
+    weights = source.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
+    return source.digest(decides, weights, database.fingerprint, source.modules_hash("iqa.training"), versions)
 
 
 def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
@@ -231,7 +233,14 @@ def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
 
     A fit that was stopped goes on after its last epoch, and one that is finished is not repeated, as long as
     parameters, data, code and versions are the same (`fit_key`); anything else starts anew.
+
+    Raises:
+        ValueError: the database has no images to train on or to validate with.
+        FloatingPointError: the loss is not a finite number.
     """
+    for split in ("train", "val"):
+        if not len(database.indices(split)):
+            raise ValueError(f"database '{database.name}' has no images in split '{split}'; see `val_fraction`")
     torch.set_num_threads(params.threads)
     state, last = folder / "fit.json", folder / "last.ckpt"
     key = fit_key(params, database)

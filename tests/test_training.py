@@ -10,7 +10,7 @@ import torch
 
 from iqa import training
 from iqa.inference import load_model, predict
-from iqa.training import EpochOrder, Patches, best_epoch, fit, train_loader
+from iqa.training import EpochOrder, Patches, best_epoch, fit, fit_key, train_loader
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,23 @@ def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path,
     assert seen == [] and len(first) == 1
     fit(params.model_copy(update={"rank_weight": 0.0}), data, tmp_path)
     assert seen == [1]
+
+
+def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
+    file = tmp_path / "weights.pth"
+    params = tiny.PARAMS.model_copy(update={"weights": str(file)})
+    keys = set()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        keys.add(fit_key(params, data))
+    assert len(keys) == 2
+
+
+def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):
+    data = tiny.database()
+    data.table.loc[data.table["split"] == "val", "split"] = "test"
+    with pytest.raises(ValueError, match="'tiny' has no images in split 'val'"):
+        fit(tiny.PARAMS, data, tmp_path)
 
 
 def test_a_broken_loss_stops_with_its_epoch(data, tmp_path):
