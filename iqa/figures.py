@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
@@ -67,6 +66,8 @@ def mos_histogram(table: pd.DataFrame, low: float, high: float) -> Figure:
         low: lower end of the database's score range.
         high: upper end of the range.
     """
+    import seaborn  # a second to import, for this figure alone
+
     known = [split for split in SPLIT_COLOURS if split in set(table["split"])]
     splits = known + sorted(set(table["split"]) - set(known))
     figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
