@@ -29,12 +29,16 @@ def collect(study: str, runs: list[str]) -> list[Trained]:
 
     Raises:
         ResultsError: a run is not finished.
-        ValueError: the runs were not tested on the same images, or two runs are the same experiment and seed.
+        ValueError: the runs were not tested on the same images.
     """
     found = [
-        Trained(run, *(read_json(study, "train", run, name) for name in ("params", "metrics")), frame)
+        Trained(
+            name=run,
+            params=read_json(study, "train", run, "params"),
+            metrics=read_json(study, "train", run, "metrics"),
+            predictions=read_table(study, "train", run, "predictions"),
+        )
         for run in runs
-        for frame in [read_table(study, "train", run, "predictions")]
     ]
     for other in found[1:]:
         if not found[0].predictions["image"].equals(other.predictions["image"]):
@@ -104,12 +108,11 @@ def compare(
         of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
         samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
 
-    tail = 100 * (1 - confidence) / 2
     rows = []
     for name, members in groups.items():
         plcc = [run.metrics["plcc"] for run in members]
-        low, high = np.percentile(samples[name], [tail, 100 - tail])
-        delta_low, delta_high = np.percentile(samples[name] - samples["reference"], [tail, 100 - tail])
+        low, high = metrics.percentiles(samples[name], confidence)
+        delta_low, delta_high = metrics.percentiles(samples[name] - samples["reference"], confidence)
         rows.append(
             {
                 "group": members[0].name.rsplit("_s", 1)[0],

@@ -165,7 +165,7 @@ def bootstrap_interval(
     """
     prediction, mos = _pair(prediction, mos)
     (values,) = _resampled(statistic, mos, [prediction], resamples, seed, groups)
-    return _percentiles(values, confidence)
+    return percentiles(values, confidence)
 
 
 def paired_difference(
@@ -193,7 +193,7 @@ def paired_difference(
     rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p_value = min(1.0, 2 * (rarer_side + 1) / (resamples + 1))
     observed = float(statistic(prediction_a, mos) - statistic(prediction_b, mos))
-    return Comparison(observed, *_percentiles(differences, confidence), float(p_value))
+    return Comparison(observed, *percentiles(differences, confidence), float(p_value))
 
 
 def draws(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:
@@ -236,7 +236,8 @@ def _resampled(
     return [np.concatenate(column) for column in zip(*values, strict=True)]
 
 
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The central interval `(low, high)` that holds the share `confidence` of resampled values."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])

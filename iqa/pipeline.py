@@ -14,10 +14,9 @@ from typing import IO, Any
 
 from iqa import config, paths, source
 from iqa.config import ParameterError, Params
-from iqa.results import RECORD, clear, write_json
+from iqa.results import FIGURE_FORMATS, RECORD, clear, write_json
 from iqa.source import digest, file_hash
 
-FIGURES = ("png", "svg", "pdf")
 TEMPLATE_KINDS = (".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
     "data_prep": ["audit.json", "database.csv", "mos_histogram.*", "samples.*"],
@@ -50,7 +49,7 @@ def outputs(params: Params) -> list[Path]:
     names = ["params.json"]
     for name in OUTPUTS[params.step]:
         stem, _, kind = name.partition(".")
-        names += [f"{stem}.{figure}" for figure in FIGURES] if kind == "*" else [name]
+        names += [f"{stem}.{figure}" for figure in FIGURE_FORMATS] if kind == "*" else [name]
     files = [folder / name for name in names]
     if isinstance(params, config.CrossDatasetParams):
         files += [folder / f"predictions_{name}.csv" for name in params.databases]
