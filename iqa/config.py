@@ -40,7 +40,7 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0)]
 Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
-Fusion = Literal["last", "concat"]
+Fusion = Literal["last", "concat", "attention", "pooled", "fpn_cbam"]
 Input = Literal["rgb", "mscn"]
 Crops = Literal["random", "center", "grid", "whole"]
 
@@ -120,7 +120,11 @@ class ModelParams(BaseModel):
     backbone_args: dict[str, Any] = {}  # passed on to timm.create_model
     mean: Triple = [0.485, 0.456, 0.406]  # of the input's channels on 0..1 (here: ImageNet)
     std: Triple = [0.229, 0.224, 0.225]
-    fusion: Fusion = "last"  # which maps feed the hyper network
+    fusion: Fusion = "last"  # which maps feed the hyper network, and how
+    fpn_channels: Positive = 256  # width of the feature pyramid (fusion fpn_cbam)
+    attention_width: Positive = 256  # hidden layer that weighs the scales (fusion attention)
+    attention_dropout: Fraction = 0.5  # after it
+    target_input: Literal["lda", "pooled"] = "lda"  # what the target network reads
     lda_channels: list[Positive] = [16, 32, 64]  # 1x1 convolutions of the first three levels
     lda_features: Positive = 16  # values that each of the first three levels gives to the target network's input
     lda_grids: list[Positive] = [8, 4, 2, 1]  # pooled height and width per level; 7x7 windows at 224x224
@@ -128,8 +132,11 @@ class ModelParams(BaseModel):
     semantic_channels: Positive = 112
     semantic_grid: Positive = 7  # height and width of the map that the hyper network reads
     target_widths: list[Positive] = [224, 112, 56, 28, 14]  # input and hidden layers of the target network
-    dropout: Fraction = 0.0  # after each hidden layer of the target network and before the hyper network
+    semantic_dropout: Fraction = 0.0  # before the hyper network
+    dropout: Fraction = 0.0  # after the first hidden layers of the target network
+    dropout_layers: Annotated[int, Field(ge=0)] = 3  # how many of them
     drop_path: Fraction = 0.0  # stochastic depth of the backbone, by timm
+    output_scale: Annotated[Number, Field(gt=0)] = 1.0  # what the target network gives for the best quality
 
 
 class TrainParams(ModelParams, Params):

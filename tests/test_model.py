@@ -30,11 +30,14 @@ def small():
     ("params", "millions"),
     [
         (ModelParams(), 27.375369),
+        (ModelParams(fusion="fpn_cbam", semantic_widths=[256]), 27.633967),
+        (ModelParams(backbone="swin_tiny_patch4_window7_224", fusion="attention", **SWIN), 29.52),
+        (ModelParams(backbone="swin_small_patch4_window7_224", fusion="concat", **SWIN), 50.64),
+        (ModelParams(backbone="swin_small_patch4_window7_224", fusion="attention", **SWIN), 50.84),
+        (ModelParams(backbone="swin_base_patch4_window7_224", fusion="attention", **SWIN), 89.11),
         (ModelParams(backbone="swin_tiny_patch4_window7_224", fusion="last", **SWIN), 28.98),
         (ModelParams(backbone="swin_tiny_patch4_window7_224", fusion="concat", **SWIN), 29.32),
-        pytest.param(
-            ModelParams(backbone="swin_base_patch4_window7_224", fusion="concat", **SWIN), 88.85, marks=pytest.mark.slow
-        ),
+        (ModelParams(backbone="swin_base_patch4_window7_224", fusion="concat", **SWIN), 88.85),
     ],
 )
 def test_parameter_counts_are_those_of_the_published_models(params, millions):
@@ -52,9 +55,9 @@ def test_scores_equal_a_plain_implementation_of_the_paper():
         maps = model.backbone(model.normalise(pixels))
         assert [m.shape[-1] for m in maps] == [56, 28, 14, 7]
         vector = []
-        for level, reduce, project in zip(maps[:3], model.lda.reduce, model.lda.project, strict=False):
+        for level, reduce, project in zip(maps[:3], model.local.reduce, model.local.project, strict=False):
             vector.append(linear(avg_pool2d(conv2d(level, reduce.weight), 7).flatten(1), project.weight, project.bias))
-        last = model.lda.project[3]
+        last = model.local.project[3]
         vector.append(linear(avg_pool2d(maps[3], 7).flatten(1), last.weight, last.bias))
         vector = torch.cat(vector, 1)
 
@@ -114,8 +117,8 @@ def test_every_parameter_learns(fusion):
 @pytest.mark.parametrize("backbone", ["mobilenetv2_100", "convnext_atto", "swin_tiny_patch4_window7_224"])
 def test_timm_backbones_of_every_memory_order_give_channels_first_maps(backbone):
     params = SMALL.model_copy(update={"backbone": backbone, "backbone_args": {}})
-    shapes = describe(HyperIQA(params), 224, 224)["maps"]
-    assert [(shape[1], shape[2]) for shape in shapes] == [(56, 56), (28, 28), (14, 14), (7, 7)]
+    levels = describe(HyperIQA(params), 224, 224)["levels"]
+    assert [(level["height"], level["width"]) for level in levels] == [(56, 56), (28, 28), (14, 14), (7, 7)]
 
 
 def test_a_backbone_without_four_levels_says_which_it_has():

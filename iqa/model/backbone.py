@@ -58,13 +58,13 @@ class Backbone(nn.Module):
             raise ValueError(f"backbone '{name}' has levels at strides {strides}; strides {list(STRIDES)} are needed")
         self.levels = [levels[stride] for stride in STRIDES]
         self.channels = [channels[level] for level in self.levels]
+        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"  # timm's transformers
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Maps (B, C_l, H / s_l, W / s_l) of a normalised image (B, 3, H, W), l = 1..4, finest first."""
         maps = self.body(image)
         maps = [maps[level] for level in self.levels]
-        # timm's transformers put the channels last: bring them to (B, C, H, W)
-        return [m if m.shape[1] == c else m.permute(0, 3, 1, 2) for m, c in zip(maps, self.channels, strict=True)]
+        return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else maps
 
 
 def _pretrained(name: str, arguments: dict[str, Any], weights: str | Path) -> dict[str, Any]:

@@ -1,34 +1,155 @@
-"""Which feature maps feed the hyper network, and how they become one map."""
+"""Which feature maps feed the hyper network, and how they become one map.
+
+Each fusion takes the widths of the four levels, finest first, and the model's parameters. `levels` names the levels
+that it reads (0 is the finest), `channels` the width of its output (B, channels, grid, grid).
+"""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import interpolate
+
+from iqa.config import ModelParams
+from iqa.model.pooling import pool
+
+ALL = [0, 1, 2, 3]
 
 
 class Last(nn.Module):
     """The deepest map alone, pooled to the grid: HyperIQA (Su et al., CVPR 2020, Section 3.2)."""
 
-    def __init__(self, channels: list[int], grid: int):
+    levels = [3]
+
+    def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
-        self.grid = grid
+        self.grid = params.semantic_grid
         self.channels = channels[-1]
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, C_4, grid, grid) of the maps (B, C_l, H_l, W_l)."""
-        return adaptive_avg_pool2d(maps[-1], self.grid)
+        return pool(maps[-1], self.grid)
 
 
 class Concat(nn.Module):
     """All maps pooled to the grid and concatenated along the channels."""
 
-    def __init__(self, channels: list[int], grid: int):
+    levels = ALL
+
+    def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
-        self.grid = grid
+        self.grid = params.semantic_grid
         self.channels = sum(channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, C_1 + ... + C_4, grid, grid) of the maps (B, C_l, H_l, W_l)."""
-        return torch.cat([adaptive_avg_pool2d(each, self.grid) for each in maps], dim=1)
+        return torch.cat([pool(each, self.grid) for each in maps], dim=1)
 
 
-FUSIONS: dict[str, type[nn.Module]] = {"last": Last, "concat": Concat}
+class Attention(Concat):
+    """`Concat` of maps that are weighted for each image: the deepest map decides how much each scale counts.
+
+    Weights are the softmax over the scales of a two-layer perceptron of the globally pooled deepest map. They are
+    four positive numbers that add up to 1, kept as `weights` by whoever calls `scale_weights`.
+    """
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__(channels, params)
+        width = params.attention_width
+        self.attend = nn.Sequential(
+            nn.Linear(channels[-1], width),
+            nn.ReLU(inplace=True),
+            nn.Dropout(params.attention_dropout),
+            nn.Linear(width, len(channels)),
+        )
+
+    def scale_weights(self, maps: list[Tensor]) -> Tensor:
+        """(B, 4): how much each scale counts, finest first."""
+        return self.attend(maps[-1].mean(dim=(2, 3))).softmax(dim=1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, C_1 + ... + C_4, grid, grid) of the maps (B, C_l, H_l, W_l)."""
+        weights = self.scale_weights(maps).unbind(dim=1)
+        pooled = (
+            pool(each, self.grid) * weight[:, None, None, None] for each, weight in zip(maps, weights, strict=True)
+        )
+        return torch.cat(list(pooled), dim=1)
+
+
+class Pooled(nn.Module):
+    """The 'super semantic vector': all maps pooled globally and concatenated; the same at every place of the grid."""
+
+    levels = ALL
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__()
+        self.channels = sum(channels)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, C_1 + ... + C_4, 1, 1) of the maps (B, C_l, H_l, W_l)."""
+        return torch.cat([each.mean(dim=(2, 3), keepdim=True) for each in maps], dim=1)
+
+
+class FpnCbam(nn.Module):
+    """MS-HyperIQA: a feature pyramid over the three deeper levels, attention at each, pooled and concatenated.
+
+    Feature pyramid (Lin et al., CVPR 2017): 1x1 lateral convolutions, the coarser level enlarged (bilinear) and
+    added, 3x3 convolutions. Each level then passes a CBAM (Woo et al., ECCV 2018).
+    """
+
+    levels = [1, 2, 3]
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__()
+        width = params.fpn_channels
+        self.grid = params.semantic_grid
+        self.channels = width * len(self.levels)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels[level], width, 1) for level in self.levels)
+        self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.levels)
+        self.attention = nn.ModuleList(Cbam(width) for _ in self.levels)
+        for layer in (*self.lateral, *self.smooth):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, 3 * fpn_channels, grid, grid) of the maps (B, C_l, H_l, W_l)."""
+        pyramid: list[Tensor] = []  # coarsest first
+        for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
+            own = lateral(maps[level])
+            if pyramid:
+                own = own + interpolate(pyramid[-1], size=own.shape[2:], mode="bilinear", align_corners=False)
+            pyramid.append(own)
+        parts = [
+            pool(attention(smooth(each)), self.grid)
+            for each, smooth, attention in zip(reversed(pyramid), self.smooth, self.attention, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+class Cbam(nn.Module):
+    """Convolutional block attention (Woo et al., ECCV 2018): first which channels count, then which places.
+
+    Channels: a perceptron of the mean and of the maximum over all places, added, then a sigmoid. Places: a
+    convolution of the mean and the maximum over the channels, then a sigmoid.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False)
+        )
+        self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        channel = self.channel(x.mean(dim=(2, 3))) + self.channel(x.amax(dim=(2, 3)))  # (B, C)
+        x = x * torch.sigmoid(channel)[:, :, None, None]
+        place = self.spatial(torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1))
+        return x * torch.sigmoid(place)  # (B, 1, H, W)
+
+
+FUSIONS: dict[str, type[nn.Module]] = {
+    "last": Last,
+    "concat": Concat,
+    "attention": Attention,
+    "pooled": Pooled,
+    "fpn_cbam": FpnCbam,
+}

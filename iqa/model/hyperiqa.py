@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, dropout
+from torch.nn.functional import dropout
 
 from iqa.config import ModelParams
-from iqa.model.backbone import Backbone
+from iqa.model.backbone import STRIDES, Backbone
 from iqa.model.fusion import FUSIONS
+from iqa.model.pooling import pool
 
 Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one generated layer
 
@@ -26,8 +27,10 @@ class LocalDistortionAware(nn.Module):
     Level 4: average pooling, linear map to the rest of `size` values (Su et al., Section 3.3).
     """
 
-    def __init__(self, channels: list[int], reduced: list[int], grids: list[int], features: int, size: int):
+    def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
+        reduced, grids, features = params.lda_channels, params.lda_grids, params.lda_features
+        size = params.target_widths[0]
         if len(reduced) != 3 or len(grids) != 4:
             raise ValueError(f"lda_channels needs 3 values and lda_grids 4, not {reduced} and {grids}")
         if size <= 3 * features:
@@ -36,16 +39,34 @@ class LocalDistortionAware(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(c, r, 1, bias=False) for c, r in zip(channels, reduced, strict=False))
         self.reduce.append(nn.Identity())
         widths = [*reduced, channels[-1]]
-        sizes = [features, features, features, size - 3 * features]
-        self.project = nn.ModuleList(nn.Linear(w * g * g, s) for w, g, s in zip(widths, grids, sizes, strict=True))
+        self.features = [features, features, features, size - 3 * features]
+        self.project = nn.ModuleList(
+            nn.Linear(w * g * g, s) for w, g, s in zip(widths, grids, self.features, strict=True)
+        )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, size) of the maps (B, C_l, H_l, W_l)."""
         parts = []
         for level, reduce, grid, project in zip(maps, self.reduce, self.grids, self.project, strict=True):
-            pooled = adaptive_avg_pool2d(reduce(level), grid)  # (B, r, grid, grid)
+            pooled = pool(reduce(level), grid)  # (B, r, grid, grid)
             parts.append(project(pooled.flatten(1)))
         return torch.cat(parts, dim=1)
+
+
+class PooledLevels(nn.Module):
+    """All levels pooled globally, concatenated and mapped linearly to the input of the target network."""
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__()
+        self.project = nn.Linear(sum(channels), params.target_widths[0])
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
+        return self.project(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
+
+
+TARGET_INPUTS: dict[str, type[nn.Module]] = {"lda": LocalDistortionAware, "pooled": PooledLevels}
+LOCAL_TITLES = {"lda": "local distortion aware modules", "pooled": "pooled levels"}
 
 
 class HyperNetwork(nn.Module):
@@ -57,6 +78,7 @@ class HyperNetwork(nn.Module):
 
     def __init__(self, channels: int, grid: int, widths: list[int]):
         super().__init__()
+        self.grid = grid
         self.shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each hidden layer
         for out, inside in self.shapes:
             if out * inside % grid**2:
@@ -71,9 +93,13 @@ class HyperNetwork(nn.Module):
             nn.init.kaiming_normal_(layer.weight)
 
     def forward(self, semantic: Tensor) -> list[Layer]:
-        """Layers ((B, out, in), (B, out, 1)), the last with out = 1, of the semantic map (B, C, grid, grid)."""
+        """Layers ((B, out, in), (B, out, 1)), the last with out = 1, of the semantic map (B, C, grid, grid).
+
+        A map (B, C, 1, 1) is taken as the same at every place of the grid.
+        """
         batch = semantic.shape[0]
         pooled = semantic.mean(dim=(2, 3))  # (B, C)
+        semantic = semantic.expand(-1, -1, self.grid, self.grid)
         layers = [
             (weight(semantic).reshape(batch, out, inside), bias(pooled).unsqueeze(2))
             for weight, bias, (out, inside) in zip(self.weights, self.biases, self.shapes, strict=True)
@@ -81,16 +107,18 @@ class HyperNetwork(nn.Module):
         return [*layers, (self.last_weight(pooled).unsqueeze(1), self.last_bias(pooled).unsqueeze(2))]
 
 
-def target_network(local: Tensor, layers: list[Layer], drop: float = 0.0, training: bool = False) -> Tensor:
+def target_network(local: Tensor, layers: list[Layer], drop: float = 0.0, drop_layers: int = 0) -> Tensor:
     """Scores (B,) of local features (B, in) by each image's own network: sigmoid layers, then a linear one.
 
-    Eq. 3-4 of Su et al.; a batched matrix product per layer. `drop` is the dropout after each hidden layer.
+    Eq. 3-4 of Su et al.; a batched matrix product per layer. `drop` is the dropout after each of the first
+    `drop_layers` hidden layers.
     """
     x = local.unsqueeze(2)  # (B, in, 1)
     *hidden, (last_weight, last_bias) = layers
-    for weight, bias in hidden:
+    for number, (weight, bias) in enumerate(hidden):
         x = torch.sigmoid(torch.baddbmm(bias, weight, x))  # (B, out, 1)
-        x = dropout(x, drop, training)
+        if number < drop_layers:
+            x = dropout(x, drop)
     return torch.baddbmm(last_bias, last_weight, x).flatten()  # (B,)
 
 
@@ -111,30 +139,30 @@ class HyperIQA(nn.Module):
         super().__init__()
         self.params = params
         self.backbone = Backbone(params.backbone, params.backbone_args, params.drop_path, pretrained, weights)
-        channels, grid = self.backbone.channels, params.semantic_grid
-        self.fusion = FUSIONS[params.fusion](channels, grid)
+        channels = self.backbone.channels
+        self.fusion = FUSIONS[params.fusion](channels, params)
         widths = [self.fusion.channels, *params.semantic_widths, params.semantic_channels]
         self.semantic = nn.Sequential()
         for inside, out in pairwise(widths):
             self.semantic.extend([nn.Conv2d(inside, out, 1), nn.ReLU(inplace=True)])
-        self.semantic.append(nn.Dropout(params.dropout))
-        self.hyper = HyperNetwork(params.semantic_channels, grid, params.target_widths)
-        self.lda = LocalDistortionAware(
-            channels, params.lda_channels, params.lda_grids, params.lda_features, params.target_widths[0]
-        )
+        self.semantic.append(nn.Dropout(params.semantic_dropout))
+        self.hyper = HyperNetwork(params.semantic_channels, params.semantic_grid, params.target_widths)
+        self.local = TARGET_INPUTS[params.target_input](channels, params)
         self.register_buffer("mean", torch.tensor(params.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(params.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Scores (B,), higher is better, trained on 0..1, of pixels (B, 3, H, W), uint8 or float on 0..1.
+        """Scores (B,), 0 worst and 1 best as trained, of pixels (B, 3, H, W), uint8 or float on 0..1.
 
         Any H, W from the training crop upwards: where the maps are larger, pooling windows grow with them.
         """
+        params = self.params
         maps = self.backbone(self.normalise(pixels))
         semantic = self.semantic(self.fusion(maps))
         layers = self.hyper(semantic)
-        local = self.lda(maps)
-        return target_network(local, layers, self.params.dropout, self.training)
+        local = self.local(maps)
+        scores = target_network(local, layers, params.dropout, params.dropout_layers if self.training else 0)
+        return scores / params.output_scale
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Zero mean and unit deviation per channel, as the backbone expects."""
@@ -142,55 +170,79 @@ class HyperIQA(nn.Module):
         return (image - self.mean) / self.std
 
 
+NAMES = {"last": "HyperIQA", "fpn_cbam": "MS-HyperIQA", "pooled": "HyperIQA with the super semantic vector"}
+
+
 @torch.no_grad()
 def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
-    """Shapes and parameters of each part, measured on one zero image of the given size.
+    """The architecture as it is built: widths, maps and parameters, measured on one zero image of the given size.
 
     Returns:
-        `name`, `backbone`, `fusion`, `input` (3, H, W), `maps` (shape of each level), `parts` (name, title,
-        output shape without the batch, parameters), `parameters`, `target_widths`, `generated_weights`.
+        name: what the literature calls it.
+        backbone, fusion, target_input: the parameters of those names.
+        input: [3, H, W].
+        levels: for each map, finest first: `stride`, `channels`, `height`, `width`, `fused` (whether the fusion
+            reads it) and `local` (values that it gives to the target network by itself; None where it does not).
+        parts: for backbone, fusion, semantic, hyper, local and target: `name`, `title`, `output` (shape without the
+            batch) and `parameters`.
+        parameters: their sum.
+        semantic_widths: channels from the fused map to the semantic map.
+        target_widths: from the target network's input to its score.
+        generated_weights: weights and biases that the hyper network makes for each image.
     """
-    shapes: dict[str, Any] = {}
+    outputs: dict[str, list[Tensor]] = {}
 
     def note(name: str):
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            shapes[name] = [list(t.shape[1:]) for t in output] if isinstance(output, list) else list(output.shape[1:])
+            outputs[name] = output if isinstance(output, list) else [output]
 
         return hook
 
-    parts = ("backbone", "fusion", "semantic", "lda")
+    parts = ("backbone", "fusion", "semantic", "hyper", "local")
     hooks = [getattr(model, name).register_forward_hook(note(name)) for name in parts]
-    layers: list[Layer] = []
-    hooks.append(model.hyper.register_forward_hook(lambda _m, _i, output: layers.extend(output)))
     training = model.training
-    device = model.mean.device
-    model.eval()(torch.zeros(1, 3, height, width, device=device))
+    model.eval()(torch.zeros(1, 3, height, width, device=model.mean.device))
     model.train(training)
     for hook in hooks:
         hook.remove()
 
     params = model.params
-    generated = sum(weight.numel() + bias.numel() for weight, bias in layers)
+    maps = [list(each.shape[1:]) for each in outputs["backbone"]]
+    features = getattr(model.local, "features", [None] * len(maps))
+    levels = [
+        {
+            "stride": stride,
+            "channels": channels,
+            "height": rows,
+            "width": columns,
+            "fused": level in model.fusion.levels,
+            "local": features[level],
+        }
+        for level, (stride, (channels, rows, columns)) in enumerate(zip(STRIDES, maps, strict=True))
+    ]
+    generated = sum(weight.numel() + bias.numel() for weight, bias in outputs["hyper"])
     rows = [
-        ("backbone", params.backbone, shapes["backbone"]),
-        ("fusion", f"{params.fusion} fusion", shapes["fusion"]),
-        ("semantic", "semantic features", shapes["semantic"]),
+        ("backbone", params.backbone, maps[-1]),
+        ("fusion", f"{params.fusion} fusion", list(outputs["fusion"][0].shape[1:])),
+        ("semantic", "semantic features", list(outputs["semantic"][0].shape[1:])),
         ("hyper", "hyper network", [generated]),
-        ("lda", "local distortion aware modules", shapes["lda"]),
+        ("local", LOCAL_TITLES[params.target_input], list(outputs["local"][0].shape[1:])),
         ("target", "target network", []),
     ]
     return {
-        "name": "HyperIQA" if params.fusion == "last" else f"HyperIQA with {params.fusion} fusion",
+        "name": NAMES.get(params.fusion, f"HyperIQA with {params.fusion} fusion"),
         "backbone": params.backbone,
         "fusion": params.fusion,
+        "target_input": params.target_input,
         "input": [3, height, width],
-        "maps": shapes["backbone"],
+        "levels": levels,
         "parts": [
             {"name": name, "title": title, "output": output, "parameters": _count(getattr(model, name, None))}
             for name, title, output in rows
         ],
         "parameters": _count(model),
-        "target_widths": params.target_widths,
+        "semantic_widths": [model.fusion.channels, *params.semantic_widths, params.semantic_channels],
+        "target_widths": [*params.target_widths, 1],
         "generated_weights": generated,
     }
 

@@ -1,0 +1,25 @@
+"""Average pooling to a grid, whatever the size of the map."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+
+def pool(x: Tensor, grid: int) -> Tensor:
+    """(B, C, grid, grid): the means over the cells of a grid that covers a map (B, C, H, W) from edge to edge.
+
+    Cell i of n along an axis of length L covers floor(i L / n) up to ceil((i + 1) L / n), so that a multiple of
+    `grid` gives plain pooling windows (56x56 to 8x8: windows of 7x7 without overlap).
+    """
+    if torch.compiler.is_exporting():  # ONNX has no adaptive pooling for sizes that are known only later
+        return _cells(x.shape[2], grid, x) @ x @ _cells(x.shape[3], grid, x).T
+    return adaptive_avg_pool2d(x, grid)
+
+
+def _cells(length: int, grid: int, like: Tensor) -> Tensor:
+    """(grid, length): row i holds the weights with which cell i averages an axis."""
+    cell = torch.arange(grid, device=like.device)[:, None]
+    place = torch.arange(length, device=like.device)
+    start, end = cell * length // grid, ((cell + 1) * length + grid - 1) // grid
+    inside = ((place >= start) & (place < end)).to(like.dtype)
+    return inside / inside.sum(dim=1, keepdim=True)
