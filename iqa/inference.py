@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iqa import metrics, paths
 from iqa.config import TrainParams
-from iqa.data.crops import test_positions
+from iqa.data.crops import content_key, test_positions
 from iqa.data.databases import Database
 from iqa.model import HyperIQA
 from iqa.results import result_file
@@ -53,11 +53,13 @@ def score(
     """
     by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
     for row, index in enumerate(indices):
-        height, width = database.pixels(index, input).shape[:2]
+        pixels = database.pixels(index, input)
+        height, width = pixels.shape[:2]
         if crops == "whole":
             by_size[height, width].append((row, 0, 0))
         else:
-            for top, left in test_positions(crops, patches, height, width, crop, seed, int(index)):
+            key = content_key(pixels) if crops == "random" else 0
+            for top, left in test_positions(crops, patches, height, width, crop, seed, key):
                 by_size[crop, crop].append((row, int(top), int(left)))
 
     device = model.mean.device

@@ -199,6 +199,7 @@ class Fit(lightning.LightningModule):
         scale = {
             key: getattr(database, key) for key in ("name", "title", "low", "high", "higher_is_better", "synthetic")
         }
+        scale["size"] = vars(database.size)
         saved = {"params": self.params.model_dump(), "database": scale, "history_row": row}
         saved["state_dict"] = self.model.state_dict()
         part = self.folder / ".best.pt.part"

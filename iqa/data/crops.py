@@ -5,6 +5,7 @@ Positions come from the counter-based generator Philox (Salmon et al. 2011, "Par
 So the same crop is found with any number of workers, any batch size, and after a resumed training.
 """
 
+import hashlib
 import math
 
 import numpy as np
@@ -58,6 +59,19 @@ def crop_positions(
     return top, left, flip
 
 
+def _sha256(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def content_key(pixels: np.ndarray) -> int:
+    """A number below 2^64 that follows from an image's pixels (height, width, channels) alone: its name for crops."""
+    shape = ",".join(map(str, pixels.shape)).encode()
+    return int.from_bytes(_sha256(shape, np.ascontiguousarray(pixels).data)[:8], "little")
+
+
 def test_positions(
     mode: str, patches: int, height: int, width: int, crop: int, seed: int = 0, image: int = 0
 ) -> np.ndarray:
@@ -66,7 +80,8 @@ def test_positions(
     Args:
         mode: `center`: one crop; `random`: `patches` crops that seed and image decide; `grid`: about `patches` crops
             on a regular grid whose first and last rows and columns touch the edges (at least 2x2 where there is room).
-        patches, height, width, crop, seed, image: as in `crop_positions`.
+        patches, height, width, crop, seed: as in `crop_positions`.
+        image: the image's `content_key`, so that the same image gives the same crops wherever it is.
 
     Returns:
         Integer array (n, 2) of (top, left).

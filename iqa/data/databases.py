@@ -297,10 +297,12 @@ class Database(Labels):
     Args:
         stores: the cached pixels, one store per kind of input.
         fingerprint: hash of everything that scores and pixels depend on.
+        size: to which size the images were brought.
     """
 
     stores: dict[str, Store]
     fingerprint: str
+    size: Size = Size()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -361,7 +363,7 @@ def prepare(params: DataPrepParams) -> Database:
     stores = open_stores(
         params.reader, labels.folder, list(images), hashes, _size(params), params.inputs, _jobs(params)
     )
-    return Database(**vars(labels), stores=stores, fingerprint=fingerprint(params))
+    return Database(**vars(labels), stores=stores, fingerprint=fingerprint(params), size=_size(params))
 
 
 def open_database(study: str, name: str) -> Database:

@@ -11,13 +11,13 @@ from torch.nn.functional import interpolate
 from iqa.config import ModelParams
 from iqa.model.pooling import pool
 
-ALL = [0, 1, 2, 3]
+ALL = (0, 1, 2, 3)
 
 
 class Last(nn.Module):
     """The deepest map alone, pooled to the grid: HyperIQA (Su et al., CVPR 2020, Section 3.2)."""
 
-    levels = [3]
+    levels = (3,)
 
     def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
@@ -95,7 +95,7 @@ class FpnCbam(nn.Module):
     added, 3x3 convolutions. Each level then passes a CBAM (Woo et al., ECCV 2018).
     """
 
-    levels = [1, 2, 3]
+    levels = (1, 2, 3)
 
     def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
