@@ -10,7 +10,7 @@ where the release comes from. The rules that all readers share are here once:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
@@ -302,7 +302,7 @@ class Database(Labels):
 
     stores: dict[str, Store]
     fingerprint: str
-    size: Size = Size()
+    size: Size = field(default_factory=Size)
 
     def __len__(self) -> int:
         return len(self.table)
