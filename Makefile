@@ -43,7 +43,7 @@ lock: $(STAMP) ## write requirements.lock anew after a change of the dependencie
 		--group dev pyproject.toml -o requirements.lock
 
 clean: ## remove results, rendered reports and caches; keep the environment
-	rm -rf results/*/ report/*/ cache .snakemake .pytest_cache .ruff_cache
+	rm -rf results/*/ report/*/ cache benchmarks/out .snakemake .pytest_cache .ruff_cache
 	find iqa tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment without its stamp was left half-finished, and is made anew.

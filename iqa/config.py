@@ -92,12 +92,43 @@ class DataPrepParams(Params):
 
     step: ClassVar[str] = "data_prep"
 
-    reader: Literal["synthetic", "biq2021", "agiqa3k"] = "synthetic"
+    # which database, and where its files are
+    reader: Literal[
+        "synthetic",
+        "koniq10k",
+        "spaq",
+        "kadid10k",
+        "agiqa3k",
+        "livec",
+        "csiq",
+        "tid2013",
+        "live",
+        "bid",
+        "biq2021",
+        "metas",
+        "csv",
+    ] = "synthetic"
     folder: str | None = None
+    images: str | None = None
+    # one's own images: readers csv and metas
+    labels: str | None = None
+    train_list: str | None = None
+    val_list: str | None = None
+    test_list: str | None = None
+    low: Number | None = None
+    high: Number | None = None
+    higher_is_better: bool | None = None
+    # synthetic databases
     part: Literal["main", "distortions", "photos"] = "main"
     scale: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    # split
+    split: Literal["official", "seeded", "all_test"] | None = None
+    split_file: str | None = None
     seed: int = 0
+    repeat: Positive = 1
+    train_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.8
     val_fraction: Fraction = 0.1
+    # pixels
     height: Positive | None = None
     width: Positive | None = None
     keep_aspect: bool = True
@@ -105,9 +136,11 @@ class DataPrepParams(Params):
     workers: Positive | None = None
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> Self:
+    def _agree(self) -> Self:
         if (self.height is None) != (self.width is None):
             raise ValueError("set both 'height' and 'width', or neither")
+        if self.split is not None and self.split_file is not None:
+            raise ValueError("set 'split' or 'split_file', not both")
         return self
 
 
@@ -234,14 +267,14 @@ class ComplexityParams(Params):
 
 
 class CrossDatasetParams(Params):
-    """`05_cross_dataset`: score whole databases with the model of one training run."""
+    """`05_cross_dataset`: score whole databases with the models of training runs, or with published checkpoints."""
 
     step: ClassVar[str] = "cross_dataset"
 
-    model: Name = "main_s1"
-    databases: list[Name] = ["demo_distortions", "demo_photos"]
-    test_crops: Crops = "whole"
-    test_patches: Positive = 1
+    models: Annotated[list[str], Field(min_length=1)] = ["main_s1"]
+    databases: Annotated[list[Name], Field(min_length=1)] = ["demo_distortions", "demo_photos"]
+    test_crops: Crops | None = "whole"
+    test_patches: Positive | None = 1
     batch_size: Positive = 32
     resamples: Positive = 1000
     seed: int = 0
@@ -249,7 +282,13 @@ class CrossDatasetParams(Params):
     threads: Positive = 1
 
     def needs(self) -> list[tuple[str, str]]:
-        return [("train", self.model), *(("data_prep", name) for name in self.databases)]
+        files = self.checkpoints()
+        runs = [("train", model) for model in self.models if model not in files]
+        return [*runs, *(("data_prep", name) for name in self.databases)]
+
+    def checkpoints(self) -> list[str]:
+        """Those of the models that are files: what has a folder or the suffix of a checkpoint in its name."""
+        return [model for model in self.models if "/" in model or model.endswith((".pt", ".pth", ".pkl"))]
 
 
 class ReportParams(Params):

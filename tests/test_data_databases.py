@@ -13,7 +13,7 @@ from PIL import Image
 
 from iqa import config, paths
 from iqa.config import DataPrepParams, ParameterError
-from iqa.data import DataError, databases
+from iqa.data import DataError, cache, databases
 from iqa.data.cache import decode
 from iqa.data.databases import audit, fingerprint, open_database, prepare
 
@@ -136,11 +136,11 @@ def test_a_missing_label_file_column_or_image_folder_is_named(release):
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: no column Image Name; found: Name, MOS"):
         prepare(params(release))
     (release / TEST).unlink()
-    with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: this label file of the release is missing"):
+    with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: this part of the release is missing"):
         prepare(params(release))
     shutil.rmtree(release / "Images")
     (release / TEST).write_text("Image Name,MOS\n")
-    with pytest.raises(DataError, match="Images: this folder of the release is missing"):
+    with pytest.raises(DataError, match="Images: this part of the release is missing"):
         prepare(params(release))
 
 
@@ -209,14 +209,24 @@ def test_the_audit_says_what_is_there(release):
     assert found["mos_std_mean"] is None
     assert (found["height"], found["width"], found["bytes"]) == (24, 32, 25 * 24 * 32 * 3)
     assert found["fingerprint"] == fingerprint(params(release))
-    assert found["warnings"] == ["25 images are here, 12000 are in the release."]
+    assert found["scale"] == "Scores run from 0 (worst) to 1 (best); higher is better."
+    assert found["split_rule"].startswith(
+        "The split that the label files hold. Of the training references 0.1 are held"
+    )
+    assert found["sizes"] == [{"height": 24, "width": 32, "n": 25}]
+    assert found["checks"][0] == {"check": "images", "here": 25, "release": 12000}
+    assert found["warnings"] == [
+        "25 images are here, 12000 are in the release.",
+        "20 train images of the official split are here, 10000 are in the release.",
+        "5 test images of the official split are here, 2000 are in the release.",
+    ]
 
 
 def test_the_audit_warns_of_copies_across_splits_of_enlarged_images_and_of_different_sizes(release):
     images = release / "Images"
     shutil.copy(images / "ss (20).jpg", images / "ss (0).jpg")
     Image.new("RGB", (60, 30)).save(images / "ss (5).jpg")
-    first, second = audit(prepare(params(release, height=30, width=40)))["warnings"][1:3]
+    first, second = audit(prepare(params(release, height=30, width=40)))["warnings"][3:5]
     assert first == "24 image(s) are smaller than the stored size and were enlarged."
     assert second.startswith("The images have 2 different stored sizes; 24 are 30x40")
     copies = audit(prepare(params(release, val_fraction=0.0)))["warnings"][-1]
@@ -242,6 +252,7 @@ def test_the_fingerprint_follows_labels_images_and_size_and_nothing_else(release
     shutil.copy(release / "Images" / "ss (1).jpg", release / "Images" / "ss (2).jpg")
     found.add(fingerprint(params(release)))
     assert len(found) == 5
+    assert fingerprint(params(release, split="all_test")) not in found
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_release_lies(release, tmp_path):
@@ -254,8 +265,9 @@ def test_an_unchanged_database_is_opened_and_fingerprinted_without_reading_an_im
     for path in (release / "Images").iterdir():
         os.utime(path, (old, old))
     first = prepare(params(release)).fingerprint
-    monkeypatch.setattr("iqa.data.cache.file_hash", None)
-    monkeypatch.setattr("iqa.data.cache._fill", None)
+    hash_of = cache.file_hash
+    monkeypatch.setattr(cache, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
+    monkeypatch.setattr(cache, "_build", None)
     assert prepare(params(release)).fingerprint == fingerprint(params(release)) == first
 
 
@@ -272,7 +284,7 @@ def test_reading_databases_imports_no_heavy_package():
 
 def test_the_real_biq2021_is_read(shared):
     real = params(shared / "datasets" / "biq2021")
-    labels = databases.READERS["biq2021"](real, paths.resolve(real.folder))
+    labels = databases.read(real)
     assert labels.table["split"].value_counts().to_dict() == {"train": 1350, "test": 500, "val": 150}
     assert labels.table["mos"].min() < 0.2 < 0.8 < labels.table["mos"].max()
     assert decode(labels.folder / labels.table["image"][0]).size == (512, 512)
@@ -280,7 +292,7 @@ def test_the_real_biq2021_is_read(shared):
 
 def test_the_real_agiqa3k_is_read(shared):
     real = params(shared / "datasets" / "agiqa3k", reader="agiqa3k")
-    labels = databases.READERS["agiqa3k"](real, paths.resolve(real.folder))
+    labels = databases.read(real)
     assert labels.table["split"].value_counts().to_dict() == {"test": 600}
     assert labels.table["mos_std"].notna().all()
     assert decode(labels.folder / labels.table["image"][0]).mode == "RGB"

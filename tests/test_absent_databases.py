@@ -1,0 +1,72 @@
+"""Databases that are not on this machine: told at once where they are needed, left out and named where they are not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iqa import config, paths, pipeline
+from iqa.data import DataError, databases
+from iqa.results import RECORD
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty project root, with the studies' real parameter files and one of its own, `toy`."""
+    for name in ("ROOT", "RESULTS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+    (tmp_path / "params").mkdir()
+    real = Path(config.__file__).parents[1] / "params"
+    (tmp_path / "params" / "koniq10k").symlink_to(real / "koniq10k")
+    files = {
+        "data_prep/demo": "scale: 0.1",
+        "data_prep/far": "reader: livec\nsplit: all_test",
+        "train/main_s1": "seed: 1",
+        "cross_dataset/main": "databases: [demo, far]",
+        "report/report": "title: Toy",
+    }
+    for run, text in files.items():
+        file = tmp_path / "params" / "toy" / f"{run}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return tmp_path
+
+
+def test_a_study_whose_training_data_is_missing_says_at_once_what_to_get(elsewhere):
+    with pytest.raises(DataError) as caught:
+        pipeline.jobs("koniq10k")
+    message = str(caught.value)
+    assert "KonIQ-10k" in message and "University of Konstanz" in message
+    assert "params/koniq10k/data_prep/koniq10k.yaml" in message
+    needed, optional = message.split("reported as not available")
+    assert "spaq" in optional and "spaq" not in needed
+
+
+def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(elsewhere):
+    jobs = {(job.step, job.run): job for job in pipeline.jobs("toy")}
+    assert ("data_prep", "far") not in jobs
+    assert jobs["cross_dataset", "main"].inputs == ["train/main_s1/record.json", "data_prep/demo/record.json"]
+    assert not any("far" in file for file in jobs["report", "report"].inputs)
+
+
+def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
+    params = config.load("toy", "cross_dataset", "main")
+    before = pipeline.state(params)
+    (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
+    assert pipeline.state(params) != before
+
+
+def test_results_that_were_brought_here_count_without_their_images(elsewhere):
+    folder = paths.run_folder("toy", "data_prep", "far")
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"state": {"data": "of another machine"}}))
+    jobs = {(job.step, job.run): job for job in pipeline.jobs("toy")}
+    assert jobs["data_prep", "far"].fresh
+    assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
+
+
+def test_opening_says_why_a_database_is_not_there(elsewhere):
+    opened, missing = databases.open_available("toy", ["far"])
+    assert opened == {}
+    assert "data/LIVE-itW" in missing["far"] and "University of Texas" in missing["far"]
