@@ -19,8 +19,9 @@ import pandas as pd
 import pypandoc
 import typst
 
-from iqa import paths, tables
+from iqa import config, paths, tables
 from iqa.config import ReportParams
+from iqa.results import RECORD
 
 TEMPLATE = "report.md.j2"
 MARKDOWN_MARKS = re.compile(r"([\\`*_{}\[\]<>$@#|~^\"'])")
@@ -214,7 +215,7 @@ def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
     keys = ("srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "n", "seconds")
     main = {key: reader.value(metrics_file, key) for key in keys}
     cross = reader.rows(f"cross_dataset/{params.cross}/cross.csv")
-    columns = ["database", "available", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
+    columns = ["model", "database", "available", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
     lacking = [column for column in columns if column not in cross]
     if lacking:
         raise ReportError(f"{reader.shown(f'cross_dataset/{params.cross}/cross.csv')} lacks {', '.join(lacking)}")
@@ -266,7 +267,8 @@ def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
 
 def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     """What the template can speak about besides the numbers of single files."""
-    needed = params.needs()
+    absent = _absent(params)
+    needed = [(step, run) for step, run in params.needs() if step != "data_prep" or run not in absent]
     audits = {run: reader.record(f"data_prep/{run}/audit.json") for step, run in needed if step == "data_prep"}
     records = [reader.record(f"{step}/{run}/record.json") for step, run in needed]
     metrics = reader.record(f"train/{params.main}/metrics.json")
@@ -278,13 +280,18 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "complexity": f"complexity/{params.complexity}/complexity.csv",
         "cross": f"cross_dataset/{params.cross}/cross.csv",
     }
+    parts = f"cross_dataset/{params.cross}/breakdown.csv"
+    model = reader.record(f"train/{params.main}/architecture.json")
     frames = {
-        "databases": tables.databases(audits.values()),
+        "databases": tables.databases(audits.values(), [title for title, _ in absent.values()]),
+        "architecture": tables.architecture(model),
         "main": tables.main_result(metrics, audits[database]),
         "ablation": reader.tabulate(tables.ablation, files["ablation"]),
         "complexity": reader.tabulate(tables.complexity, files["complexity"]),
         "latency": reader.tabulate(tables.latency, f"complexity/{params.complexity}/latency.csv"),
         "cross": reader.tabulate(tables.cross_database, files["cross"]),
+        "cross_further": reader.tabulate(tables.cross_further, files["cross"]),
+        "breakdown": reader.tabulate(tables.breakdown, parts),
         "provenance": tables.provenance(records),
         "environment": tables.environment(records),
     }
@@ -292,14 +299,30 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "params": params,
         "database": database,
         "audits": audits,
+        "absent": absent,
         "metrics": metrics,
         "prepared": {run: reader.record(f"data_prep/{run}/params.json") for run in audits},
         "cross_params": reader.record(f"cross_dataset/{params.cross}/params.json"),
         "train": reader.record(f"train/{params.main}/params.json"),
+        "model": model,
         **{name: tables.records(reader.rows(file)) for name, file in files.items()},
         "commits": sorted({tables.revision(record) for record in records}),
         "tables": frames,
     }
+
+
+def _absent(params: ReportParams) -> dict[str, tuple[str, str]]:
+    """Databases of the study of which there are no results because they are not on this machine: title and reason."""
+    from iqa.data.databases import absent, title
+
+    found = {}
+    for step, run in params.needs():
+        if step == "data_prep" and not (paths.run_folder(params.study, step, run) / RECORD).is_file():
+            prepared = config.load(params.study, step, run)
+            reason = absent(prepared)
+            if reason is not None:
+                found[run] = (title(prepared), reason)
+    return found
 
 
 def _plain(text: str) -> str:

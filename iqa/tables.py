@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 DASH, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+ARROW = "\N{RIGHTWARDS ARROW}"
 DEFAULT_FORMAT = ".3f"
 COUNT = ",.0f"
 FORMATS = {
@@ -25,6 +26,8 @@ FORMATS = {
     "MOS SD": ".2f",
     "Seeds": COUNT,
     "Seed": ".0f",
+    "Parameters": COUNT,
+    "Share": ".1%",
     "Parameters (M)": ".2fM",
     "Backbone (M)": ".2fM",
     "Heads (M)": ".2fM",
@@ -87,9 +90,9 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 
 
-def databases(audits: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """What each database holds, one row per `audit.json`."""
-    return _table(
+def databases(audits: Iterable[dict[str, Any]], absent: Iterable[str] = ()) -> pd.DataFrame:
+    """What each database holds, one row per `audit.json`; of those that are absent, the title and dashes."""
+    rows = [
         {
             "Database": audit["title"],
             "Images": audit["n"],
@@ -103,7 +106,8 @@ def databases(audits: Iterable[dict[str, Any]]) -> pd.DataFrame:
             "Ceiling": audit["ceiling_srcc"],
         }
         for audit in audits
-    )
+    ]
+    return _table([*rows, *({"Database": f"{title} (not available)"} for title in absent)])
 
 
 def main_result(metrics: dict[str, Any], audit: dict[str, Any]) -> pd.DataFrame:
@@ -125,6 +129,79 @@ def ablation(ablation: pd.DataFrame) -> pd.DataFrame:
         }
         for row in records(ablation)
     )
+
+
+def architecture(description: dict[str, Any]) -> pd.DataFrame:
+    """The parts of a model in the order of the data flow, and their sum, from `architecture.json`.
+
+    Outputs are channels x height x width. The weights that the hyper network generates are no parameters; they stand
+    in its output.
+    """
+    generated = f"{description['generated_weights']:,.0f} weights"
+    details = {
+        "backbone": f"levels of an image of {shape(description['input'])}",
+        "fusion": _fusion(description),
+        "semantic": f"1{TIMES}1 convolutions {_chain(description['semantic_widths'])}",
+        "hyper": f"3{TIMES}3 convolutions and linear maps to the target network's weights and biases",
+        "local": _target_input(description),
+        "target": f"{_chain(description['target_widths'])}, with the {generated} generated for each image",
+    }
+    outputs = {"backbone": None, "hyper": generated, "target": "score"}
+    rows = []
+    for part in description["parts"]:
+        name, count = part["name"], part["parameters"]
+        output = outputs.get(name, shape(part["output"]))
+        rows.append((part["title"], details[name], output, count, count / description["parameters"]))
+        if name == "backbone":
+            rows += [_level(number, level) for number, level in enumerate(description["levels"], 1)]
+    rows.append(("total", None, None, description["parameters"], 1.0))
+    columns = ("Part", "Detail", "Output", "Parameters", "Share")
+    return _table(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def _level(number: int, level: dict[str, Any]) -> tuple:
+    size = shape([level["channels"], level["height"], level["width"]])
+    return f"level {number}", f"stride {level['stride']:.0f}", size, None, None
+
+
+def _fusion(description: dict[str, Any]) -> str:
+    """What the fusion does, in words."""
+    used = [number for number, level in enumerate(description["levels"], 1) if level["fused"]]
+    channels, *grid = next(part["output"] for part in description["parts"] if part["name"] == "fusion")
+    levels = _levels(used)
+    pooled = f"{levels}, pooled to {shape(grid)}"
+    return {
+        "last": pooled,
+        "concat": f"{pooled}, concatenated",
+        "attention": f"{pooled}, each times its weight (mean of level 4, two linear maps, softmax), concatenated",
+        "pooled": f"means of {levels}, concatenated",
+        "fpn_cbam": f"feature pyramid of {levels} ({channels / len(used):.0f} channels each), CBAM, "
+        f"pooled to {shape(grid)}, concatenated",
+    }[description["fusion"]]
+
+
+def _target_input(description: dict[str, Any]) -> str:
+    """What the target network reads, in words."""
+    levels = description["levels"]
+    if description["target_input"] == "pooled":
+        channels = sum(level["channels"] for level in levels)
+        return f"means of all levels, a linear map {_chain([channels, description['target_widths'][0]])}"
+    own = {number: level["local"] for number, level in enumerate(levels, 1) if level["local"] is not None}
+    return " + ".join(f"{values:.0f}" for values in own.values()) + f" values of {_levels(list(own))}"
+
+
+def _levels(numbers: list[int]) -> str:
+    return f"levels {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"level {numbers[0]}"
+
+
+def shape(sizes: Iterable[float]) -> str:
+    """Sizes with a multiplication sign between them: 256 x 56 x 56."""
+    return TIMES.join(f"{size:.0f}" for size in sizes)
+
+
+def _chain(widths: Iterable[float]) -> str:
+    """Widths with an arrow between them."""
+    return f" {ARROW} ".join(f"{width:.0f}" for width in widths)
 
 
 def complexity(complexity: pd.DataFrame) -> pd.DataFrame:
@@ -164,9 +241,39 @@ def latency(latency: pd.DataFrame) -> pd.DataFrame:
 
 
 def cross_database(cross: pd.DataFrame) -> pd.DataFrame:
-    """Agreement on databases that were not trained on, from `cross.csv`; dashes where one is not available."""
+    """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available."""
     return _table(
-        {"Database": row["title"], **_agreement(row), "Ceiling": row["ceiling_srcc"]} for row in records(cross)
+        {**_database(row), "Images": row["n"], **_with_intervals(row, "srcc", "plcc")} for row in records(cross)
+    )
+
+
+def cross_further(cross: pd.DataFrame) -> pd.DataFrame:
+    """The other coefficients on these databases, from `cross.csv`, and the ceiling."""
+    return _table(
+        {**_database(row), **_with_intervals(row, "plcc_fitted", "krcc", "rmse"), "Ceiling": row["ceiling_srcc"]}
+        for row in records(cross)
+    )
+
+
+def _database(row: dict[str, Any]) -> dict[str, Any]:
+    return {"Model": row["model"], "Database": row["title"]}
+
+
+def _with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
+    return {titles[name]: _interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
+
+
+def breakdown(breakdown: pd.DataFrame) -> pd.DataFrame:
+    """Agreement per distortion and per level of each database that has them, from `breakdown.csv`."""
+    return _table(
+        {
+            **_database(row),
+            "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
+            "Images": row["n"],
+            **_with_intervals(row, "srcc", "plcc"),
+        }
+        for row in records(breakdown)
     )
 
 
@@ -212,8 +319,7 @@ def revision(record: dict[str, Any]) -> str:
 def _agreement(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "Images": row["n"],
-        "SRCC": _interval_or_none(row["srcc"], row["srcc_low"], row["srcc_high"]),
-        "PLCC": _interval_or_none(row["plcc"], row["plcc_low"], row["plcc_high"]),
+        **_with_intervals(row, "srcc", "plcc"),
         "PLCC, fitted": row["plcc_fitted"],
         "KRCC": row["krcc"],
         "RMSE": row["rmse"],

@@ -78,22 +78,36 @@ def _predictions(seed: int, n: int = 120, noise: float = 9.0) -> pd.DataFrame:
     )
 
 
-def architecture(fusion: str = "concat") -> dict:
+def architecture(fusion: str = "concat", target_input: str = "lda") -> dict:
     """The description of a small model."""
-    part = dict(
-        zip(("backbone", "fusion", "semantic", "hyper", "lda"), (309_696, 0, 18_544, 140_233, 12_848), strict=True)
-    )
-    outputs = {"backbone": [128, 3, 3], "fusion": [240, 4, 4], "semantic": [48, 4, 4], "hyper": [2_813], "lda": [64]}
-    parts = [{"name": k, "title": k, "output": outputs[k], "parameters": v} for k, v in part.items()]
+    used = {"last": [3], "fpn_cbam": [1, 2, 3]}.get(fusion, [0, 1, 2, 3])
+    channels = {"last": 128, "fpn_cbam": 96}.get(fusion, 240)
+    grid = 1 if fusion == "pooled" else 4
+    maps = [(4, 16, 24, 24), (8, 32, 12, 12), (16, 64, 6, 6), (32, 128, 3, 3)]
+    keys = ("stride", "channels", "height", "width", "fused", "local")
+    lda = target_input == "lda"
+    local = "local distortion aware modules" if lda else "pooled levels"
+    parts = [
+        ("backbone", "resnet10t", [128, 3, 3], 309_696),
+        ("fusion", f"{fusion} fusion", [channels, grid, grid], {"attention": 1_234, "fpn_cbam": 98_765}.get(fusion, 0)),
+        ("semantic", "semantic features", [48, grid, grid], 64 * channels + 3_184),
+        ("hyper", "hyper network", [2_813], 140_233),
+        ("local", local, [64], 12_848 if lda else 15_424),
+        ("target", "target network", [], 0),
+    ]
     return {
-        "name": "HyperIQA",
+        "name": "HyperIQA" if fusion == "last" else f"HyperIQA with {fusion} fusion",
         "backbone": "resnet10t",
         "fusion": fusion,
+        "target_input": target_input,
         "input": [3, 96, 96],
-        "maps": [[16, 24, 24], [32, 12, 12], [64, 6, 6], [128, 3, 3]],
-        "parts": [*parts, {"name": "target", "title": "target network", "output": [], "parameters": 0}],
-        "parameters": sum(part.values()),
-        "target_widths": [64, 32, 16, 8, 4],
+        "levels": [
+            dict(zip(keys, (*size, level in used, 16 if lda else None), strict=True)) for level, size in enumerate(maps)
+        ],
+        "parts": [dict(zip(("name", "title", "output", "parameters"), part, strict=True)) for part in parts],
+        "parameters": sum(part[3] for part in parts),
+        "semantic_widths": [channels, 64, 48],
+        "target_widths": [64, 32, 16, 8, 4, 1],
         "generated_weights": 2_813,
     }
 
@@ -144,8 +158,9 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
         "curves": figures.training_curves(history),
         "scatter": figures.prediction_scatter(predictions, 0, 100),
         "architecture": figures.architecture(architecture()),
+        "before_after": figures.before_after(architecture("last"), architecture()),
     }
-    found = {"metrics": metrics, "architecture": architecture()}
+    found = {"metrics": metrics, "architecture": architecture(), "architecture_before": architecture("last")}
     _run("train", run, params, found, {"history": history, "predictions": predictions}, drawn)
 
 
@@ -198,12 +213,22 @@ def _complexity() -> None:
 
 def _cross() -> None:
     predictions = _predictions(7, 60, noise=30)
-    row = {"database": "toy_shifted", "title": "Toy database, shifted", "available": True, "n": 60, "srcc": 0.612}
+    model = {"model": "main_s1", "trained_on": "Toy database"}
+    row = {**model, "database": "toy_shifted", "title": "Toy database, shifted", "available": True, "n": 60}
+    row |= {"reason": None, "srcc": 0.612}
     row |= {"srcc_low": 0.5, "srcc_high": 0.71, "plcc": 0.63, "plcc_low": 0.52, "plcc_high": 0.73}
-    row |= {"plcc_fitted": 0.64, "krcc": 0.44, "rmse": 21.4, "ceiling_srcc": 0.991}
-    absent = {"database": "elsewhere", "title": "Not downloaded", "available": False}
+    for name, value, half in (("plcc_fitted", 0.64, 0.1), ("krcc", 0.44, 0.08), ("rmse", 21.4, 2.5)):
+        row |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+    row |= {"ceiling_srcc": 0.991}
+    absent = {**model, "database": "elsewhere", "title": "Not downloaded", "available": False, "reason": "no folder"}
+    coefficients = {
+        key: value for key, value in row.items() if key.startswith(("srcc", "plcc")) and "fitted" not in key
+    }
+    part = {"model": "main_s1", "database": "toy_shifted", "title": "Toy database, shifted", "n": 30, **coefficients}
+    parts = [part | {"by": "distortion", "value": "blur"}, part | {"by": "level", "value": "2"}]
     drawn = {"scatter": figures.scatter_grid({"Toy database, shifted": (predictions, 0, 100)})}
-    _run("cross_dataset", "main", {"model": "main_s1"}, {}, {"cross": pd.DataFrame([row, absent])}, drawn)
+    frames = {"cross": pd.DataFrame([row, absent]), "breakdown": pd.DataFrame(parts)}
+    _run("cross_dataset", "main", {"models": ["main_s1"]}, {}, frames, drawn)
 
 
 def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: dict) -> None:

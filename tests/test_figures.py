@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_fixture
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from iqa import figures
@@ -26,6 +25,7 @@ DRAWN = {
     "ablation_forest": lambda: figures.ablation_forest(report_fixture.ablation()),
     "latency": lambda: figures.latency(report_fixture.latency()),
     "architecture": lambda: figures.architecture(report_fixture.architecture()),
+    "before_after": lambda: figures.before_after(report_fixture.architecture("last"), report_fixture.architecture()),
 }
 
 
@@ -70,8 +70,19 @@ def test_scatter_prints_agreement_and_count():
 def test_grid_has_a_panel_for_each_database():
     figure = DRAWN["scatter_grid"]()
     assert [ax.get_title(loc="left") for ax in figure.axes if ax.axison] == list("abcd")
-    with pytest.raises(ValueError, match="at least one"):
-        figures.scatter_grid({})
+
+
+def test_a_grid_without_a_database_says_so():
+    assert texts(figures.scatter_grid({})) == "no database was available"
+
+
+def test_the_heat_map_shows_every_pair_and_what_is_not_available():
+    rows = [("a", "D1", 0.9), ("a", "D2", np.nan), ("b", "D1", 0.25), ("b", "D2", np.nan)]
+    cross = pd.DataFrame(rows, columns=["model", "title", "srcc"]).assign(trained_on="T")
+    shown = texts(figures.cross_heatmap(cross))
+    assert shown.count("0.900") == shown.count("0.250") == 1
+    assert shown.count("not\navailable") == 2
+    assert all(name in shown for name in ("a\n(T)", "b\n(T)", "D1", "D2"))
 
 
 def test_histogram_shares_of_each_split_add_up_to_all_images():
@@ -94,20 +105,4 @@ def test_samples_show_every_image_in_the_last_row_too():
 def test_forest_names_every_group_and_verdict():
     shown = texts(DRAWN["ablation_forest"]())
     for text in ("reference", "fusion: last", "input: rgb", "not distinguishable", "worse"):
-        assert text in shown
-
-
-@pytest.mark.parametrize(("fusion", "levels"), [("last", 1), ("concat", 4)])
-def test_architecture_draws_the_maps_that_the_fusion_uses(fusion, levels):
-    ax = figures.architecture(report_fixture.architecture(fusion)).axes[0]
-    green = to_rgba(figures.GREEN)
-    lines = [line for line in ax.lines if to_rgba(line.get_color()) == green and line.get_linestyle() == "-"]
-    assert len([line for line in lines if len(set(line.get_xdata())) == 1]) == levels
-
-
-def test_architecture_labels_come_from_the_description():
-    description = report_fixture.architecture()
-    description |= {"generated_weights": 33_321, "backbone": "some_net", "target_widths": [224, 111, 57]}
-    shown = texts(figures.architecture(description))
-    for text in ("some_net", "33,321", "224", "111", "57", "240×4×4", "3×96×96", "24×24"):  # noqa: RUF001
         assert text in shown
