@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from iqa import config, paths, source
 from iqa.config import ParameterError, Params
+from iqa.data import DataError
 from iqa.results import FIGURE_FORMATS, RECORD, clear, write_json
 from iqa.source import digest, file_hash
 
@@ -22,11 +23,11 @@ OUTPUTS = {
     "data_prep": ["audit.json", "database.csv", "mos_histogram.*", "samples.*"],
     "train": [
         *("metrics.json", "history.csv", "predictions.csv", "architecture.json"),
-        *("curves.*", "scatter.*", "architecture.*"),
+        *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),
     ],
     "ablation": ["ablation.csv", "ablation.*"],
     "complexity": ["complexity.csv", "latency.csv", "latency.*"],
-    "cross_dataset": ["cross.csv", "scatter.*"],
+    "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
     "report": [],
 }
 
@@ -51,8 +52,8 @@ def outputs(params: Params) -> list[Path]:
         stem, _, kind = name.partition(".")
         names += [f"{stem}.{figure}" for figure in FIGURE_FORMATS] if kind == "*" else [name]
     files = [folder / name for name in names]
-    if isinstance(params, config.CrossDatasetParams):
-        files += [folder / f"predictions_{name}.csv" for name in params.databases]
+    if isinstance(params, config.CrossDatasetParams) and len(params.models) > 1:
+        files += [folder / f"heatmap.{figure}" for figure in FIGURE_FORMATS]
     if isinstance(params, config.ReportParams):
         files += [paths.REPORT / params.study / name for name in ("report.html", "report.pdf")]
         files.append(paths.RESULTS / params.study / "summary.json")
@@ -67,12 +68,34 @@ def state(params: Params) -> dict[str, str]:
 
         found["data"] = fingerprint(params)
     if isinstance(params, config.TrainParams) and params.weights:
-        file = paths.resolve(params.weights)
-        found["weights"] = file_hash(file) if file.is_file() else "missing"
+        found["weights"] = _hash_of(params.weights)
+    if isinstance(params, config.CrossDatasetParams):
+        found["checkpoints"] = digest(*map(_hash_of, params.checkpoints()))
+        found["absent"] = ", ".join(
+            _absent([config.load(params.study, "data_prep", name) for name in params.databases])
+        )
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
     return found
+
+
+def _hash_of(file: str) -> str:
+    path = paths.resolve(file)
+    return file_hash(path) if path.is_file() else "missing"
+
+
+def _absent(found: list[Params]) -> dict[str, str]:
+    """Databases that are neither on this machine nor among the results: why, and the remedy, by name."""
+    from iqa.data.databases import absent
+
+    return {
+        params.run: reason
+        for params in found
+        if isinstance(params, config.DataPrepParams)
+        and not (paths.run_folder(params.study, params.step, params.run) / RECORD).is_file()
+        and (reason := absent(params)) is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -93,12 +116,15 @@ class Job:
 
 
 def jobs(study: str) -> list[Job]:
-    """Every run of a study, in the order of the steps.
+    """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
 
     Raises:
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
+        DataError: a training needs a database that is not there; says where it can be had.
     """
     found = list(_all_params(study))
+    missing = _absent(found)
+    _check_training_data(found, missing)
     names = {(params.step, params.run) for params in found}
     home = paths.RESULTS / study
 
@@ -112,20 +138,53 @@ def jobs(study: str) -> list[Job]:
             if (step, run) not in names:
                 known = ", ".join(config.run_names(study, step)) or "none"
                 raise ParameterError(f"{file} needs params/{study}/{step}/{run}.yaml, which does not exist ({known})")
+        if params.step == "data_prep" and params.run in missing:
+            continue
         folder = paths.run_folder(study, params.step, params.run)
+        needs = [need for need in params.needs() if need[0] != "data_prep" or need[1] not in missing]
         graph.append(
             Job(
                 step=params.step,
                 run=params.run,
-                inputs=relative([paths.run_folder(study, *need) / RECORD for need in params.needs()]),
+                inputs=relative([paths.run_folder(study, *need) / RECORD for need in needs]),
                 outputs=relative(outputs(params)),
                 logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
-                fresh=_made_from(folder / RECORD) in (None, state(params)),
+                fresh=_fresh(params, folder / RECORD),
                 threads=getattr(params, "threads", 1),
                 command=f'"{sys.executable}" -m iqa.cli run "{paths.ROOT / file}"',
             )
         )
     return graph
+
+
+def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
+    """Refuse at once what would fail after hours of other work."""
+    needed: dict[str, list[str]] = {}
+    for params in found:
+        trained = (paths.run_folder(params.study, params.step, params.run) / RECORD).is_file()
+        if isinstance(params, config.TrainParams) and params.database in missing and not trained:
+            needed.setdefault(params.database, []).append(params.run)
+    if needed:
+        lines = [
+            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {missing[name]}"
+            for name, runs in needed.items()
+        ]
+        others = [f"  {name}: {reason}" for name, reason in missing.items() if name not in needed]
+        optional = ["and these would be reported as not available:", *others] if others else []
+        raise DataError("\n".join(["databases that this study trains on are not here:", *lines, *optional]))
+
+
+def _fresh(params: Params, record: Path) -> bool:
+    """Whether nothing lies there that was made from other values, code or data than those of now."""
+    made_from = _made_from(record)
+    if made_from is None:
+        return True
+    if isinstance(params, config.DataPrepParams):
+        from iqa.data.databases import absent
+
+        if absent(params) is not None:  # results that were brought here without the images
+            return True
+    return made_from == state(params)
 
 
 def _made_from(record: Path) -> dict[str, str] | None:
@@ -153,6 +212,8 @@ def report(study: str, cores: int | None = None, extra: list[str] | None = None)
         RunFailed: a run failed; those that do not depend on it were finished first.
     """
     stale = [f"{job.step}_{job.run}" for job in jobs(study) if not job.fresh]
+    for name, reason in _absent(list(_all_params(study))).items():
+        print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
     home = paths.RESULTS / study
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),

@@ -42,16 +42,20 @@ class Patches(Dataset):
         self.targets = database.normalise(database.table["mos"].to_numpy()).astype(np.float32)
 
     def __getitems__(self, items: list[Item]) -> tuple[Tensor, Tensor]:
-        windows = [self._patch(*item) for item in items]
+        windows, mirrored = zip(*(self._patch(*item) for item in items), strict=True)
+        pixels = to_pixels(windows)
+        for patch, mirror in zip(pixels, mirrored, strict=True):
+            if mirror:  # in torch: four times as quick as a mirrored copy by numpy
+                patch.copy_(patch.flip(2))
         targets = self.targets[[image for _, image, _ in items]]
-        return to_pixels(windows), torch.from_numpy(targets)
+        return pixels, torch.from_numpy(targets)
 
-    def _patch(self, epoch: int, image: int, patch: int) -> np.ndarray:
+    def _patch(self, epoch: int, image: int, patch: int) -> tuple[np.ndarray, bool]:
+        """A window of an image, and whether it is to be mirrored."""
         pixels = self.database.pixels(image, self.params.input)
         crop = self.params.crop
         top, left, flip = crop_positions(self.params.seed, epoch, image, patch + 1, *pixels.shape[:2], crop)
-        window = pixels[top[patch] : top[patch] + crop, left[patch] : left[patch] + crop]
-        return window[:, ::-1] if flip[patch] else window
+        return pixels[top[patch] : top[patch] + crop, left[patch] : left[patch] + crop], bool(flip[patch])
 
 
 class EpochOrder(Sampler):

@@ -9,7 +9,8 @@ import tiny
 import torch
 
 from iqa import training
-from iqa.inference import load_model, predict
+from iqa.inference import predict
+from iqa.prediction import load_model
 from iqa.training import EpochOrder, Patches, best_epoch, fit, fit_key, train_loader
 
 
@@ -182,7 +183,7 @@ def test_it_learns_and_predicts_on_the_databases_own_scale(tmp_path):
     low_is_good = tiny.database(80, low=1.0, high=5.0, up=False)
     params = tiny.PARAMS.model_copy(update={"epochs": 15, "lr": 5e-3})
     fit(params, low_is_good, tmp_path)
-    model, _ = load_model(tmp_path / "best.pt")
-    predictions = predict(model, low_is_good, low_is_good.indices("test"), params)
+    model = load_model(tmp_path / "best.pt")
+    predictions = predict(model.network, low_is_good, low_is_good.indices("test"), **model.options)
     assert predictions["prediction"].corr(predictions["mos"], method="spearman") > 0.8
     assert abs(predictions["prediction"].mean() - predictions["mos"].mean()) < 1.5
