@@ -1,44 +1,128 @@
-"""The `iqa` command."""
+"""The `iqa` command: one function per sub-command, which imports what it needs."""
 
 import argparse
+import math
+import os
 import sys
-from typing import Any
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqa import __version__
+
+if TYPE_CHECKING:
+    from iqa.prediction import PatchScores, Predictor
+
+DEMO = "demo/main_s1"
+PREDICT = """\
+Score images with a trained model. Folders are searched with all that is in them for files with the suffix of an image;
+a file that is named is tried whatever its suffix; the same file is scored once.
+
+Exit status: 0 all images were scored; 1 nothing was done, as the command, the model or a folder cannot be used;
+2 some images could not be read: they are listed at the end with their reasons, the others were scored.
+"""
+
+
+class Mistake(ValueError):
+    """A command that cannot be carried out; the message says why."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with exit status 1 for a wrong call: 2 says that some images could not be read."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"iqa: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="iqa", description="Reproducible study of HyperIQA and its successors.")
+    options = _parser().parse_args(arguments)
+    from iqa.config import ParameterError
+    from iqa.data import DataError
+    from iqa.paths import PathError
+    from iqa.pipeline import RunFailed
+    from iqa.results import ResultsError
+
+    try:
+        return options.call(options)
+    except (Mistake, ParameterError, DataError, PathError, RunFailed, ResultsError) as error:
+        print(f"iqa: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="iqa", description="Reproducible study of HyperIQA and its successors.")
     parser.add_argument("--version", action="version", version=f"iqa {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="execute the notebook of a parameter file")
     run.add_argument("files", nargs="+", metavar="FILE", help="params/<study>/<step>/<run>.yaml")
     run.add_argument("-p", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    run.set_defaults(call=_run)
 
     report = commands.add_parser("report", help="bring a study up to date and render its report")
     report.add_argument("study", nargs="?", default="demo")
     report.add_argument("--jobs", type=int, metavar="N", help="cores that the runs share (default: all)")
     report.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    report.set_defaults(call=_report)
 
-    options = parser.parse_args(arguments)
+    _add_predict(commands)
+
+    model = "study/run, the results folder of a training run, or a model file"
+    untrained = "params/<study>/train/<run>.yaml, not yet trained"
+    describe = commands.add_parser("describe", help="print a model's architecture")
+    describe.add_argument("model", metavar="MODEL", help=f"{model}; or {untrained}")
+    _add_size(describe, "default: the model's crop")
+    describe.set_defaults(call=_describe)
+
+    export = commands.add_parser("export", help="write a model to a file for other programs, and check it")
+    export.add_argument("model", metavar="MODEL", help=model)
+    export.add_argument("file", metavar="FILE", type=Path)
+    _add_size(export, "default: any")
+    export.set_defaults(call=_export)
+    return parser
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    predict = commands.add_parser("predict", help="score images", description=PREDICT, formatter_class=raw)
+    predict.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
+    add = predict.add_argument
+    add("--model", default=DEMO, metavar="MODEL", help="study/run, a results folder, or a model file (%(default)s)")
+    add("--crops", choices=("grid", "random", "center", "whole"), help="what is scored of an image (grid)")
+    add("--patches", type=_positive, default=25, metavar="N", help="crops per image: grid, random (%(default)s)")
+    add("--seed", type=int, default=0, help="of random crops (%(default)s)")
+    add("--csv", type=Path, metavar="FILE", help="write the table, every digit of it")
+    add("--json", type=Path, metavar="FILE", help="write table, settings and errors")
+    add("--map", type=Path, metavar="FOLDER", help="write a quality map of each image; crops then lie on a dense grid")
+    add("--stride", type=_positive, metavar="N", help="pixels between the crops of a map (a quarter of the crop)")
+    add("--batch-size", type=_positive, default=32, metavar="N", help="crops per forward pass (%(default)s)")
+    add("--workers", type=_positive, default=4, metavar="N", help="threads that read images ahead (%(default)s)")
+    add("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 (%(default)s)")
+    predict.set_defaults(call=_predict)
+
+
+def _add_size(parser: argparse.ArgumentParser, default: str) -> None:
+    for name in ("--height", "--width"):
+        parser.add_argument(name, type=_positive, metavar="PIXELS", help=f"of the input ({default})")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
     from iqa import pipeline
-    from iqa.config import ParameterError
-    from iqa.data import DataError
-    from iqa.paths import PathError
 
-    try:
-        if options.command == "run":
-            for file in options.files:
-                pipeline.run(file, {key: _value(text) for key, text in options.overrides})
-        else:
-            pipeline.report(options.study, options.jobs, ["--dry-run"] if options.dry_run else None)
-    except (ParameterError, DataError, PathError, pipeline.RunFailed) as error:
-        print(f"iqa: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    for file in options.files:
+        pipeline.run(file, {key: _value(text) for key, text in options.overrides})
     return 0
 
 
@@ -46,6 +130,186 @@ def _value(text: str) -> Any:
     from ruamel.yaml import YAML
 
     return YAML(typ="safe", pure=True).load(text)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from iqa import pipeline
+
+    pipeline.report(options.study, options.jobs, ["--dry-run"] if options.dry_run else None)
+    return 0
+
+
+def _load(source: str, device: str) -> "Predictor":
+    from iqa.model.checkpoints import CheckpointError
+    from iqa.prediction import ModelError, load_model
+    from iqa.results import ResultsError
+
+    try:
+        return load_model(source, device)
+    except (ModelError, CheckpointError) as error:
+        raise Mistake(str(error)) from None
+    except ResultsError as error:
+        hint = "; or make the whole demo study with: make report" if source == DEMO else ""
+        raise Mistake(f"{error}{hint}") from None
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from iqa import progress
+    from iqa.prediction import Unreadable, find_images
+
+    _check(options)
+    files, refused = find_images(options.images)
+    model = _load(options.model, options.device)
+    how = _patches(options, model)
+    maps = _map_files(options.map, files) if options.map else {}
+    started = time.perf_counter()
+    rows = []
+    results = model.score_files(files, options.batch_size, options.workers, **how)
+    for file, found in progress.bar(results, total=len(files), desc="scoring", unit="image"):
+        if isinstance(found, Unreadable):
+            refused.append(found)
+            continue
+        rows.append(_row(file, found))
+        if options.map:
+            rows[-1]["map"] = _write_map(model, file, found, maps[file])
+    seconds = time.perf_counter() - started
+
+    settings = how | {"batch_size": options.batch_size, "device": str(model.network.mean.device)}
+    _write(options, model, settings, rows, refused)
+    _print_scores(model, rows, seconds)
+    if refused:
+        print(f"\niqa: {len(refused)} could not be read:", file=sys.stderr)
+        print(*(f"  {_text(error.image)}: {error.reason}" for error in refused), sep="\n", file=sys.stderr)
+    return 2 if refused else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what would fail only when everything has been scored."""
+    for file in filter(None, (options.csv, options.json)):
+        if file.is_dir() or not os.access(file.parent, os.W_OK):
+            raise Mistake(f"{file} cannot be written: it is a folder, or its folder is not there or not yours")
+    if options.map and options.crops:
+        raise Mistake("--map scores a dense grid of crops; leave out --crops")
+    if options.stride and not options.map:
+        raise Mistake("--stride belongs to --map")
+
+
+def _patches(options: argparse.Namespace, model: "Predictor") -> dict[str, Any]:
+    """Which patches are scored: what `iqa.prediction.patch_positions` takes."""
+    if not options.map:
+        return {"crops": options.crops or "grid", "patches": options.patches, "seed": options.seed}
+    stride = options.stride or max(1, model.crop // 4)
+    if stride > model.crop:
+        raise Mistake(f"--stride {stride} leaves gaps between crops of {model.crop} pixels")
+    return {"crops": "dense", "stride": stride}
+
+
+def _map_files(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    """Where the map of each image goes: its name with `.png`, and a number where that name is taken."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"{folder}: no folder for maps can be made ({error.strerror})") from None
+    taken: Counter[str] = Counter()
+    places = {}
+    for file in files:
+        taken[file.name] += 1
+        number = f"-{taken[file.name]}" if taken[file.name] > 1 else ""
+        places[file] = folder / f"{file.name}{number}.png"
+    return places
+
+
+def _write_map(model: "Predictor", image: Path, found: "PatchScores", file: Path) -> str:
+    from iqa.prediction import draw_map
+
+    draw_map(model.rgb(image), found, model.scale).savefig(file, dpi=150, bbox_inches="tight")
+    return _text(file)
+
+
+def _row(file: Path, found: "PatchScores") -> dict[str, Any]:
+    values = {"score": found.score, "spread": found.spread, "patches": len(found.scores)}
+    return {"image": _text(file), **values, "height": found.height, "width": found.width}
+
+
+def _text(path: str | Path) -> str:
+    """A path that can be written as UTF-8, also where a file name is no text."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _write(
+    options: argparse.Namespace, model: "Predictor", settings: dict[str, Any], rows: list[dict], refused: list
+) -> None:
+    import pandas as pd
+
+    from iqa import results
+
+    if options.csv:
+        columns = ["image", "score", "spread", "patches", "height", "width", *(["map"] if options.map else [])]
+        results._write(options.csv, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+    if options.json:
+        values = {
+            "iqa": __version__,
+            "model": model.name,
+            "scale": vars(model.scale),
+            "preparation": {"input": model.input, "size": vars(model.size), "crop": model.crop},
+            "settings": settings,
+            "images": rows,
+            "errors": [{"image": _text(error.image), "reason": error.reason} for error in refused],
+        }
+        results.write_json(options.json, values)
+
+
+def _print_scores(model: "Predictor", rows: list[dict[str, Any]], seconds: float) -> None:
+    digits = max(0, 4 - round(math.log10(model.scale.high - model.scale.low)))
+    columns = {
+        "image": [row["image"] for row in rows],
+        "score": [f"{row['score']:.{digits}f}" for row in rows],
+        "spread": [f"{row['spread']:.{digits}f}" for row in rows],
+        "patches": [str(row["patches"]) for row in rows],
+    }
+    print(f"{model.name}: scores from {model.scale}")
+    _print_columns(columns, left=("image",))
+    print(f"{len(rows)} image{'s' * (len(rows) != 1)} in {seconds:.1f} s ({len(rows) / seconds:.1f} images per second)")
+
+
+def _print_columns(columns: dict[str, list[str]], left: tuple[str, ...]) -> None:
+    """A table of text; the columns named in `left` are flush left, the others flush right."""
+    padded = []
+    for name, cells in columns.items():
+        width = max(map(len, [name, *cells]))
+        padded.append([cell.ljust(width) if name in left else cell.rjust(width) for cell in [name, *cells]])
+    for row in zip(*padded, strict=True):
+        print("  ".join(row).rstrip())
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from iqa import tables
+    from iqa.model import HyperIQA, describe
+
+    if options.model.endswith((".yaml", ".yml")):
+        from iqa import config
+
+        study, step, run = config.locate(options.model)
+        params = config.load(study, step, run)
+        if not isinstance(params, config.TrainParams):
+            raise Mistake(f"{options.model} describes no model: it is a run of {step}, not of train")
+        name, network, crop = f"{study}/{run}, not trained", HyperIQA(params.architecture()), params.crop
+    else:
+        model = _load(options.model, "cpu")
+        name, network, crop = model.name, model.network, model.crop
+    found = describe(network, options.height or crop, options.width or crop)
+    print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
+    _print_columns(tables.rounded(tables.architecture(found)).to_dict("list"), left=("Part", "Detail"))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from iqa.export import export
+
+    checked = export(_load(options.model, "cpu"), options.file, options.height, options.width)
+    print(f"{options.file} is written and checked:")
+    print(*(f"  {key}: {value}" for key, value in checked.items()), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":

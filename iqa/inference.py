@@ -1,7 +1,7 @@
 """Score the images of a database with a trained model, the same way every time."""
 
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iqa import metrics, paths
-from iqa.config import TrainParams
 from iqa.data.crops import content_key, test_positions
 from iqa.data.databases import Database
 from iqa.model import HyperIQA
-from iqa.results import result_file
 
 
 def choose_device(name: str) -> torch.device:
@@ -83,68 +80,16 @@ def score(
     return total / count
 
 
-def to_pixels(windows: list[np.ndarray]) -> Tensor:
+def to_pixels(windows: Sequence[np.ndarray]) -> Tensor:
     """uint8 pixels (B, 3, H, W), channels last in memory, of windows (H, W, 3) of one size."""
     return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
 
 
-def predict(
-    model: HyperIQA, database: Database, indices: np.ndarray, params: TrainParams, **changes: Any
-) -> pd.DataFrame:
+def predict(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> pd.DataFrame:
     """The database's rows with a column `prediction` on the database's own scale and direction.
 
-    `params` are those of the training run; `changes` replaces some of what `score` takes.
+    `options` are what `score` takes; `iqa.prediction.Predictor.options` holds those of a trained model.
     """
-    options = {
-        "input": params.input,
-        "crops": params.test_crops,
-        "patches": params.test_patches,
-        "crop": params.crop,
-        "batch_size": params.batch_size,
-        "seed": params.seed,
-        "precision": params.precision,
-    }
     table = database.table.iloc[indices].reset_index(drop=True)
-    table["prediction"] = database.denormalise(score(model, database, indices, **options | changes))
+    table["prediction"] = database.denormalise(score(network, database, indices, **options))
     return table
-
-
-def evaluate(
-    predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
-    """Agreement of `prediction` with `mos`: n, SRCC, PLCC, PLCC after the logistic fit, KRCC, RMSE.
-
-    SRCC and PLCC come with bootstrap intervals over the contents (`reference`) of the images.
-    """
-    pair = predictions["prediction"].to_numpy(), predictions["mos"].to_numpy()
-    result = metrics.summary(*pair) | {"confidence": confidence}
-    for name in ("srcc", "plcc"):
-        low, high = metrics.bootstrap_interval(
-            getattr(metrics, name), *pair, resamples, confidence, seed, groups=predictions["reference"]
-        )
-        result |= {f"{name}_low": low, f"{name}_high": high}
-    return result
-
-
-def load_run(study: str, run: str, device: str = "auto") -> tuple[HyperIQA, TrainParams]:
-    """The best model of a finished training run, ready to score, and the run's parameters."""
-    model, saved = load_model(result_file(study, "train", run, "best.pt"))
-    return model.to(choose_device(device)), TrainParams.build(saved["params"], f"train/{run}/best.pt")
-
-
-def load_model(file: str | Path) -> tuple[HyperIQA, dict[str, Any]]:
-    """The model of a `best.pt` file, in evaluation mode, and what was saved beside its weights.
-
-    Raises:
-        ValueError: the file is not one of this project's, or its weights do not fit.
-    """
-    saved = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(saved, dict) or "state_dict" not in saved or "params" not in saved:
-        raise ValueError(f"{paths.shown(file)} is not a model saved by a training run (no 'params' and 'state_dict')")
-    params = TrainParams.build(saved["params"], str(paths.shown(file)))
-    model = HyperIQA(params.architecture())
-    try:
-        model.load_state_dict(saved["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(f"{paths.shown(file)}: {error}") from None
-    return model.eval().to(memory_format=torch.channels_last), saved

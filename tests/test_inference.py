@@ -1,15 +1,12 @@
 """Scoring: the same image gets the same score in any company."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import tiny
 import torch
 
-from iqa.config import TrainParams
-from iqa.inference import evaluate, load_model, load_run, predict, score
+from iqa.inference import predict, score
 from iqa.model import HyperIQA
-from iqa.results import ResultsError
 
 OPTIONS = {"input": "mscn", "crops": "whole", "patches": 3, "crop": 64, "batch_size": 8}
 
@@ -61,34 +58,6 @@ def test_scoring_leaves_the_mode_of_the_model_as_it_was(model, data):
 
 
 def test_predictions_keep_the_databases_rows(model, data):
-    predictions = predict(model, data, data.indices("test"), tiny.PARAMS)
+    predictions = predict(model, data, data.indices("test"), **OPTIONS)
     assert list(predictions["image"]) == list(data.table["image"].iloc[data.indices("test")])
     assert {"mos", "reference", "distortion", "level", "prediction"} <= set(predictions)
-
-
-def test_evaluation_gives_coefficients_inside_their_intervals():
-    generator = np.random.default_rng(0)
-    mos = generator.random(200)
-    frame = pd.DataFrame({"mos": mos, "prediction": mos + generator.normal(0, 0.2, 200), "reference": np.arange(200)})
-    found = evaluate(frame, resamples=200)
-    assert found["n"] == 200 and found["confidence"] == 0.95
-    for name in ("srcc", "plcc"):
-        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
-
-
-def test_a_file_that_is_no_model_is_an_error(tmp_path):
-    torch.save({"weights": 1}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"other\.pt is not a model"):
-        load_model(tmp_path / "other.pt")
-
-
-def test_weights_of_another_shape_are_an_error(tmp_path, model):
-    params = TrainParams(**tiny.PARAMS.model_dump() | {"semantic_channels": 16})
-    torch.save({"params": params.model_dump(), "state_dict": model.state_dict()}, tmp_path / "best.pt")
-    with pytest.raises(ValueError, match=r"(?s)best\.pt.*size mismatch"):
-        load_model(tmp_path / "best.pt")
-
-
-def test_a_run_that_was_not_made_is_told_with_its_command():
-    with pytest.raises(ResultsError, match=r"iqa run params/demo/train/absent\.yaml"):
-        load_run("demo", "absent")
