@@ -82,7 +82,7 @@ def _parser() -> Parser:
     export = commands.add_parser("export", help="write a model to a file for other programs, and check it")
     export.add_argument("model", metavar="MODEL", help=model)
     export.add_argument("file", metavar="FILE", type=Path)
-    _add_size(export, "default: any")
+    _add_size(export, "default: free where the network allows it")
     export.set_defaults(call=_export)
     return parser
 
@@ -304,11 +304,18 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from iqa.export import export
+    from iqa.export import ExportError, export
 
-    checked = export(_load(options.model, "cpu"), options.file, options.height, options.width)
-    print(f"{options.file} is written and checked:")
-    print(*(f"  {key}: {value}" for key, value in checked.items()), sep="\n")
+    model = _load(options.model, "cpu")
+    try:
+        found = export(model, options.file, options.height, options.width)
+    except ExportError as error:
+        raise Mistake(str(error)) from None
+    inputs = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in found["inputs"].items())
+    print(f"{found['file']}: {model.name}, {found['bytes'] / 1e6:.1f} MB, opset {found['opset']}, input {inputs}")
+    print("largest difference from PyTorch, on scores 0 to 1:")
+    checks = [{**check, "difference": f"{check['difference']:.1e}"} for check in found["checks"]]
+    _print_columns({key: [str(check[key]) for check in checks] for key in checks[0]}, left=())
     return 0
 
 

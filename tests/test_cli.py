@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import tiny
 import torch
 from PIL import Image
 
-from iqa import __version__, cli, paths
+from iqa import __version__, cli, export, paths
 from iqa.model import HyperIQA
 from iqa.prediction import load_model
 
@@ -251,11 +250,21 @@ def test_a_parameter_file_of_another_step_describes_no_model(capsys):
 def test_export_says_what_was_checked(model, tmp_path, monkeypatch, capsys):
     seen = {}
 
-    def export(predictor, file, height=None, width=None):
+    def write(predictor, file, height=None, width=None):
         seen.update(name=predictor.name, file=file, size=(height, width))
-        return {"largest difference": 1e-6}
+        check = {"batch": 3, "height": 96, "width": 128, "difference": 1.2e-6}
+        inputs = {"pixels": ["batch", 3, 96, 128]}
+        return {"file": "model.onnx", "bytes": 1_700_000, "opset": 20, "inputs": inputs, "checks": [check]}
 
-    monkeypatch.setitem(sys.modules, "iqa.export", SimpleNamespace(export=export))
+    monkeypatch.setattr(export, "export", write)
     assert cli.main(["export", model, str(tmp_path / "model.onnx"), "--height", "96", "--width", "128"]) == 0
     assert seen == {"name": "demo/toy", "file": tmp_path / "model.onnx", "size": (96, 128)}
-    assert "largest difference: 1e-06" in capsys.readouterr().out
+    heading, _, columns, check = capsys.readouterr().out.splitlines()
+    assert heading == "model.onnx: demo/toy, 1.7 MB, opset 20, input pixels (batch, 3, 96, 128)"
+    assert columns.split() == ["batch", "height", "width", "difference"]
+    assert check.split() == ["3", "96", "128", "1.2e-06"]
+
+
+def test_an_export_that_fails_is_told(model, tmp_path, capsys):
+    assert cli.main(["export", model, str(tmp_path / "nowhere" / "model.onnx")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
