@@ -220,9 +220,9 @@ def _map_files(folder: Path, files: list[Path]) -> dict[Path, Path]:
 
 
 def _write_map(model: "Predictor", image: Path, found: "PatchScores", file: Path) -> str:
-    from iqa.prediction import draw_map
+    from iqa.figures import quality_map
 
-    draw_map(model.rgb(image), found, model.scale).savefig(file, dpi=150, bbox_inches="tight")
+    quality_map(model.rgb(image), found, model.scale).savefig(file, dpi=150, bbox_inches="tight")
     return _text(file)
 
 
@@ -245,7 +245,7 @@ def _write(
 
     if options.csv:
         columns = ["image", "score", "spread", "patches", "height", "width", *(["map"] if options.map else [])]
-        results._write(options.csv, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+        results.write_text(options.csv, pd.DataFrame(rows, columns=columns).to_csv(index=False))
     if options.json:
         values = {
             "iqa": __version__,

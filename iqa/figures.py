@@ -4,7 +4,7 @@ House style (`iqa.style`): no information in colour alone.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,10 @@ from matplotlib.patches import Rectangle
 from iqa import diagram, metrics
 from iqa.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, WIDTH, in_style
 
+if TYPE_CHECKING:
+    from iqa.prediction import PatchScores, Scale
+
+NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
 SPLIT_COLOURS = {"train": BLUE, "val": GREEN, "test": ORANGE}
 
 
@@ -168,6 +172,32 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
     ax.grid(visible=False)
     ax.set_title(f"{coefficient.upper()} on each database, of models trained on (...)")
     figure.colorbar(shown, ax=ax, fraction=0.03)
+    return figure
+
+
+@in_style
+def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figure:
+    """An image beside its quality map: bright is good. The colours span the map's own scores, which the bar tells.
+
+    Args:
+        image: (height, width, 3), uint8, as it is scored (`iqa.prediction.Predictor.rgb`).
+        found: its scores (`Predictor.quality_map`).
+        scale: of the scores.
+    """
+    quality = found.per_pixel()
+    low, high = quality.min(), quality.max()
+    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
+    height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
+    figure = Figure(figsize=(WIDTH, height + 1.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(image)
+    left.set_title("image")
+    colours = "viridis" if scale.higher_is_better else "viridis_r"
+    shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
+    right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
+    for ax in (left, right):
+        ax.axis("off")
+    figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
     return figure
 
 

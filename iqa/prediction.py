@@ -33,7 +33,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -45,14 +44,11 @@ from iqa.data.crops import content_key, test_positions
 from iqa.inference import choose_device, to_pixels
 from iqa.model import HyperIQA, checkpoints
 from iqa.results import result_file
-from iqa.style import WIDTH, in_style
 
 # of the images of a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
 SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
-
-NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -431,31 +427,6 @@ def _published(file: Path) -> Predictor:
             "precision": "32-true",
         },
     )
-
-
-@in_style
-def draw_map(image: np.ndarray, found: PatchScores, scale: Scale) -> Figure:
-    """An image beside its quality map: bright is good. The colours span the map's own scores, which the bar tells.
-
-    Args:
-        image: (height, width, 3), uint8, as it is scored (`Predictor.rgb`).
-        found: its scores (`Predictor.quality_map`).
-    """
-    quality = found.per_pixel()
-    low, high = quality.min(), quality.max()
-    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
-    height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
-    figure = Figure(figsize=(WIDTH, height + 1.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(image)
-    left.set_title("image")
-    colours = "viridis" if scale.higher_is_better else "viridis_r"
-    shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
-    right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
-    for ax in (left, right):
-        ax.axis("off")
-    figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
-    return figure
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:

@@ -61,7 +61,7 @@ class RunFolder:
 
     def save_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write `<name>.csv`, every digit of its numbers, without the index."""
-        _write(self.path / f"{name}.csv", frame.to_csv(index=False))
+        write_text(self.path / f"{name}.csv", frame.to_csv(index=False))
 
     def save_figure(self, name: str, figure: Any, dpi: int = 150) -> None:
         """Write a matplotlib figure as `<name>.png`, `.svg` and `.pdf`; the same figure gives the same bytes."""
@@ -99,10 +99,10 @@ class RunFolder:
 
 def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a whole JSON file or nothing; NaN is an error."""
-    _write(file, json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_text(file, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
     """Write a whole file or nothing."""
     part = file.with_name(f".{file.name}.part")
     part.write_text(text, encoding="utf-8")

@@ -206,9 +206,7 @@ class Fit(lightning.LightningModule):
         scale["size"] = vars(database.size)
         saved = {"params": self.params.model_dump(), "database": scale, "history_row": row}
         saved["state_dict"] = self.model.state_dict()
-        part = self.folder / ".best.pt.part"
-        torch.save(saved, part)
-        part.replace(self.folder / "best.pt")
+        _save(saved, self.folder / "best.pt")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -222,6 +220,20 @@ def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -
     values = pd.DataFrame(history)
     column = values[select_on]
     return int(values["epoch"].iloc[column.argmin() if select_on.endswith("loss") else column.argmax()])
+
+
+def _rename(file: Path, params: TrainParams) -> None:
+    """Write the parameters of now into a model that is taken as it is; those that decide nothing may differ."""
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    if saved["params"] != params.model_dump():
+        _save(saved | {"params": params.model_dump()}, file)
+
+
+def _save(saved: dict[str, Any], file: Path) -> None:
+    """Write a whole model file or nothing."""
+    part = file.with_name(f".{file.name}.part")
+    torch.save(saved, part)
+    part.replace(file)
 
 
 def fit_key(params: TrainParams, database: Database) -> str:
@@ -253,6 +265,7 @@ def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
     same = known.get("key") == key and last.is_file() and (folder / "best.pt").is_file()
     if same and "history" in known:
         print(f"these parameters were already trained here: {len(known['history'])} epochs are taken as they are")
+        _rename(folder / "best.pt", params)
         history = pd.DataFrame(known["history"])
         history.to_csv(folder / "history.csv", index=False)
         return history

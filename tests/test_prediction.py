@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import iqa
-from iqa import prediction
+from iqa import figures, prediction
 from iqa.data import DataError
 from iqa.data.cache import Size, mscn
 from iqa.inference import predict
@@ -22,7 +22,6 @@ from iqa.prediction import (
     Predictor,
     Scale,
     Unreadable,
-    draw_map,
     find_images,
     load_model,
     patch_positions,
@@ -420,7 +419,7 @@ def test_random_crops_are_no_grid():
 @pytest.mark.parametrize("up", [True, False])
 def test_a_map_is_drawn_beside_its_image_with_the_scale(up):
     model = brightness(up=up)
-    figure = draw_map(model.rgb(photo()), model.quality_map(photo()), model.scale)
+    figure = figures.quality_map(model.rgb(photo()), model.quality_map(photo()), model.scale)
     image, quality, bar = figure.axes
     assert image.images[0].get_array().shape == (100, 140, 3)
     assert quality.images[0].get_array().shape == (100, 140)
@@ -431,7 +430,7 @@ def test_a_map_is_drawn_beside_its_image_with_the_scale(up):
 def test_a_map_without_differences_is_drawn_without_contrast():
     flat = np.full((64, 64, 3), 128, np.uint8)
     model = brightness()
-    shown = draw_map(flat, model.quality_map(flat), model.scale).axes[1].images[0]
+    shown = figures.quality_map(flat, model.quality_map(flat), model.scale).axes[1].images[0]
     assert np.diff(shown.get_clim()) == pytest.approx(10)
 
 

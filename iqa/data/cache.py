@@ -94,7 +94,7 @@ def decode(path: Path) -> Image.Image:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise _undecodable(path, error) from None
     if image.mode == "F":
         raise _undecodable(path, "its pixels are floating-point numbers without a known range")
@@ -323,7 +323,7 @@ def _original_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             rotated = _may_be_rotated(path, image) and image.getexif().get(0x0112) in ROTATED
             return (image.width, image.height) if rotated else (image.height, image.width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise _undecodable(path, error) from None
 
 

@@ -17,7 +17,7 @@ def pool(x: Tensor, grid: int) -> Tensor:
 
 
 def _cells(length: int, grid: int, like: Tensor) -> Tensor:
-    """(grid, length): row i holds the weights with which cell i averages an axis."""
+    """(grid, length): row i holds the weights with which cell i averages an axis; `like` gives type and device."""
     cell = torch.arange(grid, device=like.device)[:, None]
     place = torch.arange(length, device=like.device)
     start, end = cell * length // grid, ((cell + 1) * length + grid - 1) // grid
