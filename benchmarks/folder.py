@@ -1,6 +1,6 @@
 """Scoring a folder of JPEGs: decoded once, patches in batches, against each crop decoded anew and scored alone.
 
-    .venv/bin/python -m benchmarks.folder [--images 4] [--runs hyperiqa_s1 mobilenetv2_s1] [--rounds 3]
+    .venv/bin/python -m benchmarks.folder [--images 4] [--runs koniq10k/hyperiqa_s1 demo/main_s1] [--rounds 3]
 
 The second way is how the first implementation of HyperIQA tests: every patch of an image is an item of its own, which
 is opened, decoded, resized, cropped and sent through the network alone. Both ways use the same threads and score 25
@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.common import alternate, report
 from iqa import config
-from iqa.data.cache import Size
+from iqa.data.cache import PIXELS, Size
 from iqa.inference import choose_device, to_pixels
 from iqa.model import HyperIQA
 from iqa.prediction import Predictor, Scale
@@ -43,7 +43,7 @@ def make_images(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def naive(network: HyperIQA, files: list[Path], crop: int) -> int:
+def naive(network: HyperIQA, files: list[Path], crop: int, kind: str) -> int:
     """One patch at a time, each from the file."""
     device = network.mean.device
     generator = np.random.default_rng(0)
@@ -52,16 +52,17 @@ def naive(network: HyperIQA, files: list[Path], crop: int) -> int:
         for _ in range(CROPS):
             image = Image.open(file).convert("RGB").resize((SIZE.width, SIZE.height), Image.BILINEAR)
             top, left = generator.integers(SIZE.height - crop + 1), generator.integers(SIZE.width - crop + 1)
-            window = np.asarray(image)[top : top + crop, left : left + crop]
+            window = PIXELS[kind](np.asarray(image))[top : top + crop, left : left + crop]
             with torch.no_grad():
                 scores.append(network(to_pixels([window]).to(device)).item())
         np.mean(scores)
     return len(files)
 
 
-def ours(model: Predictor, files: list[Path]) -> int:
+def ours(model: Predictor, files: list[Path], precision: str) -> int:
     """`Predictor.score_files`, as `iqa predict` uses it."""
-    return len([found.score for _, found in model.score_files(files, crops="random", patches=CROPS)])
+    how = {"crops": "random", "patches": CROPS, "precision": precision}
+    return len([found.score for _, found in model.score_files(files, **how)])
 
 
 def main() -> None:
@@ -70,21 +71,25 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", nargs="+", default=["hyperiqa_s1", "mobilenetv2_s1"])
+    parser.add_argument(
+        "--runs", nargs="+", default=["koniq10k/hyperiqa_s1", "koniq10k/mobilenetv2_s1", "demo/main_s1"]
+    )
     options = parser.parse_args()
     device = choose_device(options.device)
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         files = make_images(Path(folder), options.images)
         for run in options.runs:
-            params = config.load("koniq10k", "train", run)
+            study, _, name = run.partition("/")
+            params = config.load(study, "train", name)
             network = HyperIQA(params.architecture()).to(device).eval()
             scale = Scale(0, 1, True, "random weights")
             channels_last = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).eval()
             model = Predictor(channels_last, run, params.input, params.crop, SIZE, scale, {})
             cases = {
-                "one patch at a time": lambda n=network, c=params.crop: naive(n, files, c),
-                "score_files": lambda m=model: ours(m, files),
+                "one patch at a time": lambda n=network, p=params: naive(n, files, p.crop, p.input),
+                "score_files": lambda m=model: ours(m, files, "32-true"),
+                "score_files, bf16": lambda m=model: ours(m, files, "bf16-mixed"),
             }
             found = alternate(cases, options.rounds).rename(columns={"per_second": "images_per_second"})
             found["ratio"] = found["images_per_second"] / found["images_per_second"].iloc[0]

@@ -100,7 +100,8 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     add("--json", type=Path, metavar="FILE", help="write table, settings and errors")
     add("--map", type=Path, metavar="FOLDER", help="write a quality map of each image; crops then lie on a dense grid")
     add("--stride", type=_positive, metavar="N", help="pixels between the crops of a map (a quarter of the crop)")
-    add("--batch-size", type=_positive, default=32, metavar="N", help="crops per forward pass (%(default)s)")
+    add("--batch-size", type=_positive, metavar="N", help="crops per forward pass (what suits device and crop)")
+    add("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="bf16-mixed is quicker (%(default)s)")
     add("--workers", type=_positive, default=4, metavar="N", help="threads that read images ahead (%(default)s)")
     add("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 (%(default)s)")
     predict.set_defaults(call=_predict)
@@ -164,6 +165,7 @@ def _predict(options: argparse.Namespace) -> int:
     maps = _map_files(options.map, files) if options.map else {}
     started = time.perf_counter()
     rows = []
+    how["precision"] = options.precision
     results = model.score_files(files, options.batch_size, options.workers, **how)
     for file, found in progress.bar(results, total=len(files), desc="scoring", unit="image"):
         if isinstance(found, Unreadable):

@@ -120,7 +120,14 @@ def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
     assert found["model"] == "demo/toy" and found["errors"] == []
     assert found["scale"] == {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}
     assert found["preparation"]["input"] == "mscn" and found["preparation"]["crop"] == 64
-    assert found["settings"] == {"crops": "random", "patches": 4, "seed": 2, "batch_size": 3, "device": "cpu"}
+    assert found["settings"] == {
+        "crops": "random",
+        "patches": 4,
+        "seed": 2,
+        "batch_size": 3,
+        "device": "cpu",
+        "precision": "32-true",
+    }
     assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.json"}
 
 
