@@ -72,6 +72,8 @@ def _parser() -> Parser:
 
     _add_predict(commands)
 
+    _add_evaluate(commands)
+
     model = "study/run, the results folder of a training run, or a model file"
     untrained = "params/<study>/train/<run>.yaml, not yet trained"
     describe = commands.add_parser("describe", help="print a model's architecture")
@@ -105,6 +107,24 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     add("--workers", type=_positive, default=4, metavar="N", help="threads that read images ahead (%(default)s)")
     add("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 (%(default)s)")
     predict.set_defaults(call=_predict)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    evaluate = commands.add_parser("evaluate", help="agreement of models with the MOS of whole databases")
+    add = evaluate.add_argument
+    named = "study/run, a results folder, a model file, or a folder of model files"
+    add("models", nargs="+", metavar="MODEL", help=named)
+    add("--study", default="demo", help="whose databases, params/<study>/data_prep/ (%(default)s)")
+    add("--databases", nargs="+", metavar="NAME", help="some of them (all)")
+    add("--crops", choices=("grid", "random", "center", "whole"), help="what is scored (as each model's own test)")
+    add("--patches", type=_positive, metavar="N", help="crops per image: grid, random (as each model's own test)")
+    add("--seed", type=int, default=0, help="of random crops and of the bootstrap (%(default)s)")
+    add("--batch-size", type=_positive, metavar="N", help="crops per forward pass")
+    add("--resamples", type=_positive, default=1000, metavar="N", help="of the bootstrap (%(default)s)")
+    add("--csv", type=Path, metavar="FILE", help="write the table, every digit of it")
+    add("--json", type=Path, metavar="FILE", help="write coefficients and predictions as in eval_results.json")
+    add("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 (%(default)s)")
+    evaluate.set_defaults(call=_evaluate)
 
 
 def _add_size(parser: argparse.ArgumentParser, default: str) -> None:
@@ -158,6 +178,7 @@ def _predict(options: argparse.Namespace) -> int:
     from iqa import progress
     from iqa.prediction import Unreadable, find_images
 
+    _check_files(options)
     _check(options)
     files, refused = find_images(options.images)
     model = _load(options.model, options.device)
@@ -185,11 +206,15 @@ def _predict(options: argparse.Namespace) -> int:
     return 2 if refused else 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check_files(options: argparse.Namespace) -> None:
     """Refuse what would fail only when everything has been scored."""
     for file in filter(None, (options.csv, options.json)):
         if file.is_dir() or not os.access(file.parent, os.W_OK):
             raise Mistake(f"{file} cannot be written: it is a folder, or its folder is not there or not yours")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
     if options.map and options.crops:
         raise Mistake("--map scores a dense grid of crops; leave out --crops")
     if options.stride and not options.map:
@@ -282,6 +307,46 @@ def _print_columns(columns: dict[str, list[str]], left: tuple[str, ...]) -> None
         padded.append([cell.ljust(width) if name in left else cell.rjust(width) for cell in [name, *cells]])
     for row in zip(*padded, strict=True):
         print("  ".join(row).rstrip())
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from iqa import config, evaluation, results, tables
+    from iqa.data import databases
+
+    _check_files(options)
+    names = options.databases or config.run_names(options.study, "data_prep")
+    if not names:
+        raise Mistake(f"params/{options.study}/data_prep/ holds no database")
+    opened, reasons = databases.open_available(options.study, names)
+    models = {source: _load(source, options.device) for source in _model_files(options.models)}
+    changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
+    scored = evaluation.score_all(models, opened, **changes, seed=options.seed)
+    missing = {
+        name: {"title": databases.title(config.load(options.study, "data_prep", name)), "reason": reason}
+        for name, reason in reasons.items()
+    }
+    cross = evaluation.cross_table(scored, opened, missing, models, options.resamples, seed=options.seed)
+    if options.csv:
+        results.write_text(options.csv, cross.to_csv(index=False))
+    if options.json:
+        results.write_json(options.json, evaluation.results_json(scored, cross))
+    for table in (tables.cross_database(cross), tables.cross_further(cross)):
+        _print_columns(tables.rounded(table).to_dict("list"), left=("Model", "Database"))
+        print()
+    print("In brackets: 95% bootstrap intervals over the images' contents.")
+    for name, reason in reasons.items():
+        print(f"{name} is not available: {reason}", file=sys.stderr)
+    return 0
+
+
+def _model_files(sources: list[str]) -> list[str]:
+    """The models, a folder of model files replaced by what it holds; the results folder of a run is one model."""
+    found = []
+    for source in sources:
+        folder = Path(source)
+        inside = sorted(str(file) for file in folder.glob("*") if file.suffix in (".pt", ".pth", ".pkl"))
+        found += inside if folder.is_dir() and not (folder / "best.pt").is_file() and inside else [source]
+    return found
 
 
 def _describe(options: argparse.Namespace) -> int:

@@ -8,6 +8,9 @@ import pandas as pd
 
 from iqa import metrics
 from iqa.data.databases import Database
+from iqa.inference import predict
+from iqa.prediction import Predictor
+from iqa.progress import bar
 
 FEWEST = 10  # images below which a coefficient says nothing
 Scored = dict[tuple[str, str], pd.DataFrame]  # by model and database: the database's rows with `prediction`
@@ -67,6 +70,22 @@ def breakdown(
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
+def score_all(models: dict[str, Predictor], databases: dict[str, Database], **changes: Any) -> Scored:
+    """The test split of every database as every model scores it, on the database's own scale.
+
+    Args:
+        changes: what replaces a model's own options of scoring, see `iqa.inference.score`; None leaves one as it is.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    pairs = [(model, name) for model in models for name in databases]
+    scored = {}
+    for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
+        found, data = models[model], databases[name]
+        frame = predict(found.network, data, data.indices("test"), **found.options | changes)
+        scored[model, name] = frame.assign(model=model, trained_on=found.scale.of, database=name)
+    return scored
+
+
 def joined(scored: Scored) -> pd.DataFrame:
     """All predictions in one table: `model`, `trained_on`, `database`, then the database's columns and `prediction`."""
     first = ["model", "trained_on", "database"]
@@ -78,7 +97,7 @@ def cross_table(
     scored: Scored,
     databases: dict[str, Database],
     missing: dict[str, dict[str, Any]],
-    models: dict[str, str],
+    models: dict[str, Predictor],
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -88,14 +107,14 @@ def cross_table(
     Args:
         databases: the evaluated ones by name.
         missing: those that are not available, by name: `title` and `reason`.
-        models: the title of the database that each model was trained on.
+        models: those that were evaluated, by name.
 
     Returns:
         Columns `model`, `trained_on`, `database`, `title`, `available`, `reason`, `evaluate`'s, and `ceiling_srcc`.
     """
     rows = []
-    for model, trained_on in models.items():
-        about = {"model": model, "trained_on": trained_on}
+    for model, predictor in models.items():
+        about = {"model": model, "trained_on": predictor.scale.of}
         for name, database in databases.items():
             found = evaluate(scored[model, name], resamples, confidence, seed)
             here = {"database": name, "title": database.title, "available": True, "reason": None}

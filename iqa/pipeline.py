@@ -20,7 +20,7 @@ from iqa.source import digest, file_hash
 
 TEMPLATE_KINDS = (".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
-    "data_prep": ["audit.json", "database.csv", "mos_histogram.*", "samples.*"],
+    "data_prep": ["audit.json", "checks.csv", "database.csv", "mos_histogram.*", "samples.*"],
     "train": [
         *("metrics.json", "history.csv", "predictions.csv", "architecture.json"),
         *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),

@@ -283,6 +283,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     parts = f"cross_dataset/{params.cross}/breakdown.csv"
     model = reader.record(f"train/{params.main}/architecture.json")
     frames = {
+        "audits": tables.audits(audits.values()),
         "databases": tables.databases(audits.values(), [title for title, _ in absent.values()]),
         "architecture": tables.architecture(model),
         "main": tables.main_result(metrics, audits[database]),

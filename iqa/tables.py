@@ -17,6 +17,10 @@ DEFAULT_FORMAT = ".3f"
 COUNT = ",.0f"
 FORMATS = {
     "Images": COUNT,
+    **dict.fromkeys(
+        ("In the release", "Contents", "Sizes", "Enlarged", "Copies across splits", "Copies within one"), COUNT
+    ),
+    "Rating SD": ".2f",
     "Train": COUNT,
     "Validation": COUNT,
     "Test": COUNT,
@@ -108,6 +112,29 @@ def databases(audits: Iterable[dict[str, Any]], absent: Iterable[str] = ()) -> p
         for audit in audits
     ]
     return _table([*rows, *({"Database": f"{title} (not available)"} for title in absent)])
+
+
+def audits(audits: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """What the audit counted in each database, one row per `audit.json`."""
+    rows = []
+    for audit in audits:
+        here = {check["check"]: check["here"] for check in audit["checks"]}
+        release = {check["check"]: check["release"] for check in audit["checks"]}
+        deviation = audit["mos_std"] or {}
+        rows.append(
+            {
+                "Database": audit["title"],
+                "Images": here["images"],
+                "In the release": release["images"],
+                "Contents": here["references"],
+                "Sizes": here["stored sizes"],
+                "Enlarged": here["images that were enlarged"],
+                "Copies across splits": here["images that occur in more than one split"],
+                "Copies within one": here["images that occur more than once in a split"],
+                "Rating SD": deviation.get("mean"),
+            }
+        )
+    return _table(rows)
 
 
 def main_result(metrics: dict[str, Any], audit: dict[str, Any]) -> pd.DataFrame:

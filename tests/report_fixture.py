@@ -54,6 +54,18 @@ def _data_prep(name: str, synthetic: bool, shifted: bool) -> None:
         "splits": {split: {"n": int(counts[split]), "references": int(counts[split] // 6)} for split in counts.index},
         "mos": {"mean": table["mos"].mean(), "std": table["mos"].std(), "min": 1.0, "max": 99.0},
         "mos_std_mean": 8.0,
+        "mos_std": {"mean": 8.0, "min": 2.0, "max": 15.0},
+        "checks": [
+            {"check": check, "here": here, "release": release}
+            for check, here, release in (
+                ("images", len(splits), None if synthetic else 12_000),
+                ("references", len(splits) // 6, None),
+                ("stored sizes", 1, None),
+                ("images that were enlarged", 0, None),
+                ("images that occur in more than one split", 0, None),
+                ("images that occur more than once in a split", 0, None),
+            )
+        ],
         "ceiling_srcc": 0.987 if synthetic else None,
         "citation": "nobody",
         "licence": "MIT",

@@ -1,11 +1,19 @@
 """Evaluation: coefficients inside their intervals, contents kept together, parts told apart."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
+import torch
 
 from iqa import metrics
-from iqa.evaluation import COEFFICIENTS, breakdown, evaluate
+from iqa.data.cache import Size
+from iqa.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
+from iqa.inference import predict
+from iqa.model import HyperIQA
+from iqa.prediction import Predictor, Scale
 
 
 @pytest.fixture
@@ -65,3 +73,58 @@ def test_too_few_images_have_no_coefficient(predictions):
 def test_a_database_of_one_kind_has_no_breakdown(predictions):
     found = breakdown(predictions.assign(distortion="authentic", level=np.nan))
     assert found.empty and "srcc_low" in found
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """Two models, of random weights, on two small databases."""
+    models = {}
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        network = HyperIQA(tiny.PARAMS.architecture()).eval()
+        options = {"input": "mscn", "crops": "whole", "patches": 1, "crop": 64, "batch_size": 8, "seed": 0}
+        scale = Scale(0, 100, True, "Tiny")
+        models[name] = Predictor(network, name, "mscn", 64, Size(), scale, options | {"precision": "32-true"})
+    databases = {"up": tiny.database(48), "down": tiny.database(48, low=1, high=5, up=False)}
+    return models, databases, score_all(models, databases, crops="grid", patches=4, seed=None)
+
+
+def test_every_model_meets_every_database_and_absent_ones_stay_in_the_table(scored):
+    models, databases, predictions = scored
+    missing = {"far": {"title": "Far away", "reason": "no such folder"}}
+    cross = cross_table(predictions, databases, missing, models, resamples=20)
+    assert len(cross) == 2 * 3 and cross["available"].tolist() == [True, True, False] * 2
+    absent = cross[~cross["available"]]
+    assert absent["srcc"].isna().all() and set(absent["reason"]) == {"no such folder"}
+    row = cross.set_index(["model", "database"]).loc[("second", "down")]
+    own = predictions["second", "down"]
+    assert row["srcc"] == metrics.srcc(own["prediction"], own["mos"])
+    assert own["prediction"].between(-10, 20).all()  # on the database's scale of 1 to 5
+
+
+def test_options_that_are_asked_for_replace_the_models_own(scored):
+    models, databases, predictions = scored
+    data = databases["up"]
+    options = models["first"].options | {"crops": "grid", "patches": 4}
+    expected = predict(models["first"].network, data, data.indices("test"), **options)
+    assert predictions["first", "up"]["prediction"].equals(expected["prediction"])
+
+
+def test_the_record_holds_what_evaluation_tools_read(scored):
+    models, databases, predictions = scored
+    cross = cross_table(predictions, databases, {"far": {"title": "Far", "reason": "no folder"}}, models, resamples=20)
+    found = json.loads(json.dumps(results_json(predictions, cross), allow_nan=False))
+    assert found["model_type"] == "first" and found["eval_time"]
+    up = found["datasets"]["up"]
+    assert up["metrics"]["num_samples"] == len(up["predictions"]) == 12
+    assert up["metrics"]["srcc_low"] <= up["metrics"]["srcc"] <= up["metrics"]["srcc_high"]
+    assert set(up["predictions"][0]) == {"image", "score", "prediction"}
+    assert found["datasets"]["far"] == {"available": False, "reason": "no folder"}
+    assert [other["model_type"] for other in found["compared"]] == ["second"]
+
+
+def test_all_predictions_fit_into_one_table(scored):
+    _, _, predictions = scored
+    table = joined(predictions)
+    assert len(table) == 4 * 12
+    assert list(table.columns[:3]) == ["model", "trained_on", "database"]
