@@ -13,7 +13,7 @@ UV = $(BIN)/uv
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test test-fast lint lab lock clean
+.PHONY: help setup report test test-fast bench lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test: $(STAMP) ## run all tests
 
 test-fast: $(STAMP) ## run the tests that are not marked slow
 	@$(PYTEST) -m "not slow"
+
+bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (some minutes; leave the machine alone)
+	@for name in model folder data_path; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
 	$(BIN)/ruff check .

@@ -401,6 +401,18 @@ def test_a_replaced_broken_image_costs_nothing_but_itself(images, decoded, monke
     assert folders("test") == ([store.folder.name], [])
 
 
+def test_all_broken_images_are_told_at_once(images):
+    folder, names = images
+    for name in names[:2]:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+    with pytest.raises(DataError, match=rf"(?s){names[0]}: cannot be decoded.*{names[1]}: cannot be decoded"):
+        stores(folder, names)
+    for name in names[:2]:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"(?s){names[0]}: cannot be decoded.*{names[1]}: cannot be decoded"):
+        stores(folder, names)
+
+
 # --- killed, at the same time, out of space
 
 

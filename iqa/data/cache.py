@@ -44,6 +44,7 @@ from iqa import paths, progress
 from iqa.data import DataError
 from iqa.source import digest, file_hash
 
+BROKEN_SHOWN = 20  # broken images that an error names
 CHUNK = 16  # images per task of a thread
 CHECKSUM = 32  # bytes of a SHA-256
 UNFINISHED = ".unfinished"
@@ -307,7 +308,8 @@ def _lock(file: Path) -> Iterator[None]:
 
 def _plan(files: Sequence[Path], names: Sequence[str], hashes: Sequence[str], size: Size, jobs: int) -> pd.DataFrame:
     """The index of a store: where each image will lie."""
-    originals = joblib.Parallel(n_jobs=jobs, backend="threading")(map(joblib.delayed(_original_size), files))
+    originals = joblib.Parallel(n_jobs=jobs, backend="threading")(map(joblib.delayed(_size_or_error), files))
+    _raise_all([found for found in originals if isinstance(found, DataError)])
     stored = [size.of(*original) for original in originals]
     ends = np.cumsum([height * width * 3 for height, width in stored])
     enlarged = [int(new[0] > old[0] or new[1] > old[1]) for new, old in zip(stored, originals, strict=True)]
@@ -315,6 +317,21 @@ def _plan(files: Sequence[Path], names: Sequence[str], hashes: Sequence[str], si
     index.insert(0, "image", names)
     index.insert(1, "offset", [0, *ends[:-1].tolist()])
     return index.assign(sha256=hashes, enlarged=enlarged)
+
+
+def _size_or_error(path: Path) -> tuple[int, int] | DataError:
+    try:
+        return _original_size(path)
+    except DataError as error:
+        return error
+
+
+def _raise_all(errors: list[DataError]) -> None:
+    """One error that tells of all images that cannot be used, so that they can be mended at once."""
+    if errors:
+        shown = "\n".join(str(error) for error in errors[:BROKEN_SHOWN])
+        more = f"\n... ({len(errors)} in all)" if len(errors) > BROKEN_SHOWN else ""
+        raise DataError(shown + more)
 
 
 def _original_size(path: Path) -> tuple[int, int]:
@@ -355,7 +372,9 @@ def _build(
             _lay_out(unfinished, index)
         space = f"{_amount(needed[kind])} of {_amount(free)} free"
         make = partial(_make, kind, files, size, Store(rgb) if rgb.is_dir() else None)
-        _fill_all(kind, space, index, kept[kind], partial(_fill, unfinished, index, kept[kind], make), jobs)
+        broken: list[DataError] = []
+        _fill_all(kind, space, index, kept[kind], partial(_fill, unfinished, index, kept[kind], make, broken), jobs)
+        _raise_all(broken)
         _finish(folder, kind, index, size)
 
 
@@ -435,9 +454,17 @@ def _in_threads(fill: Callable[[list[int]], int], numbers: np.ndarray, chunk: in
 
 
 def _fill(
-    folder: Path, index: pd.DataFrame, kept: dict[str, Place], make: Callable[[int], np.ndarray], numbers: list[int]
+    folder: Path,
+    index: pd.DataFrame,
+    kept: dict[str, Place],
+    make: Callable[[int], np.ndarray],
+    broken: list[DataError],
+    numbers: list[int],
 ) -> int:
-    """Write the pixels and checksums of some images, those that are kept elsewhere from there; returns how many."""
+    """Write the pixels and checksums of some images, those that are kept elsewhere from there; returns how many.
+
+    What is wrong with images that cannot be decoded is added to `broken`.
+    """
     file = folder / "pixels.bin"
     with file.open("r+b") as pixels, (folder / "checksums.bin").open("r+b") as checksums:
         for row in index.iloc[numbers].itertuples():
@@ -446,7 +473,11 @@ def _fill(
             if data is not None and place[:2] == (file, row.offset):
                 continue
             if data is None:
-                data = make(row.Index)
+                try:
+                    data = make(row.Index)
+                except DataError as error:
+                    broken.append(error)
+                    continue
                 if data.shape != (row.height, row.width, 3):
                     raise DataError(f"{row.image}: the file has changed while it was read; start again")
             pixels.seek(row.offset)
