@@ -292,7 +292,6 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "latency": reader.tabulate(tables.latency, f"complexity/{params.complexity}/latency.csv"),
         "cross": reader.tabulate(tables.cross_database, files["cross"]),
         "cross_further": reader.tabulate(tables.cross_further, files["cross"]),
-        "breakdown": reader.tabulate(tables.breakdown, parts),
         "provenance": tables.provenance(records),
         "environment": tables.environment(records),
     }
@@ -309,6 +308,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         **{name: tables.records(reader.rows(file)) for name, file in files.items()},
         "commits": sorted({tables.revision(record) for record in records}),
         "tables": frames,
+        "breakdowns": tables.breakdowns(reader.rows(parts), reader.rows(files["cross"])["model"].iloc[0]),
     }
 
 

@@ -291,17 +291,20 @@ def _with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {titles[name]: _interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
 
 
-def breakdown(breakdown: pd.DataFrame) -> pd.DataFrame:
-    """Agreement per distortion and per level of each database that has them, from `breakdown.csv`."""
-    return _table(
-        {
-            **_database(row),
-            "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
-            "Images": row["n"],
-            **_with_intervals(row, "srcc", "plcc"),
-        }
-        for row in records(breakdown)
-    )
+def breakdowns(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
+    """Agreement of one model per distortion and per level, by title of the database, from `breakdown.csv`."""
+    own = breakdown[breakdown["model"] == model]
+    return {
+        str(title): _table(
+            {
+                "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
+                "Images": row["n"],
+                **_with_intervals(row, "srcc", "plcc"),
+            }
+            for row in records(part)
+        )
+        for title, part in own.groupby("title", sort=False)
+    }
 
 
 def provenance(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
