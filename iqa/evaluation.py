@@ -12,6 +12,7 @@ from iqa.inference import predict
 from iqa.prediction import Predictor
 from iqa.progress import bar
 
+MOST = {"distortion": 40, "level": 10}  # more are no kinds or steps, but a value of each image
 FEWEST = 10  # images below which a coefficient says nothing
 Scored = dict[tuple[str, str], pd.DataFrame]  # by model and database: the database's rows with `prediction`
 
@@ -45,7 +46,7 @@ def evaluate(
 def breakdown(
     predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """SRCC and PLCC for each distortion and for each level, where the database has more than one of them.
+    """SRCC and PLCC for each distortion and for each level, where the database has some of them (at most `MOST`).
 
     Returns:
         Columns `by` (distortion or level), `value`, `n`, `srcc`, `srcc_low`, `srcc_high`, `plcc`, `plcc_low` and
@@ -53,7 +54,7 @@ def breakdown(
     """
     rows = []
     for by in ("distortion", "level"):
-        if predictions[by].nunique() < 2:
+        if not 2 <= predictions[by].nunique() <= MOST[by]:
             continue
         for value, part in predictions.groupby(by):
             row: dict[str, Any] = {"by": by, "value": f"{value:g}" if by == "level" else value, "n": len(part)}

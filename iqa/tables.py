@@ -283,7 +283,8 @@ def cross_further(cross: pd.DataFrame) -> pd.DataFrame:
 
 
 def _database(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Model": row["model"], "Database": row["title"]}
+    absent = "" if row["available"] else " (not available)"
+    return {"Model": row["model"], "Database": f"{row['title']}{absent}"}
 
 
 def _with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:

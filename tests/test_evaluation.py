@@ -70,6 +70,11 @@ def test_too_few_images_have_no_coefficient(predictions):
     assert row["n"] == 9 and np.isnan(row["srcc"])
 
 
+def test_strengths_that_differ_from_image_to_image_are_no_levels(predictions):
+    found = breakdown(predictions.assign(level=np.linspace(0, 1, 240)), resamples=20)
+    assert set(found["by"]) == {"distortion"}
+
+
 def test_a_database_of_one_kind_has_no_breakdown(predictions):
     found = breakdown(predictions.assign(distortion="authentic", level=np.nan))
     assert found.empty and "srcc_low" in found
