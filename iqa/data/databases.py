@@ -21,7 +21,7 @@ from iqa import config, paths
 from iqa.config import DataPrepParams
 from iqa.data import DataError, synthetic
 from iqa.data.cache import Size, Store, code_version, content_hashes, open_stores
-from iqa.data.files import some, stored_paths
+from iqa.data.files import SHOWN, some, stored_paths
 from iqa.data.releases import READERS, RELEASES, SPLIT_NAMES, Release, numbers, read_csv
 from iqa.source import digest
 
@@ -577,5 +577,11 @@ def _copies(table: pd.DataFrame, store: Store) -> tuple[pd.Series, pd.Series]:
     rows = table.assign(sha256=store.index["sha256"])
     copies = rows[rows.duplicated("sha256", keep=False)]
     splits = copies.groupby("sha256")["split"].transform("nunique")
-    names = [copies[found].groupby("sha256")["image"].agg(" = ".join) for found in (splits == 1, splits > 1)]
+    names = [copies[found].groupby("sha256")["image"].agg(_equal) for found in (splits == 1, splits > 1)]
     return names[0], names[1]
+
+
+def _equal(names: pd.Series) -> str:
+    """The first few names of one image, and how many there are."""
+    shown = " = ".join(names[:SHOWN])
+    return shown + (f" = ... ({len(names)} names)" if len(names) > SHOWN else "")
