@@ -48,7 +48,8 @@ class LocalDistortionAware(nn.Module):
         """(B, size) of the maps (B, C_l, H_l, W_l)."""
         parts = []
         for level, reduce, grid, project in zip(maps, self.reduce, self.grids, self.project, strict=True):
-            pooled = pool(reduce(level), grid)  # (B, r, grid, grid)
+            # a convolution of single pixels and a mean can change places: the mean first leaves much less to convolve
+            pooled = reduce(pool(level, grid))  # (B, r, grid, grid)
             parts.append(project(pooled.flatten(1)))
         return torch.cat(parts, dim=1)
 
