@@ -317,14 +317,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = options.databases or config.run_names(options.study, "data_prep")
     if not names:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database")
-    opened, reasons = databases.open_available(options.study, names)
+    opened, missing = databases.open_available(options.study, names)
     models = {source: _load(source, options.device) for source in _model_files(options.models)}
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
     scored = evaluation.score_all(models, opened, **changes, seed=options.seed)
-    missing = {
-        name: {"title": databases.title(config.load(options.study, "data_prep", name)), "reason": reason}
-        for name, reason in reasons.items()
-    }
     cross = evaluation.cross_table(scored, opened, missing, models, options.resamples, seed=options.seed)
     if options.csv:
         results.write_text(options.csv, cross.to_csv(index=False))
@@ -334,8 +330,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         _print_columns(tables.rounded(table).to_dict("list"), left=("Model", "Database"))
         print()
     print("In brackets: 95% bootstrap intervals over the images' contents.")
-    for name, reason in reasons.items():
-        print(f"{name} is not available: {reason}", file=sys.stderr)
+    for name, why in missing.items():
+        print(f"{name} is not available: {why['reason']}", file=sys.stderr)
     return 0
 
 

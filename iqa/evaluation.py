@@ -38,9 +38,13 @@ def evaluate(
         if name == "plcc_fitted" and np.ptp(prediction) > 0:
             values = metrics.logistic(prediction, *metrics.logistic_fit(prediction, mos))
             statistic = metrics.plcc
-        low, high = metrics.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
-        result |= {f"{name}_low": low, f"{name}_high": high}
+        interval = metrics.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
+        result |= _ends(name, interval)
     return result
+
+
+def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
 def breakdown(
@@ -65,7 +69,7 @@ def breakdown(
                     interval = metrics.bootstrap_interval(
                         statistic, *pair, resamples, confidence, seed, part["reference"]
                     )
-                    row |= {name: statistic(*pair)} | dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
+                    row |= {name: statistic(*pair)} | _ends(name, interval)
             rows.append(row)
     columns = ["by", "value", "n", *(f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high"))]
     return pd.DataFrame(rows).reindex(columns=columns)

@@ -15,7 +15,7 @@ from typing import IO, Any
 from iqa import config, paths, source
 from iqa.config import ParameterError, Params
 from iqa.data import DataError
-from iqa.results import FIGURE_FORMATS, RECORD, clear, write_json
+from iqa.results import FIGURE_FORMATS, RECORD, clear, finished, write_json
 from iqa.source import digest, file_hash
 
 TEMPLATE_KINDS = (".j2", ".lua", ".css", ".typ", ".bib")
@@ -93,7 +93,7 @@ def _absent(found: list[Params]) -> dict[str, str]:
         params.run: reason
         for params in found
         if isinstance(params, config.DataPrepParams)
-        and not (paths.run_folder(params.study, params.step, params.run) / RECORD).is_file()
+        and not finished(params.study, params.step, params.run)
         and (reason := absent(params)) is not None
     }
 
@@ -161,8 +161,8 @@ def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
     """Refuse at once what would fail after hours of other work."""
     needed: dict[str, list[str]] = {}
     for params in found:
-        trained = (paths.run_folder(params.study, params.step, params.run) / RECORD).is_file()
-        if isinstance(params, config.TrainParams) and params.database in missing and not trained:
+        lacks = isinstance(params, config.TrainParams) and params.database in missing
+        if lacks and not finished(params.study, params.step, params.run):
             needed.setdefault(params.database, []).append(params.run)
     if needed:
         lines = [

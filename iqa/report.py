@@ -21,7 +21,7 @@ import typst
 
 from iqa import config, paths, tables
 from iqa.config import ReportParams
-from iqa.results import RECORD
+from iqa.results import finished
 
 TEMPLATE = "report.md.j2"
 MARKDOWN_MARKS = re.compile(r"([\\`*_{}\[\]<>$@#|~^\"'])")
@@ -318,7 +318,7 @@ def _absent(params: ReportParams) -> dict[str, tuple[str, str]]:
 
     found = {}
     for step, run in params.needs():
-        if step == "data_prep" and not (paths.run_folder(params.study, step, run) / RECORD).is_file():
+        if step == "data_prep" and not finished(params.study, step, run):
             prepared = config.load(params.study, step, run)
             reason = absent(prepared)
             if reason is not None:

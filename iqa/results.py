@@ -109,6 +109,11 @@ def write_text(file: Path, text: str) -> None:
     part.replace(file)
 
 
+def finished(study: str, step: str, run: str) -> bool:
+    """Whether there are results of a run that came to its end."""
+    return (paths.run_folder(study, step, run) / RECORD).is_file()
+
+
 def result_file(study: str, step: str, run: str, name: str) -> Path:
     """A file of a finished run.
 
@@ -117,7 +122,7 @@ def result_file(study: str, step: str, run: str, name: str) -> Path:
     """
     folder = paths.run_folder(study, step, run)
     command = f"iqa run params/{study}/{step}/{run}.yaml"
-    if not (folder / RECORD).is_file():
+    if not finished(study, step, run):
         raise ResultsError(f"{paths.shown(folder)} holds no finished run; make it with: {command}")
     if not (folder / name).is_file():
         raise ResultsError(f"{paths.shown(folder / name)} is missing; make it again with: {command}")

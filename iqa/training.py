@@ -222,7 +222,7 @@ def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -
     return int(values["epoch"].iloc[column.argmin() if select_on.endswith("loss") else column.argmax()])
 
 
-def _rename(file: Path, params: TrainParams) -> None:
+def _update_params(file: Path, params: TrainParams) -> None:
     """Write the parameters of now into a model that is taken as it is; those that decide nothing may differ."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
     if saved["params"] != params.model_dump():
@@ -265,7 +265,7 @@ def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
     same = known.get("key") == key and last.is_file() and (folder / "best.pt").is_file()
     if same and "history" in known:
         print(f"these parameters were already trained here: {len(known['history'])} epochs are taken as they are")
-        _rename(folder / "best.pt", params)
+        _update_params(folder / "best.pt", params)
         history = pd.DataFrame(known["history"])
         history.to_csv(folder / "history.csv", index=False)
         return history

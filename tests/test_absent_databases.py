@@ -69,4 +69,6 @@ def test_results_that_were_brought_here_count_without_their_images(elsewhere):
 def test_opening_says_why_a_database_is_not_there(elsewhere):
     opened, missing = databases.open_available("toy", ["far"])
     assert opened == {}
-    assert "data/LIVE-itW" in missing["far"] and "University of Texas" in missing["far"]
+    reason = missing["far"]["reason"]
+    assert "data/LIVE-itW" in reason and "University of Texas" in reason
+    assert missing["far"]["title"] == "LIVE In the Wild"

@@ -446,11 +446,17 @@ def open_database(study: str, name: str) -> Database:
     return prepare(config.load(study, "data_prep", name))
 
 
-def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, str]]:
-    """Those of some databases of a study that are on this machine, by name; and why the others are not."""
-    missing = {name: absent(config.load(study, "data_prep", name)) for name in names}
-    opened = {name: open_database(study, name) for name in names if missing[name] is None}
-    return opened, {name: reason for name, reason in missing.items() if reason is not None}
+def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, dict[str, str]]]:
+    """Those of some databases of a study that are on this machine, by name; of the others `title` and `reason`."""
+    opened, missing = {}, {}
+    for name in names:
+        params = config.load(study, "data_prep", name)
+        reason = absent(params)
+        if reason is None:
+            opened[name] = prepare(params)
+        else:
+            missing[name] = {"title": title(params), "reason": reason}
+    return opened, missing
 
 
 def title(params: DataPrepParams) -> str:

@@ -59,6 +59,7 @@ class PooledLevels(nn.Module):
 
     def __init__(self, channels: list[int], params: ModelParams):
         super().__init__()
+        self.features = [None] * len(channels)  # no level gives values of its own
         self.project = nn.Linear(sum(channels), params.target_widths[0])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -209,7 +210,6 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
 
     params = model.params
     maps = [list(each.shape[1:]) for each in outputs["backbone"]]
-    features = getattr(model.local, "features", [None] * len(maps))
     levels = [
         {
             "stride": stride,
@@ -217,7 +217,7 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
             "height": rows,
             "width": columns,
             "fused": level in model.fusion.levels,
-            "local": features[level],
+            "local": model.local.features[level],
         }
         for level, (stride, (channels, rows, columns)) in enumerate(zip(STRIDES, maps, strict=True))
     ]
