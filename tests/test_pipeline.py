@@ -227,8 +227,20 @@ def test_a_killed_pipeline_is_taken_up_again(project):
     assert project.report()[0] == {"ablation/main", "report/report"}
 
 
+# each training waits until the other has begun too; one after the other, the first would wait in vain
+TOGETHER = """
+import time
+from pathlib import Path
+Path(f"begun_{run}").touch()
+give_up = time.monotonic() + 120
+while len(list(Path().glob("begun_*"))) < 2:
+    assert time.monotonic() < give_up, "the other run has not begun"
+    time.sleep(0.1)
+"""
+
+
 def test_independent_runs_share_the_cores(project):
-    project.write_notebook("train", more="import time\ntime.sleep(3)")
+    project.write_notebook("train", more=TOGETHER)
     project.report("report", "toy", "--jobs", "2")
     spans = []
     for run in ("a_s1", "b_s1"):
