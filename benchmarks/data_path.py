@@ -33,10 +33,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.common import alternate, report
 from iqa import paths
+from iqa.batches import EpochOrder, Item, Patches
 from iqa.config import TrainParams
 from iqa.data.cache import Size, content_hashes, decode, open_stores, resize
 from iqa.data.synthetic import PHOTOGRAPHS, photograph
-from iqa.training import EpochOrder, Item, Patches
 
 IMAGES, CROPS, BATCH, ROUNDS = 60, 20, 32, 3
 BATCHES = {"decoding": 2, "cache": 128}  # per measurement

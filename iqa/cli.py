@@ -59,8 +59,8 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"iqa {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="execute the notebook of a parameter file")
-    run.add_argument("files", nargs="+", metavar="FILE", help="params/<study>/<step>/<run>.yaml")
+    run = commands.add_parser("run", help="execute the notebook of a step with a parameter file")
+    run.add_argument("runs", nargs="+", metavar="RUN", help="<study>/<step>/<run>, or the path of a parameter file")
     run.add_argument("-p", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
     run.set_defaults(call=_run)
 
@@ -140,10 +140,11 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from iqa import pipeline
+    from iqa import config, pipeline
 
-    for file in options.files:
-        pipeline.run(file, {key: _value(text) for key, text in options.overrides})
+    runs = [run for name in options.runs for run in config.locate(name)]
+    for run in runs:
+        pipeline.run(*run, {key: _value(text) for key, text in options.overrides})
     return 0
 
 
@@ -352,7 +353,7 @@ def _describe(options: argparse.Namespace) -> int:
     if options.model.endswith((".yaml", ".yml")):
         from iqa import config
 
-        study, step, run = config.locate(options.model)
+        study, step, run = config.locate(options.model)[0]
         params = config.load(study, step, run)
         if not isinstance(params, config.TrainParams):
             raise Mistake(f"{options.model} describes no model: it is a run of {step}, not of train")

@@ -2,7 +2,9 @@
 
 A study is a folder of `params/`. A run is one file, `params/<study>/<step>/<run>.yaml`, that lists only what
 differs from the defaults; what all runs of a step share stands in `params/<study>/<step>.yaml`. The defaults
-are the fields below, and the parameters cell of each notebook repeats them (a test compares the two).
+are the fields below, and the parameters cell of each notebook repeats them (a test compares the two). A training file
+`<name>.yaml` with `seeds: [1, 2]` is an experiment: it stands for the runs `<name>_s1` and `<name>_s2`. A file with
+`like: <other>` starts from the values of the file `<other>.yaml` beside it.
 """
 
 import re
@@ -16,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from iqa import paths
 
+LOSS_TERMS = ("l1", "l2", "ranking", "plcc", "fidelity")
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -26,6 +29,26 @@ class ParameterError(ValueError):
 def _yaml_1_2_number(value: Any) -> Any:
     """`1e-4` is a number in YAML 1.2; the bare `papermill` command reads YAML 1.1, where it is a string."""
     return float(value) if isinstance(value, str) and YAML_NUMBER.fullmatch(value) else value
+
+
+def loss_terms(text: str) -> dict[str, float]:
+    """Weights of the terms of a loss such as `l1`, `l1 + 0.5*plcc`; see `iqa.losses`.
+
+    Raises:
+        ValueError: an unknown term, one that comes twice, or a text of another form.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split("+"):
+        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9]*)\s*", part)
+        if not found or found[2] not in LOSS_TERMS or found[2] in weights:
+            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(LOSS_TERMS)}")
+        weights[found[2]] = float(found[1] or 1)
+    return weights
+
+
+def _loss(text: str) -> str:
+    loss_terms(text)
+    return text
 
 
 def _run_name(name: str) -> str:
@@ -87,7 +110,13 @@ def _explain(cls: type[Params], problem: dict) -> str:
     return f"key '{key}': {problem['msg']}, not {problem['input']!r}"
 
 
-class DataPrepParams(Params):
+class FigureParams(Params):
+    """Parameters of a step that draws figures."""
+
+    dpi: Positive = 150
+
+
+class DataPrepParams(FigureParams):
     """`01_data_prep`: read, audit and cache one database. The run's name is the database's name in the study."""
 
     step: ClassVar[str] = "data_prep"
@@ -172,16 +201,18 @@ class ModelParams(BaseModel):
     output_scale: Annotated[Number, Field(gt=0)] = 1.0  # what the target network gives for the best quality
 
 
-class TrainParams(ModelParams, Params):
+class TrainParams(ModelParams, FigureParams):
     """`02_train`: one training run. The defaults are the demo study's."""
 
     step: ClassVar[str] = "train"
 
     # data
     database: Name = "demo"
+    monitor_databases: list[Name] = []
     input: Input = "mscn"
     crop: Positive = 96
     train_patches: Positive = 1
+    color_jitter: Fraction = 0.0
     test_crops: Crops = "whole"
     test_patches: Positive = 1
     # model: small enough to train from scratch on two CPU cores
@@ -199,7 +230,7 @@ class TrainParams(ModelParams, Params):
     pretrained: bool = False
     weights: str | None = None
     # loss
-    loss: Literal["l1"] = "l1"
+    loss: Annotated[str, AfterValidator(_loss)] = "l1"
     rank_weight: Rate = 0.3
     rank_margin: Rate = 0.1
     # optimisation
@@ -207,48 +238,87 @@ class TrainParams(ModelParams, Params):
     batch_size: Positive = 32
     lr: Rate = 2.0e-3
     lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
+    optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: Rate = 0.02
-    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    schedule: Literal["constant", "step", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
+    schedule_epochs: Positive = 6
+    final_lr: Annotated[Number, Field(ge=0, le=1)] = 0.0
     clip: Rate = 1.0
     accumulate: Positive = 1
+    freeze_backbone: bool = False
     freeze_batch_norm: bool = False
+    hypernet_epochs: Positive | None = None
     patience: Positive | None = None
-    select_on: Literal["val_srcc", "val_plcc", "val_loss"] = "val_srcc"
+    select_on: Literal["val_srcc", "val_plcc", "val_loss", "test_srcc", "test_plcc"] = "val_srcc"
+    save_all_epochs: bool = False
     # machine
     seed: int = 1
+    deterministic: bool = True
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     device: str = "auto"
+    devices: Positive = 1
     threads: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.color_jitter and self.input != "rgb":
+            raise ValueError(
+                f"'color_jitter' changes colours, which input '{self.input}' does not have; use input: rgb"
+            )
+        if self.batch_size % self.devices:
+            raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {self.devices} 'devices': not a multiple")
+        return self
+
     def needs(self) -> list[tuple[str, str]]:
-        return [("data_prep", self.database)]
+        return [("data_prep", name) for name in self.databases()]
+
+    def databases(self) -> list[str]:
+        """The database to train on, then the monitored ones."""
+        return list(dict.fromkeys([self.database, *self.monitor_databases]))
+
+    def terms(self) -> dict[str, float]:
+        """Weights of the terms of the training loss, the ranking loss among them if it counts."""
+        weights = loss_terms(self.loss)
+        if self.rank_weight:
+            weights["ranking"] = weights.get("ranking", 0.0) + self.rank_weight
+        return weights
 
     def architecture(self) -> ModelParams:
         """The part of the parameters that describes the model."""
         return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
 
 
-class AblationParams(Params):
+class AblationParams(FigureParams):
     """`03_ablation`: compare training runs by the parameters in which they differ from a reference run."""
 
     step: ClassVar[str] = "ablation"
 
-    reference: Name = "main_s1"
+    title: str = "All trainings of the study"
+    reference: Name = "main"
     runs: list[Name] = []
-    resamples: Positive = 1000
+    parameter: str | None = None
+    resamples: Positive = 2000
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.parameter is not None and self.parameter not in TrainParams.model_fields:
+            raise ValueError(f"key 'parameter': training has no parameter '{self.parameter}'")
+        return self
 
     def needs(self) -> list[tuple[str, str]]:
         return [("train", run) for run in self.train_runs()]
 
     def train_runs(self) -> list[str]:
-        """The compared runs: those named, or every training run of the study."""
-        return self.runs or run_names(self.study, "train")
+        """The compared runs, those of the reference first; an experiment among `runs` stands for its runs."""
+        known = experiments(self.study)
+        named = [self.reference, *self.runs] if self.runs else [self.reference, *known]
+        return list(dict.fromkeys(run for name in named for run in known.get(name, [name])))
 
 
-class ComplexityParams(Params):
+class ComplexityParams(FigureParams):
     """`04_complexity`: parameters, multiply-accumulates (MACs) and latency of the models of training runs."""
 
     step: ClassVar[str] = "complexity"
@@ -266,7 +336,7 @@ class ComplexityParams(Params):
         return [("train", run) for run in self.runs]
 
 
-class CrossDatasetParams(Params):
+class CrossDatasetParams(FigureParams):
     """`05_cross_dataset`: score whole databases with the models of training runs, or with published checkpoints."""
 
     step: ClassVar[str] = "cross_dataset"
@@ -325,44 +395,117 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def run_names(study: str, step: str) -> list[str]:
-    """Names of the runs that `params/<study>/<step>/` defines, sorted."""
-    return sorted(path.stem for path in (paths.PARAMS / study / step).glob("*.yaml"))
+    """Names of the runs that `params/<study>/<step>/` defines, sorted by file and seed."""
+    return list(_runs(study, step))
+
+
+def experiments(study: str) -> dict[str, list[str]]:
+    """Runs of each training experiment (a parameter file), by the experiment's name."""
+    found: dict[str, list[str]] = {}
+    for run, (file, _) in _runs(study, "train").items():
+        found.setdefault(file.stem, []).append(run)
+    return found
+
+
+def _runs(study: str, step: str) -> dict[str, tuple[Path, int | None]]:
+    """File and seed of each run of a step; the seed is None where the file does not list several."""
+    found: dict[str, tuple[Path, int | None]] = {}
+    for file in sorted((paths.PARAMS / study / step).glob("*.yaml")):
+        seeds = _seeds(file) if step == "train" else None
+        runs = {file.stem: (file, None)} if seeds is None else {f"{file.stem}_s{s}": (file, s) for s in seeds}
+        for run in runs.keys() & found.keys():
+            raise ParameterError(f"{paths.shown(file)} and {paths.shown(found[run][0])} both stand for the run '{run}'")
+        found |= runs
+    return found
+
+
+def _seeds(file: Path) -> list[int] | None:
+    """The seeds that a training file lists, or None."""
+    if not re.search(r"^seeds\b", file.read_text(encoding="utf-8"), re.MULTILINE):  # far quicker than to read YAML
+        return None
+    values = read_yaml(file)
+    seeds = values.get("seeds")
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise ParameterError(f"{paths.shown(file)}: key 'seeds': a list of different whole numbers, not {seeds!r}")
+    if "seed" in values:
+        raise ParameterError(f"{paths.shown(file)}: set 'seed' or 'seeds', not both")
+    return seeds
 
 
 def params_file(study: str, step: str, run: str) -> Path:
-    """The parameter file of a run."""
-    return paths.PARAMS / study / step / f"{run}.yaml"
+    """The parameter file of a run, or where it would be."""
+    return _runs(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
 
 
 def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = None) -> Params:
-    """Typed parameters of one run: defaults, then `<step>.yaml`, then `<step>/<run>.yaml`, then `overrides`.
+    """Typed parameters of one run: defaults, then `<step>.yaml`, then the run's file, then `overrides`.
 
     Raises:
         ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
     """
     cls = STEPS[step]
-    file = params_file(study, step, run)
-    if not file.is_file():
-        names = ", ".join(run_names(study, step)) or "none"
-        raise ParameterError(f"{paths.shown(file)} does not exist; the {step} runs of study '{study}' are: {names}")
+    known = _runs(study, step)
+    if run not in known:
+        file = paths.PARAMS / study / step / f"{run}.yaml"
+        lacking = "is a file of several runs" if file.is_file() else "does not exist"
+        names = ", ".join(known) or "none"
+        raise ParameterError(f"{paths.shown(file)} {lacking}; the {step} runs of study '{study}' are: {names}")
+    file, seed = known[run]
     values: dict[str, Any] = {}
-    for source in (file.parent.with_suffix(".yaml"), file):
-        if source.is_file():
-            own = read_yaml(source)
-            for key in ("study", "run"):
-                if key in own:
-                    raise ParameterError(f"{paths.shown(source)}: key '{key}' follows from the file's place; remove it")
-            cls.build({**own, "study": study, "run": run}, paths.shown(source))
-            values |= own
+    for source in sources(file):
+        own = read_yaml(source)
+        for key in ("study", "run"):
+            if key in own:
+                raise ParameterError(f"{paths.shown(source)}: key '{key}' follows from the file's place; remove it")
+        own = {key: value for key, value in own.items() if key not in ("like", "seeds")}
+        values |= own
+        cls.build({**values, "study": study, "run": run}, paths.shown(source))
+    if seed is not None:
+        values["seed"] = seed
     return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
 
 
-def locate(file: str | Path) -> tuple[str, str, str]:
-    """`(study, step, run)` of a parameter file `params/<study>/<step>/<run>.yaml`."""
-    path = Path(file).resolve()
+def sources(file: Path) -> list[Path]:
+    """The parameter files that make up a run's values, a later one overriding earlier ones; the run's own is last.
+
+    Raises:
+        ParameterError: `like` names no file beside it, or files are like each other in a circle.
+    """
+    found = [file]
+    while (like := read_yaml(found[0]).get("like")) is not None:
+        other = file.with_name(f"{like}.yaml")
+        if not other.is_file() or other in found:
+            problem = "is like itself in the end" if other in found else "does not exist"
+            raise ParameterError(f"{paths.shown(found[0])}: key 'like': {paths.shown(other)} {problem}")
+        found.insert(0, other)
+    shared = file.parent.with_suffix(".yaml")
+    return [shared, *found] if shared.is_file() else found
+
+
+def locate(name: str | Path) -> list[tuple[str, str, str]]:
+    """`(study, step, run)` of each run that is meant.
+
+    Args:
+        name: `<study>/<step>/<run>`, the same with the name of an experiment for all its runs, or the path of a
+            parameter file `params/<study>/<step>/<run>.yaml`.
+
+    Raises:
+        ParameterError: there is no such run.
+    """
+    path = Path(name)
+    by_path = path.suffix == ".yaml" or path.is_absolute()
+    path = path.resolve() if by_path else paths.PARAMS / f"{name}.yaml"
     parts = path.relative_to(paths.PARAMS).parts if path.is_relative_to(paths.PARAMS) else ()
     if len(parts) != 3 or path.suffix != ".yaml" or parts[1] not in STEPS:
         raise ParameterError(
-            f"{file}: a run's file is params/<study>/<step>/<run>.yaml, <step> one of {', '.join(STEPS)}"
+            f"{name}: a run is named <study>/<step>/<run>, or by its file params/<study>/<step>/<run>.yaml; "
+            f"<step> is one of {', '.join(STEPS)}"
         )
-    return parts[0], parts[1], path.stem
+    study, step, _ = parts
+    known = _runs(study, step)
+    found = [run for run, (file, _) in known.items() if run == path.stem or file == path]
+    if not found:
+        names = ", ".join(known) or "none"
+        raise ParameterError(f"{paths.shown(path)} does not exist; the {step} runs of study '{study}' are: {names}")
+    return [(study, step, run) for run in found]

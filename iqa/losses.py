@@ -1,15 +1,24 @@
 """Training losses of predicted scores, as pure functions of a batch, and their weighted sum.
 
-All take predictions and targets of shape (B,) on the normalised scale and return a scalar that is differentiable
-in the predictions. They are computed in at least float32, also under mixed precision.
+All take predictions and targets of shape (B,) on the normalised scale (0..1, 1 is best) and return a scalar >= 0
+that is differentiable in the predictions. They are computed in at least float32, also under mixed precision.
+
+Each raises ValueError where prediction and target are not vectors of one length, B >= 1.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from iqa.config import LOSS_TERMS
+
+TINY = 1e-8  # keeps roots away from 0, where their slope is infinite
+FLAT = 1e-6  # added to sums of squares, so that nearly constant predictions do not get a gradient without bounds
+
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error `mean_i |p_i - t_i|`, >= 0.
+    """Mean absolute error `mean_i |p_i - t_i|`, in units of the scores. The loss of HyperIQA (Su et al. 2020).
 
     >>> l1(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0]))
     tensor(1.)
@@ -18,8 +27,18 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).abs().mean()
 
 
+def l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error `mean_i (p_i - t_i)^2`, in squared units of the scores.
+
+    >>> l2(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0]))
+    tensor(2.5000)
+    """
+    prediction, target = _batch(prediction, target)
+    return (prediction - target).square().mean()
+
+
 def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
-    """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs, >= 0.
+    """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs.
 
     Only pairs with different targets count; a batch without one (equal targets, a batch of one) has loss 0 with
     gradient 0. The loss is 0 once every such pair is in the right order by at least `margin` (>= 0, in units of
@@ -40,18 +59,60 @@ def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     return hinge.sum() / order.abs().sum().clamp(min=1)
 
 
-LOSSES = {"l1": l1}
+def plcc(prediction: Tensor, target: Tensor) -> Tensor:
+    """`(1 - r) / 2` with Pearson's correlation r of the batch, in [0, 1]; no unit.
 
+    Neither offset nor scale of the predictions matters, up to 1e-6 that is added to their sum of squares. Where a side
+    is constant (a batch of one, equal targets) there is no correlation to raise: the loss is 1/2, and its gradient is
+    0 if it is the targets that are constant.
 
-def total(prediction: Tensor, target: Tensor, loss: str, rank_weight: float, rank_margin: float) -> dict[str, Tensor]:
-    """Terms of the training loss: `loss` (a key of `LOSSES`), 'ranking' unweighted, and 'total' to minimise.
+    Source: the correlation-based loss, in the form of Li, Jiang & Jiang, "Norm-in-norm loss with faster convergence
+    and better performance for image quality assessment", ACM Multimedia 2020.
 
-    `total = LOSSES[loss](p, t) + rank_weight * ranking(p, t, rank_margin)`
+    >>> plcc(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([5.0, 3.0, 1.0]))
+    tensor(1.0000)
     """
-    if loss not in LOSSES:
-        raise ValueError(f"unknown loss '{loss}'; the losses are: {', '.join(LOSSES)}")
-    terms = {loss: LOSSES[loss](prediction, target), "ranking": ranking(prediction, target, rank_margin)}
-    return terms | {"total": terms[loss] + rank_weight * terms["ranking"]}
+    prediction, target = _batch(prediction, target)
+    a, b = prediction - prediction.mean(), target - target.mean()
+    lengths = ((a.square().sum() + FLAT) * (b.square().sum() + FLAT)).sqrt()
+    return (1 - (a * b).sum() / lengths) / 2
+
+
+def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over ordered pairs of `1 - sqrt(P Q) - sqrt((1 - P)(1 - Q))`, in [0, 1]; no unit.
+
+    `Q` is 1 if t_i > t_j, else 0, and `P = Phi((p_i - p_j) / (sqrt(2) s))` the probability that i is seen as the
+    better one when scores have normal noise of standard deviation s (Thurstone, case V), here a tenth of the scale.
+    Only pairs with different targets count; a batch without one has loss 0 with gradient 0.
+
+    Source: Tsai et al., "FRank: a ranking method with fidelity loss", SIGIR 2007; for image quality Zhang, Ma, Zhai &
+    Yang, "Uncertainty-aware blind image quality assessment in the laboratory and wild", IEEE TIP 2021.
+
+    >>> fidelity(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0])) < 1e-3
+    tensor(True)
+    """
+    prediction, target = _batch(prediction, target)
+    order = torch.sign(target[:, None] - target[None, :])  # (B, B)
+    right = torch.special.ndtr(order * (prediction[:, None] - prediction[None, :]) / (2**0.5 * 0.1))
+    counted = order.abs()
+    return ((1 - (right + TINY).sqrt()).clamp(min=0) * counted).sum() / counted.sum().clamp(min=1)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"l1": l1, "l2": l2, "ranking": ranking, "plcc": plcc, "fidelity": fidelity}
+
+
+def total(prediction: Tensor, target: Tensor, weights: dict[str, float], rank_margin: float) -> dict[str, Tensor]:
+    """Terms of the training loss, unweighted, and their weighted sum `total`.
+
+    Args:
+        weights: weight of each term, by its name in `LOSSES`; see `TrainParams.terms`.
+        rank_margin: of the ranking term.
+    """
+    unknown = [name for name in weights if name not in LOSSES]
+    if unknown or not weights:
+        raise ValueError(f"unknown loss {', '.join(unknown) or '(none)'}; the losses are: {', '.join(LOSS_TERMS)}")
+    terms = {name: LOSSES[name](prediction, target, *([rank_margin] if name == "ranking" else [])) for name in weights}
+    return terms | {"total": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()}
 
 
 def _batch(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

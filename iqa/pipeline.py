@@ -137,7 +137,9 @@ def jobs(study: str) -> list[Job]:
         for step, run in params.needs():
             if (step, run) not in names:
                 known = ", ".join(config.run_names(study, step)) or "none"
-                raise ParameterError(f"{file} needs params/{study}/{step}/{run}.yaml, which does not exist ({known})")
+                raise ParameterError(
+                    f"{file} needs the {step} run '{run}', which params/{study}/{step}/ lacks ({known})"
+                )
         if params.step == "data_prep" and params.run in missing:
             continue
         folder = paths.run_folder(study, params.step, params.run)
@@ -151,7 +153,7 @@ def jobs(study: str) -> list[Job]:
                 logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
                 fresh=_fresh(params, folder / RECORD),
                 threads=getattr(params, "threads", 1),
-                command=f'"{sys.executable}" -m iqa.cli run "{paths.ROOT / file}"',
+                command=f'"{sys.executable}" -m iqa.cli run {study}/{params.step}/{params.run}',
             )
         )
     return graph
@@ -161,9 +163,9 @@ def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
     """Refuse at once what would fail after hours of other work."""
     needed: dict[str, list[str]] = {}
     for params in found:
-        lacks = isinstance(params, config.TrainParams) and params.database in missing
-        if lacks and not finished(params.study, params.step, params.run):
-            needed.setdefault(params.database, []).append(params.run)
+        if isinstance(params, config.TrainParams) and not finished(params.study, params.step, params.run):
+            for name in missing.keys() & set(params.databases()):
+                needed.setdefault(name, []).append(params.run)
     if needed:
         lines = [
             f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {missing[name]}"
@@ -239,8 +241,8 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
-    """Execute the notebook of one parameter file and return the run's folder.
+def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = None) -> Path:
+    """Execute the notebook of a step with the parameters of one run, and return the run's folder.
 
     The executed notebook (`notebook.ipynb`) and everything that it prints (`log.txt`) are written while it runs,
     and are there also when it fails. Whatever was made from this run's earlier results is removed.
@@ -249,7 +251,6 @@ def run(file: str | Path, overrides: dict[str, Any] | None = None) -> Path:
         ParameterError: a parameter file is wrong.
         RunFailed: a cell of the notebook raised an error.
     """
-    study, step, name = config.locate(file)
     params = config.load(study, step, name, overrides)
     folder = paths.run_folder(study, step, name)
     folder.mkdir(parents=True, exist_ok=True)

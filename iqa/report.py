@@ -69,7 +69,7 @@ class Reader:
         path = self.folder / file
         if not path.is_file():
             step, run = (*Path(file).parts, "", "")[:2]
-            remedy = f"make it with: iqa run params/{self.study}/{step}/{run}.yaml"
+            remedy = f"make it with: iqa run {self.study}/{step}/{run}"
             raise ReportError(f"{self.shown(file)} does not exist; {remedy}")
         return path
 

@@ -21,7 +21,12 @@ from iqa.source import file_hash
 
 RECORD = "record.json"
 RUNNER_FILES = {"notebook.ipynb", "log.txt"}  # written by the runner, while and after the notebook runs
-KEPT = {"last.ckpt", "fit.json", "best.pt"}  # a training's state: what it is worth is decided when it is read
+KEPT = {
+    "last.ckpt",
+    "fit.json",
+    "best.pt",
+    "train.log",
+}  # a training's state: what it is worth is decided when it is read
 PACKAGES = ("iqa", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "pandas", "papermill", "snakemake")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
@@ -63,10 +68,18 @@ class RunFolder:
         """Write `<name>.csv`, every digit of its numbers, without the index."""
         write_text(self.path / f"{name}.csv", frame.to_csv(index=False))
 
-    def save_figure(self, name: str, figure: Any, dpi: int = 150) -> None:
-        """Write a matplotlib figure as `<name>.png`, `.svg` and `.pdf`; the same figure gives the same bytes."""
+    def save_text(self, name: str, text: str) -> None:
+        """Write a text as the file `name`."""
+        write_text(self.path / name, text)
+
+    def save_figure(self, name: str, figure: Any) -> None:
+        """Write a matplotlib figure as `<name>.png`, `.svg` and `.pdf`; the same figure gives the same bytes.
+
+        The png has the run's `dpi`, as have pictures inside the other two.
+        """
         from matplotlib import rc_context
 
+        dpi = self.params.model_dump()["dpi"]
         undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
         with rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "pdf.fonttype": 42}):
             for kind in FIGURE_FORMATS:
@@ -121,7 +134,7 @@ def result_file(study: str, step: str, run: str, name: str) -> Path:
         ResultsError: the run is not finished or wrote no such file; says which command makes it.
     """
     folder = paths.run_folder(study, step, run)
-    command = f"iqa run params/{study}/{step}/{run}.yaml"
+    command = f"iqa run {study}/{step}/{run}"
     if not finished(study, step, run):
         raise ResultsError(f"{paths.shown(folder)} holds no finished run; make it with: {command}")
     if not (folder / name).is_file():

@@ -1,10 +1,18 @@
-"""Fit one training run: patches, optimiser, schedule, checkpoints, history. Lightning runs the loop."""
+"""Fit one training run: checkpoints, history, and what is measured after each epoch. Lightning runs the loop.
+
+Several processes (GPUs) share a training by its `devices`: `fit` starts them as `python -m iqa.training RUN_FOLDER`
+through torchrun.
+"""
 
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,191 +22,162 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor, distributed, nn
 
-from iqa import losses, metrics, paths, source
+from iqa import losses, metrics, paths, schedules, source
+from iqa.batches import Batch, train_loader
 from iqa.config import TrainParams
-from iqa.data.crops import crop_positions
+from iqa.data import databases
 from iqa.data.databases import Database
-from iqa.inference import choose_device, score, to_pixels
+from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
 from iqa.progress import in_batch
+from iqa.results import write_text
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
-Item = tuple[int, int, int]  # epoch, image, patch
-
-
-class Patches(Dataset):
-    """Training patches, fetched by the batch: pixels (B, 3, crop, crop) uint8 and targets (B,) on 0..1."""
-
-    def __init__(self, database: Database, params: TrainParams):
-        self.database = database
-        self.params = params
-        self.targets = database.normalise(database.table["mos"].to_numpy()).astype(np.float32)
-
-    def __getitems__(self, items: list[Item]) -> tuple[Tensor, Tensor]:
-        windows, mirrored = zip(*(self._patch(*item) for item in items), strict=True)
-        pixels = to_pixels(windows)
-        for patch, mirror in zip(pixels, mirrored, strict=True):
-            if mirror:  # in torch: four times as quick as a mirrored copy by numpy
-                patch.copy_(patch.flip(2))
-        targets = self.targets[[image for _, image, _ in items]]
-        return pixels, torch.from_numpy(targets)
-
-    def _patch(self, epoch: int, image: int, patch: int) -> tuple[np.ndarray, bool]:
-        """A window of an image, and whether it is to be mirrored."""
-        pixels = self.database.pixels(image, self.params.input)
-        crop = self.params.crop
-        top, left, flip = crop_positions(self.params.seed, epoch, image, patch + 1, *pixels.shape[:2], crop)
-        return pixels[top[patch] : top[patch] + crop, left[patch] : left[patch] + crop], bool(flip[patch])
-
-
-class EpochOrder(Sampler):
-    """Every patch of the given images once per epoch, in an order decided by seed and epoch alone."""
-
-    def __init__(self, images: np.ndarray, patches: int, seed: int):
-        self.items = [(int(image), patch) for image in images for patch in range(patches)]
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Item]:
-        for position in np.random.default_rng([self.seed, self.epoch]).permutation(len(self.items)):
-            yield (self.epoch, *self.items[position])
-
-
-def train_loader(database: Database, params: TrainParams) -> DataLoader:
-    """Batches of random patches of the training split."""
-    order = EpochOrder(database.indices("train"), params.train_patches, params.seed)
-    return DataLoader(
-        Patches(database, params),
-        batch_size=params.batch_size,
-        sampler=order,
-        num_workers=params.workers,
-        collate_fn=_as_it_is,
-        persistent_workers=params.workers > 0,
-        pin_memory=choose_device(params.device).type == "cuda",
-    )
-
-
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch
+NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
+NAMED = 8  # images that an error message names at most
 
 
 class Fit(lightning.LightningModule):
-    """What Lightning needs to know: the loss of a batch, the optimiser, and what is measured after an epoch."""
+    """What Lightning needs to know: the loss of a batch, the optimiser, and what is measured after an epoch.
 
-    def __init__(self, model: HyperIQA, database: Database, params: TrainParams, folder: Path):
+    Args:
+        monitored: further databases whose test splits are scored after each epoch, by name.
+    """
+
+    def __init__(
+        self, model: HyperIQA, database: Database, params: TrainParams, folder: Path, monitored: dict[str, Database]
+    ):
         super().__init__()
         self.model = model
         self.database = database
         self.params = params
         self.folder = folder
+        self.monitored = monitored
         self.history: list[dict[str, float]] = []
-        self.seen: list[Tensor] = []
+        self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
+        self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
+        if params.freeze_backbone:
+            model.backbone.requires_grad_(False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; the heads at `lr_ratio` times the backbone's rate; no decay of biases and normalisations."""
-        params = self.params
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
-        rates = [
-            {
-                "params": group,
-                "lr": params.lr * (1 if in_backbone else params.lr_ratio),
-                "weight_decay": params.weight_decay if decayed else 0.0,
-            }
-            for (in_backbone, decayed), group in groups.items()
-        ]
-        optimizer = torch.optim.AdamW(rates, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedules = {
-            "constant": lambda: ConstantLR(optimizer, factor=1.0),
-            "cosine": lambda: CosineAnnealingLR(optimizer, steps),
-            "one_cycle": lambda: OneCycleLR(optimizer, [r["lr"] for r in rates], total_steps=steps, pct_start=0.15),
-        }
-        schedule = schedules[params.schedule]()
+        optimizer = schedules.optimizer(self.model, self.params)
+        schedule = schedules.scheduler(optimizer, self.params, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         self.started = time.perf_counter()
+        self.seen.clear()
+        self.terms.clear()
         self.model.train()
+        if self.params.freeze_backbone:
+            self.model.backbone.eval()
         if self.params.freeze_batch_norm:
             for module in self.model.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         # the random state (dropout) follows from seed, epoch and batch, so a resumed run equals an unbroken one
-        torch.manual_seed(hash((self.params.seed, self.current_epoch, index)))
-        pixels, target = batch
+        torch.manual_seed(hash((self.params.seed, self.current_epoch, index, self.global_rank)))
+        pixels, target, images = batch
         prediction = self.model(pixels).float()
-        params = self.params
-        terms = losses.total(prediction, target, params.loss, params.rank_weight, params.rank_margin)
+        if self.trainer.world_size > 1:  # losses of pairs need the whole batch
+            prediction = self.all_gather(prediction, sync_grads=True).flatten()
+            target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
+        terms = losses.total(prediction, target, self.params.terms(), self.params.rank_margin)
         if not torch.isfinite(terms["total"]):
-            raise FloatingPointError(f"the loss is {terms['total'].item()} in epoch {self.current_epoch + 1}")
+            raise FloatingPointError(self._broken(terms, prediction, images, index))
         self.seen.append(torch.stack([prediction.detach(), target]))
-        self.log("loss", terms["total"].detach(), on_step=True, on_epoch=True, prog_bar=True)
+        self.terms.append({name: value.detach() for name, value in terms.items()})
+        self.log("loss", terms["total"].detach(), prog_bar=True)
         return terms["total"]
+
+    def _broken(self, terms: dict[str, Tensor], prediction: Tensor, images: Tensor, index: int) -> str:
+        """Where the loss stopped being a number: epoch, batch, terms and images."""
+        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+        broken = ~torch.isfinite(prediction)
+        guilty = images[broken] if broken.any() else images
+        names = self.database.table["image"].iloc[guilty.cpu().numpy()].tolist()
+        listed = ", ".join(map(str, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        which = "predictions of these are no numbers" if broken.any() else "its images"
+        return (
+            f"the loss is no finite number in epoch {self.current_epoch + 1}, batch {index + 1} ({values}); {which}: "
+            f"{listed}. A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # after `hypernet_epochs` what generates the rules learns no more; the backbone and the LDA modules go on
+        if self.params.hypernet_epochs and self.current_epoch >= self.params.hypernet_epochs:
+            for part in (self.model.fusion, self.model.semantic, self.model.hyper):
+                for parameter in part.parameters():
+                    parameter.grad = None
 
     def on_train_epoch_end(self) -> None:
         prediction, target = torch.cat(self.seen, dim=1).cpu().numpy()
-        self.seen.clear()
-        value, truth = self.validate()
+        sizes = np.array([batch.shape[1] for batch in self.seen])
+        values = {name: [float(terms[name]) for terms in self.terms] for name in self.terms[0]}
+        means = {f"train_{name}": float(np.average(of_batches, weights=sizes)) for name, of_batches in values.items()}
         row = {
             "epoch": self.current_epoch + 1,
-            "train_loss": float(self.trainer.callback_metrics["loss_epoch"]),
-            "lr": self.trainer.optimizers[0].param_groups[-1]["lr"],
+            "train_loss": means.pop("train_total"),
+            **means,
+            **schedules.rates(self.trainer.optimizers[0]),
             "train_srcc": metrics.srcc(prediction, target),
             "train_plcc": metrics.plcc(prediction, target),
-            "val_loss": float(np.abs(value - truth).mean()),
-            "val_srcc": metrics.srcc(value, truth),
-            "val_plcc": metrics.plcc(value, truth),
+            **self._validate(),
             "seconds": round(time.perf_counter() - self.started, 3),
         }
         self.history.append(row)
-        self.log_dict({key: row[key] for key in ("val_loss", "val_srcc", "val_plcc")}, prog_bar=True)
+        self.log_dict({key: row[key] for key in {"val_loss", "val_srcc", self.params.select_on}}, prog_bar=True)
+        if self.trainer.is_global_zero:
+            self._write(row)
+
+    def _validate(self) -> dict[str, float]:
+        """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on what else is looked at."""
+        whole = self.params.test_crops == "whole"
+        value, truth = self._scored(self.database, "val", crops="whole" if whole else "center", patches=1)
+        found = {"val_loss": float(np.abs(value - truth).mean()), **_agreement("val", value, truth)}
+        others = {"test": self.database} if self.params.select_on.startswith("test") else {}
+        for name, database in (others | self.monitored).items():
+            as_tested = {"crops": self.params.test_crops, "patches": self.params.test_patches}
+            found |= _agreement(name, *self._scored(database, "test", **as_tested))
+        return found
+
+    def _scored(self, database: Database, split: str, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true scores of a split on 0..1; several processes share the images."""
+        params, indices = self.params, database.indices(split)
+        rank, processes = self.global_rank, self.trainer.world_size
+        options |= {"input": params.input, "crop": params.crop, "precision": params.precision}
+        own = score(self.model, database, indices[rank::processes], batch_size=params.batch_size, **options)
+        value = np.zeros(len(indices))
+        for place, part in enumerate(_of_all(own, processes)):
+            value[place::processes] = part
+        return value, database.normalise(database.table["mos"].to_numpy()[indices])
+
+    def _write(self, row: dict[str, float]) -> None:
+        """History, log and models of the epoch that ended."""
+        write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
         if best_epoch(self.history, self.params.select_on) == row["epoch"]:
-            self.save_best(row)
-        pd.DataFrame(self.history).to_csv(self.folder / "history.csv", index=False)
-        if in_batch():
-            print(
-                f"epoch {row['epoch']:>3}/{self.params.epochs}  loss {row['train_loss']:.4f}  train SRCC"
-                f" {row['train_srcc']:.3f}  val SRCC {row['val_srcc']:.3f}  PLCC {row['val_plcc']:.3f}"
-                f"  {row['seconds']:.1f} s",
-                flush=True,
-            )
-
-    def validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted and true scores of the validation split on 0..1."""
-        params, indices = self.params, self.database.indices("val")
-        value = score(
-            self.model,
-            self.database,
-            indices,
-            input=params.input,
-            crops="whole" if params.test_crops == "whole" else "center",
-            patches=1,
-            crop=params.crop,
-            batch_size=params.batch_size,
-            precision=params.precision,
+            self._save("best.pt", row)
+        if self.params.save_all_epochs:
+            (self.folder / "epochs").mkdir(exist_ok=True)
+            self._save(f"epochs/epoch_{row['epoch']:03}.pt", row)
+        terms = "".join(f"  {term} {row[f'train_{term}']:.4f}" for term in self.params.terms())
+        others = "".join(f"  {key} {row[key]:.3f}" for key in row if key.endswith("srcc") and key != "train_srcc")
+        _log(
+            self.folder,
+            f"epoch {row['epoch']:>3}/{self.params.epochs}  loss {row['train_loss']:.4f}{terms}"
+            f"  lr {row['lr_backbone']:.1e} {row['lr_heads']:.1e}  train_srcc {row['train_srcc']:.3f}{others}"
+            f"  {row['seconds']:.1f} s",
         )
-        return value, self.database.normalise(self.database.table["mos"].to_numpy()[indices])
 
-    def save_best(self, row: dict[str, float]) -> None:
-        """Write `best.pt`: weights, parameters and the database's scale, loadable without this class."""
+    def _save(self, name: str, row: dict[str, float]) -> None:
+        """Write weights, parameters and the database's scale, loadable without this class."""
         database = self.database
         scale = {
             key: getattr(database, key) for key in ("name", "title", "low", "high", "higher_is_better", "synthetic")
@@ -206,13 +185,33 @@ class Fit(lightning.LightningModule):
         scale["size"] = vars(database.size)
         saved = {"params": self.params.model_dump(), "database": scale, "history_row": row}
         saved["state_dict"] = self.model.state_dict()
-        _save(saved, self.folder / "best.pt")
+        _save(saved, self.folder / name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+
+
+def _agreement(name: str, value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {f"{name}_srcc": metrics.srcc(value, truth), f"{name}_plcc": metrics.plcc(value, truth)}
+
+
+def _of_all(own: np.ndarray, processes: int) -> list[np.ndarray]:
+    """An array of each process, in their order."""
+    found: list[Any] = [own] * processes
+    if processes > 1:
+        distributed.all_gather_object(found, own)
+    return found
+
+
+def _log(folder: Path, text: str) -> None:
+    """A line of `train.log`, with the time; printed as well where no live bar shows it."""
+    with (folder / "train.log").open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {text}\n")
+    if in_batch():
+        print(text, flush=True)
 
 
 def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -> int:
@@ -236,59 +235,115 @@ def _save(saved: dict[str, Any], file: Path) -> None:
     part.replace(file)
 
 
-def fit_key(params: TrainParams, database: Database) -> str:
-    """Hash of everything that decides the fitted weights: parameters, data, code and versions."""
-    decides = params.model_dump(exclude={"study", "run", "test_patches"})
+def fit_key(params: TrainParams, database: Database, monitored: dict[str, Database] | None = None) -> str:
+    """Hash of everything that decides the fitted weights and the history: parameters, data, code and versions."""
+    tests = bool(monitored) or params.select_on.startswith("test")
+    decides = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
     file = paths.resolve(params.weights) if params.weights else None
     weights = source.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
-    return source.digest(decides, weights, database.fingerprint, source.modules_hash("iqa.training"), versions)
+    data = [database.fingerprint, *(other.fingerprint for other in (monitored or {}).values())]
+    return source.digest(decides, weights, *data, source.modules_hash("iqa.training"), versions)
 
 
-def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
-    """Train, and return the history, one row per epoch. `folder` receives `best.pt`, `last.ckpt`, `history.csv`.
+def fit(
+    params: TrainParams, database: Database, folder: Path, monitored: dict[str, Database] | None = None
+) -> pd.DataFrame:
+    """Train, and return the history, one row per epoch.
 
-    A fit that was stopped goes on after its last epoch, and one that is finished is not repeated, as long as
-    parameters, data, code and versions are the same (`fit_key`); anything else starts anew.
+    `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (to go on after
+    the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
+    epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
+    (`fit_key`); anything else starts anew.
+
+    Args:
+        monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
 
     Raises:
-        ValueError: the database has no images to train on or to validate with.
+        ValueError: the database has no images to train on, to validate with, or to select on.
         FloatingPointError: the loss is not a finite number.
+        RuntimeError: one of several processes failed.
     """
-    for split in ("train", "val"):
-        if not len(database.indices(split)):
-            raise ValueError(f"database '{database.name}' has no images in split '{split}'; see `val_fraction`")
-    torch.set_num_threads(params.threads)
-    state, last = folder / "fit.json", folder / "last.ckpt"
-    key = fit_key(params, database)
+    monitored = monitored or {}
+    _check_splits(params, database, monitored)
+    state = folder / "fit.json"
+    key = fit_key(params, database, monitored)
+    launched = distributed.is_torchelastic_launched()
     known = json.loads(state.read_text()) if state.is_file() else {}
-    same = known.get("key") == key and last.is_file() and (folder / "best.pt").is_file()
+    same = known.get("key") == key and (folder / "last.ckpt").is_file() and (folder / "best.pt").is_file()
     if same and "history" in known:
         print(f"these parameters were already trained here: {len(known['history'])} epochs are taken as they are")
         _update_params(folder / "best.pt", params)
         history = pd.DataFrame(known["history"])
-        history.to_csv(folder / "history.csv", index=False)
+        write_text(folder / "history.csv", history.to_csv(index=False))
         return history
-    if same:
-        print(f"going on from {last.name}")
-    else:
-        for file in (last, folder / "best.pt"):
-            file.unlink(missing_ok=True)
-        state.write_text(json.dumps({"key": key}))
+    if not launched:
+        _begin(params, database, folder, key, same)
+    if params.devices > 1 and not launched:
+        _launch(params, folder)
+        return pd.DataFrame(json.loads(state.read_text())["history"])
+    history = _train(params, database, folder, monitored, same)
+    if not launched or distributed.get_rank() == 0:
+        write_text(state, json.dumps({"key": key, "history": history}))
+    return pd.DataFrame(history)
 
+
+def _check_splits(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
+    selected = ["test"] if params.select_on.startswith("test") else []
+    needed = [(database, split) for split in ("train", "val", *selected)]
+    for each, split in [*needed, *((other, "test") for other in monitored.values())]:
+        if not len(each.indices(split)):
+            remedy = "; see `val_fraction`" if split == "val" else ""
+            raise ValueError(f"database '{each.name}' has no images in split '{split}'{remedy}")
+
+
+def _begin(params: TrainParams, database: Database, folder: Path, key: str, same: bool) -> None:
+    """Say what is done, and remove what another fit left."""
+    if same:
+        _log(folder, "going on from last.ckpt")
+        return
+    for name in ("last.ckpt", "best.pt", "train.log", "history.csv"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    write_text(folder / "fit.json", json.dumps({"key": key}))
+    counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
+    _log(
+        folder, f"{params.run}: {params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
+    )
+
+
+def _launch(params: TrainParams, folder: Path) -> None:
+    """Train in several processes of this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={params.devices}"]
+    done = subprocess.run([*command, "-m", "iqa.training", str(folder)], check=False, cwd=paths.ROOT)
+    if done.returncode:
+        raise RuntimeError(f"training with {params.devices} processes failed; the reason is above and in train.log")
+
+
+def _train(
+    params: TrainParams, database: Database, folder: Path, monitored: dict[str, Database], resume: bool
+) -> list[dict[str, float]]:
+    """The loop, from the beginning or after the last epoch; in each process, where there are several."""
+    torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
-    module = Fit(model.to(memory_format=torch.channels_last), database, params, folder)
-    keep_last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks: list[Callback] = [keep_last]
+    module = Fit(model.to(memory_format=torch.channels_last), database, params, folder, monitored)
+    callbacks: list[Callback] = [
+        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    ]
     if params.patience:
         mode = "min" if params.select_on.endswith("loss") else "max"
         callbacks.append(EarlyStopping(params.select_on, patience=params.patience, mode=mode))
     device = choose_device(params.device)
+    one = [device.index or 0] if device.type == "cuda" else 1
     trainer = lightning.Trainer(
         accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=params.devices if params.devices > 1 else one,
+        strategy="ddp" if params.devices > 1 else "auto",
+        sync_batchnorm=params.devices > 1 and device.type == "cuda",
         precision=params.precision,
+        deterministic="warn" if params.deterministic else False,
         max_epochs=params.epochs,
         accumulate_grad_batches=params.accumulate,
         gradient_clip_val=params.clip or None,
@@ -298,6 +353,18 @@ def fit(params: TrainParams, database: Database, folder: Path) -> pd.DataFrame:
         enable_progress_bar=not in_batch(),
         enable_model_summary=False,
     )
-    trainer.fit(module, train_loader(database, params), ckpt_path=last if same else None)
-    state.write_text(json.dumps({"key": key, "history": module.history}))
-    return pd.DataFrame(module.history)
+    share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if params.devices > 1 else (0, 1)
+    loader = train_loader(database, params, share)
+    trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    return module.history
+
+
+def _one_of_several(folder: Path) -> None:
+    """Train the run of a results folder as one of the processes that `fit` started."""
+    params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
+    opened = {name: databases.open_database(params.study, name) for name in params.databases()}
+    fit(params, opened.pop(params.database), folder, opened)
+
+
+if __name__ == "__main__":
+    _one_of_several(Path(sys.argv[1]))

@@ -260,7 +260,7 @@ def test_the_number_of_loader_workers_does_not_change_a_patch(tmp_path):
     import tiny  # here, because the processes that other tests start import this module
     import torch
 
-    from iqa.training import train_loader
+    from iqa.batches import train_loader
 
     database = tiny.database(12)
     for name, pixels in zip(database.table["image"], database.stores["mscn"], strict=True):
@@ -270,7 +270,7 @@ def test_the_number_of_loader_workers_does_not_change_a_patch(tmp_path):
     params = tiny.PARAMS.model_copy(update={"input": "rgb", "train_patches": 3})
     alone, two = (list(train_loader(database, params.model_copy(update={"workers": w}))) for w in (0, 2))
     assert len(alone) == 3
-    for (pixels, targets), (others, other_targets) in zip(alone, two, strict=True):
+    for (pixels, targets, _), (others, other_targets, _) in zip(alone, two, strict=True):
         assert torch.equal(pixels, others) and torch.equal(targets, other_targets)
 
 

@@ -3,9 +3,10 @@ import doctest
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from iqa import losses
-from iqa.losses import l1, ranking, total
+from iqa.losses import fidelity, l1, l2, plcc, ranking, total
 
 
 def batch(size: int = 7, seed: int = 0, dtype=torch.float64, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,8 +31,11 @@ def ranking_pair_by_pair(prediction: list[float], target: list[float], margin: f
 
 LOSSES = {
     "l1": l1,
+    "l2": l2,
+    "plcc": plcc,
+    "fidelity": fidelity,
     "ranking": lambda prediction, target: ranking(prediction, target, 0.3),
-    "total": lambda prediction, target: total(prediction, target, "l1", 0.5, 0.3)["total"],
+    "total": lambda prediction, target: total(prediction, target, {"l1": 1, "plcc": 0.2, "ranking": 0.5}, 0.3)["total"],
 }
 
 
@@ -70,9 +74,47 @@ def test_ranking_values_worked_out_by_hand():
     assert ranking(torch.tensor([5.0, 0.0, 6.0]), torch.tensor([1.0, 1.0, 2.0]), 2.0).item() == pytest.approx(0.5)
 
 
+def test_l2_plcc_and_fidelity_agree_with_numpy_and_scipy():
+    prediction, target = batch(size=40)
+    p, t = prediction.detach().numpy(), target.numpy()
+    assert l2(prediction, target).item() == pytest.approx(np.mean((p - t) ** 2))
+    assert plcc(prediction, target).item() == pytest.approx((1 - np.corrcoef(p, t)[0, 1]) / 2, rel=1e-6)
+    pairs = [(i, j) for i in range(len(t)) for j in range(len(t)) if t[i] != t[j]]
+    wins = stats.norm.cdf([(p[i] - p[j]) / np.sqrt(2) / 0.1 for i, j in pairs])
+    truth = np.array([float(t[i] > t[j]) for i, j in pairs])
+    expected = np.mean(1 - np.sqrt(wins * truth) - np.sqrt((1 - wins) * (1 - truth)))
+    assert fidelity(prediction, target).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_values_of_plcc_and_fidelity_worked_out_by_hand():
+    rising = torch.tensor([1.0, 2.0, 3.0])
+    assert plcc(10 * rising - 4, rising).item() == pytest.approx(0, abs=1e-6)
+    assert plcc(-rising, rising).item() == pytest.approx(1, abs=1e-6)
+    # equal predictions: either image is the better one with probability 1/2
+    assert fidelity(torch.zeros(2), torch.tensor([1.0, 2.0])).item() == pytest.approx(1 - np.sqrt(0.5))
+    assert fidelity(torch.tensor([5.0, 0.0]), torch.tensor([1.0, 2.0])).item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("loss", [plcc, fidelity])
+@pytest.mark.parametrize("target", [[0.5], [0.5, 0.5, 0.5]])
+def test_without_different_targets_nothing_is_pulled(loss, target):
+    prediction = torch.arange(float(len(target)), requires_grad=True)
+    loss(prediction, torch.tensor(target)).backward()
+    assert torch.equal(prediction.grad, torch.zeros(len(target)))
+
+
+@pytest.mark.parametrize("loss", [plcc, fidelity])
+def test_equal_predictions_are_pulled_in_the_right_direction_and_not_without_bounds(loss):
+    prediction = torch.full((3,), 0.4, requires_grad=True)
+    loss(prediction, torch.tensor([0.2, 0.5, 0.8])).backward()
+    assert prediction.grad[0] > 0 > prediction.grad[2]
+    assert prediction.grad.abs().max() < 1000
+
+
 def test_losses_of_perfect_predictions_are_zero():
     _, target = batch()
-    assert l1(target, target).item() == 0
+    assert l1(target, target).item() == l2(target, target).item() == 0
+    assert plcc(target, target).item() == pytest.approx(0, abs=1e-6)
     assert ranking(target, target, 0.0).item() == 0
 
 
@@ -116,24 +158,26 @@ def test_the_gradient_of_ranking_pulls_a_reversed_pair_apart_in_the_right_direct
 
 def test_a_batch_of_one_can_be_trained_on():
     prediction = torch.tensor([0.2], requires_grad=True)
-    terms = total(prediction, torch.tensor([0.5]), "l1", 0.3, 0.1)
+    terms = total(prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, 0.1)
     terms["total"].backward()
-    assert terms["total"].item() == pytest.approx(0.3)
+    assert terms["total"].item() == pytest.approx(0.3 + 0.5)  # PLCC: nothing correlates
     assert prediction.grad.item() == -1
 
 
 def test_the_total_is_the_weighted_sum_of_its_terms():
     prediction, target = batch()
-    terms = total(prediction, target, "l1", 0.3, 0.1)
-    assert set(terms) == {"l1", "ranking", "total"}
+    terms = total(prediction, target, {"l1": 1.0, "ranking": 0.3, "l2": 2.0}, 0.1)
+    assert list(terms) == ["l1", "ranking", "l2", "total"]
     assert torch.equal(terms["l1"], l1(prediction, target))
     assert torch.equal(terms["ranking"], ranking(prediction, target, 0.1))
-    assert torch.equal(terms["total"], terms["l1"] + 0.3 * terms["ranking"])
+    assert terms["total"].item() == pytest.approx(
+        (terms["l1"] + 0.3 * terms["ranking"] + 2 * l2(prediction, target)).item()
+    )
 
 
-def test_without_rank_weight_the_total_has_the_value_and_the_gradient_of_l1():
+def test_a_sum_of_one_term_has_its_value_and_gradient():
     prediction, target = batch()
-    value = total(prediction, target, "l1", 0.0, 0.1)["total"]
+    value = total(prediction, target, {"l1": 1.0}, 0.1)["total"]
     (gradient,) = torch.autograd.grad(value, prediction)
     (expected,) = torch.autograd.grad(l1(prediction, target), prediction)
     assert value.item() == l1(prediction, target).item()
@@ -166,7 +210,9 @@ def test_wrong_shapes_are_refused(loss, shapes):
 
 
 def test_an_unknown_loss_and_a_negative_margin_are_refused():
-    with pytest.raises(ValueError, match="unknown loss 'l3'; the losses are: l1"):
-        total(*batch(), "l3", 0.3, 0.1)
+    with pytest.raises(ValueError, match="unknown loss l3; the losses are: l1"):
+        total(*batch(), {"l1": 1, "l3": 1}, 0.1)
+    with pytest.raises(ValueError, match="unknown loss"):
+        total(*batch(), {}, 0.1)
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         ranking(*batch(), -1)

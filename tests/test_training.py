@@ -1,6 +1,10 @@
 """Fitting: what decides it, what it leaves behind, and how it goes on."""
 
+import dataclasses
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,10 +12,13 @@ import pytest
 import tiny
 import torch
 
-from iqa import training
+from iqa import paths, training
+from iqa.batches import EpochOrder, Patches, train_loader
+from iqa.data.crops import jitter_factors
 from iqa.inference import predict
+from iqa.model import HyperIQA
 from iqa.prediction import load_model
-from iqa.training import EpochOrder, Patches, best_epoch, fit, fit_key, train_loader
+from iqa.training import best_epoch, fit, fit_key
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,43 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, 
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["training_step", "on_save_checkpoint", "_write"])
+def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, place):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "whole")
+    command = [sys.executable, "tests/killed_fit.py", str(tmp_path / "killed"), "1", place]
+    died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    resumed = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "killed")
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
+    pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "killed").values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    log = (tmp_path / "killed" / "train.log").read_text()
+    assert "going on from last.ckpt" in log and "epoch   3/3" in log
+    assert len(list((tmp_path / "killed" / "epochs").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_metrics_of_one(data, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone = fit(tiny.PARAMS.model_copy(update={**tiny.DISTRIBUTED, "devices": 1}), data, tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, "tests/distributed_fit.py", str(tmp_path / "two")],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    together = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert list(together.columns) == list(alone.columns)
+    np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
+
+
 def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path, monkeypatch):
     params = tiny.PARAMS.model_copy(update={"epochs": 1})
     fit(params, data, tmp_path)
@@ -134,9 +178,9 @@ def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):
         fit(tiny.PARAMS, data, tmp_path)
 
 
-def test_a_broken_loss_stops_with_its_epoch(data, tmp_path):
+def test_a_broken_loss_stops_with_its_epoch_batch_and_images(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"lr": 1e30, "clip": 0.0, "schedule": "constant"})
-    with pytest.raises(FloatingPointError, match="epoch"):
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d+ \(l1 .*: \d+\.png, .*lower `lr`"):
         fit(params, data, tmp_path)
     assert "history" not in json.loads((tmp_path / "fit.json").read_text())
 
@@ -145,6 +189,84 @@ def test_frozen_normalisations_keep_their_statistics(data, tmp_path):
     fit(tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_batch_norm": True}), data, tmp_path)
     means = [value for name, value in weights(tmp_path).items() if name.endswith("running_mean")]
     assert means and all(torch.equal(value, torch.zeros_like(value)) for value in means)
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_the_heads_learn(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_backbone": True})
+    history = fit(params, data, tmp_path)
+    torch.manual_seed(params.seed)
+    first = HyperIQA(params.architecture()).state_dict()
+    same = {name.split(".")[0]: True for name in first}
+    for name, value in weights(tmp_path).items():
+        same[name.split(".")[0]] &= torch.equal(value, first[name])
+    assert same["backbone"] and not same["hyper"] and not same["local"]
+    assert history["lr_backbone"].tolist() == [0.0]
+
+
+def test_a_hyper_network_that_stops_learning_stays_as_it_was_after_that_epoch(data, tmp_path):
+    update = {"hypernet_epochs": 1, "save_all_epochs": True, "schedule": "constant", "weight_decay": 0.1}
+    fit(tiny.PARAMS.model_copy(update=update), data, tmp_path)
+    first, second, third = (
+        torch.load(tmp_path / "epochs" / f"epoch_{epoch:03}.pt", weights_only=True)["state_dict"] for epoch in (1, 2, 3)
+    )
+    for name in first:
+        frozen = name.split(".")[0] in ("fusion", "semantic", "hyper")
+        if frozen or name == "local.reduce.0.weight":
+            assert torch.equal(first[name], second[name]) == torch.equal(second[name], third[name]) == frozen, name
+
+
+def test_a_choice_on_the_test_split_scores_it_after_each_epoch(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"select_on": "test_srcc", "patience": 3})
+    history = fit(params, data, tmp_path)
+    saved = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert saved["history_row"]["test_srcc"] == history["test_srcc"].max()
+    assert "test_srcc" not in fit(tiny.PARAMS.model_copy(update={"epochs": 1}), data, tmp_path)
+
+
+def test_monitored_databases_are_in_the_history_and_choose_nothing(data, fitted, tmp_path):
+    other = tiny.database(24)
+    other.table["split"] = "test"
+    params = tiny.PARAMS.model_copy(update={"monitor_databases": ["other"]})
+    history = fit(params, data, tmp_path, {"other": other})
+    assert {"other_srcc", "other_plcc"} <= set(history)
+    expected = fitted[1].drop(columns="seconds")
+    pd.testing.assert_frame_equal(history[expected.columns], expected, check_exact=True)
+
+
+def test_the_log_has_a_line_for_each_epoch_with_terms_and_rates(fitted):
+    lines = (fitted[0] / "train.log").read_text().splitlines()
+    assert len(lines) == 4 and "seed 1" in lines[0]
+    assert all(word in lines[1] for word in ("epoch   1/3", "l1 ", "ranking ", "val_srcc", "lr "))
+
+
+def test_the_loss_is_the_weighted_sum_of_the_terms_in_the_history(fitted):
+    history = fitted[1]
+    expected = history["train_l1"] + tiny.PARAMS.rank_weight * history["train_ranking"]
+    np.testing.assert_allclose(history["train_loss"], expected, rtol=1e-5)
+
+
+def test_colour_jitter_changes_patches_by_seed_and_epoch_alone(data):
+    data = dataclasses.replace(data, stores={"rgb": data.stores["mscn"]})
+    plain = tiny.PARAMS.model_copy(update={"input": "rgb"})
+    jittered = plain.model_copy(update={"color_jitter": 0.3})
+    items = [(0, 1, 0), (0, 2, 0), (1, 1, 0)]
+    before, after, again = (Patches(data, params).__getitems__(items)[0] for params in (plain, jittered, jittered))
+    assert torch.equal(after, again) and not torch.equal(before, after)
+    alone = Patches(data, jittered).__getitems__(items[1:2])[0]
+    assert torch.equal(alone[0], after[1])
+    factors = jitter_factors(seed=1, epoch=0, image=3, patches=2000, strength=0.3)
+    assert 0.7 <= factors.min() < 0.71 and 1.29 < factors.max() <= 1.3
+
+
+@pytest.mark.parametrize("batch", [8, 6])
+def test_processes_share_the_batches_that_one_would_see(batch):
+    images = np.arange(25)
+    whole = list(EpochOrder(images, 1, seed=1))
+    shares = [list(EpochOrder(images, 1, 1, (rank, 2), batch)) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1]) == len(EpochOrder(images, 1, 1, (0, 2), batch)) == 13
+    for start in range(0, 24, batch):
+        together = [item for share in shares for item in share[start // 2 : (start + batch) // 2]]
+        assert set(together) == set(whole[start : start + batch])
 
 
 def test_patience_ends_a_fit_early(data, tmp_path):
@@ -165,16 +287,17 @@ def test_every_patch_comes_once_per_epoch_in_an_order_of_its_own():
 def test_a_patch_does_not_depend_on_its_batch(data):
     patches = Patches(data, tiny.PARAMS)
     items = [(0, 1, 0), (0, 2, 0), (1, 1, 0)]
-    together, targets = patches.__getitems__(items)
+    together, targets, images = patches.__getitems__(items)
     alone = [patches.__getitems__([item]) for item in items]
     assert together.shape == (3, 3, 64, 64) and together.dtype == torch.uint8
-    assert torch.equal(together, torch.cat([pixels for pixels, _ in alone]))
-    assert torch.equal(targets, torch.cat([target for _, target in alone]))
+    assert torch.equal(together, torch.cat([pixels for pixels, _, _ in alone]))
+    assert torch.equal(targets, torch.cat([target for _, target, _ in alone]))
+    assert images.tolist() == [1, 2, 1]
     assert not torch.equal(together[0], together[2])
 
 
 def test_batches_hold_the_training_split_alone(data):
-    targets = torch.cat([target for _, target in train_loader(data, tiny.PARAMS)])
+    targets = torch.cat([target for _, target, _ in train_loader(data, tiny.PARAMS)])
     expected = data.normalise(data.table["mos"].to_numpy()[data.indices("train")])
     assert np.allclose(np.sort(targets.numpy()), np.sort(expected))
 

@@ -21,6 +21,12 @@ PARAMS = TrainParams(
 )
 
 
+# what two processes must reach as one does: no statistics of a batch, which each has of its own share
+DISTRIBUTED = {"devices": 2, "freeze_batch_norm": True, "rank_weight": 0.5, "loss": "l1 + plcc"}
+# what makes a resumed fit depend on more than its weights
+RESUMED = {"dropout": 0.3, "rank_weight": 0.3, "schedule": "cosine", "patience": 9, "save_all_epochs": True}
+
+
 def database(
     images: int = 40, sizes: tuple[tuple[int, int], ...] = ((72, 96),), low=0.0, high=100.0, up=True
 ) -> Database:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 WORD = 2**64
-TRAIN, TEST = 0, 1
+TRAIN, TEST, JITTER = 0, 1, 2
 
 
 def _uniform(seed: int, epoch: int, image: int, use: int, shape: tuple[int, int]) -> np.ndarray:
@@ -57,6 +57,11 @@ def crop_positions(
     uniform = _uniform(seed, epoch, image, TRAIN, (patches, 3))
     top, left, flip = (uniform * (height - crop + 1, width - crop + 1, 2)).astype(np.int64).T
     return top, left, flip
+
+
+def jitter_factors(seed: int, epoch: int, image: int, patches: int, strength: float) -> np.ndarray:
+    """Factors (patches, 3) of brightness, contrast and saturation, uniform in [1 - strength, 1 + strength]."""
+    return 1 + strength * (2 * _uniform(seed, epoch, image, JITTER, (patches, 3)) - 1)
 
 
 def _sha256(*parts: bytes | memoryview) -> bytes:
