@@ -357,7 +357,11 @@ def _describe(options: argparse.Namespace) -> int:
         params = config.load(study, step, run)
         if not isinstance(params, config.TrainParams):
             raise Mistake(f"{options.model} describes no model: it is a run of {step}, not of train")
-        name, network, crop = f"{study}/{run}, not trained", HyperIQA(params.architecture()), params.crop
+        name, network, crop = (
+            f"{study}/{Path(options.model).stem}, not trained",
+            HyperIQA(params.architecture()),
+            params.crop,
+        )
     else:
         model = _load(options.model, "cpu")
         name, network, crop = model.name, model.network, model.crop

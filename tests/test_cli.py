@@ -213,7 +213,7 @@ def test_the_demos_model_that_was_not_made_is_told_with_how_to_make_it(images, t
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     assert predict(images) == 1
     message = capsys.readouterr().err
-    assert "iqa run params/demo/train/main_s1.yaml" in message and "make report" in message
+    assert "iqa run demo/train/main_s1" in message and "make report" in message
 
 
 def test_a_file_that_is_no_model_ends_with_status_1(images, capsys):
@@ -244,9 +244,9 @@ def test_describe_prints_the_parts_of_a_trained_model(model, capsys):
 
 def test_describe_prints_a_model_that_is_not_yet_trained_at_another_size(capsys):
     assert (
-        cli.main(["describe", str(paths.PARAMS / "smoke/train/main_s1.yaml"), "--height", "128", "--width", "160"]) == 0
+        cli.main(["describe", str(paths.PARAMS / "smoke/train/main.yaml"), "--height", "128", "--width", "160"]) == 0
     )
-    assert "smoke/main_s1, not trained" in (shown := capsys.readouterr().out) and "[3, 128, 160]" in shown
+    assert "smoke/main, not trained" in (shown := capsys.readouterr().out) and "[3, 128, 160]" in shown
 
 
 def test_a_parameter_file_of_another_step_describes_no_model(capsys):

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from iqa import config, paths
-from iqa.config import ParameterError, TrainParams
+from iqa.config import AblationParams, ParameterError, TrainParams
 
 RUN_FILES = sorted(paths.PARAMS.glob("*/*/*.yaml"))
 STEP_FILES = sorted(paths.PARAMS.glob("*/*.yaml"))
@@ -153,10 +153,100 @@ def test_the_parameters_of_a_notebook_are_collected_from_its_variables():
 
 def test_the_place_of_a_file_tells_study_step_and_run(write):
     file = write("trial/train/a.yaml", "")
-    assert config.locate(file) == ("trial", "train", "a")
-    for wrong in ("trial/train.yaml", "trial/training/a.yaml", "trial/train/a.yml"):
-        with pytest.raises(ParameterError, match=re.escape("params/<study>/<step>/<run>.yaml")):
-            config.locate(paths.PARAMS / wrong)
+    assert config.locate(file) == config.locate("trial/train/a") == [("trial", "train", "a")]
+    for wrong in (paths.PARAMS / "trial/train.yaml", "trial/training/a", paths.PARAMS / "trial/train/a.yml", "a"):
+        with pytest.raises(ParameterError, match=re.escape("<study>/<step>/<run>")):
+            config.locate(wrong)
+    with pytest.raises(ParameterError, match=r"trial/train/b.yaml does not exist; the train runs .*: a"):
+        config.locate("trial/train/b")
+
+
+def test_a_file_with_seeds_stands_for_a_run_of_each(write):
+    file = write("trial/train/a.yaml", "seeds: [1, 7]\nlr: 0.5\n")
+    write("trial/train/b.yaml", "seed: 3\n")
+    assert config.run_names("trial", "train") == ["a_s1", "a_s7", "b"]
+    assert config.experiments("trial") == {"a": ["a_s1", "a_s7"], "b": ["b"]}
+    loaded = [config.load(*run) for run in config.locate(file)]
+    assert [(params.run, params.seed, params.lr) for params in loaded] == [("a_s1", 1, 0.5), ("a_s7", 7, 0.5)]
+    assert config.locate("trial/train/a") == config.locate(file)
+    assert config.locate("trial/train/a_s7") == [("trial", "train", "a_s7")]
+    with pytest.raises(ParameterError, match=r"a.yaml is a file of several runs; .*: a_s1, a_s7, b"):
+        config.load("trial", "train", "a")
+
+
+@pytest.mark.parametrize("seeds", ["3", "[]", "[1, 1]", "[a]", "[-1]", "[1.5]"])
+def test_seeds_that_are_no_list_of_different_whole_numbers_are_refused(write, seeds):
+    file = write("trial/train/a.yaml", f"seeds: {seeds}\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key 'seeds'"):
+        config.run_names("trial", "train")
+
+
+def test_two_files_cannot_stand_for_one_run(write):
+    write("trial/train/a.yaml", "seeds: [1]\n")
+    write("trial/train/a_s1.yaml", "")
+    with pytest.raises(ParameterError, match=r"a_s1.yaml and .*a.yaml both stand for the run 'a_s1'"):
+        config.run_names("trial", "train")
+    write("trial/train/a.yaml", "seeds: [1]\nseed: 2\n")
+    with pytest.raises(ParameterError, match="'seed' or 'seeds', not both"):
+        config.run_names("trial", "train")
+
+
+def test_a_file_that_is_like_another_starts_from_its_values(write):
+    write("trial/train.yaml", "epochs: 9\nlr: 0.1\n")
+    write("trial/train/a.yaml", "lr: 0.2\nclip: 3.0\nseeds: [1, 2]\n")
+    write("trial/train/b.yaml", "like: a\nclip: 4.0\n")
+    write("trial/train/c.yaml", "like: b\nseeds: [5]\n")
+    params = config.load("trial", "train", "c_s5")
+    assert (params.epochs, params.lr, params.clip, params.seed) == (9, 0.2, 4.0, 5)
+    assert config.run_names("trial", "train") == ["a_s1", "a_s2", "b", "c_s5"]
+    write("trial/train/a.yaml", "like: b\n")
+    with pytest.raises(ParameterError, match=r"key 'like': .*b.yaml is like itself in the end"):
+        config.load("trial", "train", "b")
+    write("trial/train/b.yaml", "like: d\n")
+    with pytest.raises(ParameterError, match=r"b.yaml: key 'like': .*d.yaml does not exist"):
+        config.load("trial", "train", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("l1", {"l1": 1}),
+        ("l1 + 0.5*plcc", {"l1": 1, "plcc": 0.5}),
+        ("2 fidelity+1e-1 * l2", {"fidelity": 2, "l2": 0.1}),
+    ],
+)
+def test_a_loss_is_a_weighted_sum_of_terms(text, weights):
+    assert config.loss_terms(text) == weights
+    assert TrainParams(loss=text, rank_weight=0.0).terms() == weights
+    assert TrainParams(loss=text, rank_weight=0.3).terms() == weights | {"ranking": 0.3}
+
+
+@pytest.mark.parametrize("text", ["", "l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
+def test_a_loss_of_another_form_is_refused(text):
+    with pytest.raises(ParameterError, match=r"key 'loss': .*different terms of l1, l2, ranking, plcc, fidelity"):
+        TrainParams.build({"loss": text}, "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"color_jitter": 0.1}, "use input: rgb"),
+        ({"batch_size": 9, "devices": 2}, "not a multiple"),
+    ],
+)
+def test_training_parameters_that_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ParameterError, match=message):
+        TrainParams.build(values, "here")
+
+
+def test_a_table_compares_experiments_or_single_runs(write):
+    write("trial/train/a.yaml", "seeds: [1, 2]\n")
+    write("trial/train/b.yaml", "seeds: [1, 2]\nlr: 0.5\n")
+    table = AblationParams(study="trial", reference="b", runs=["a_s2"])
+    assert table.train_runs() == ["b_s1", "b_s2", "a_s2"]
+    assert AblationParams(study="trial", reference="a").train_runs() == ["a_s1", "a_s2", "b_s1", "b_s2"]
+    with pytest.raises(ParameterError, match="training has no parameter 'speed'"):
+        AblationParams.build({"parameter": "speed"}, "here")
 
 
 @pytest.mark.parametrize("step", config.STEPS)
@@ -167,9 +257,10 @@ def test_the_defaults_of_a_step_satisfy_its_own_types(step):
 
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.relative_to(paths.PARAMS).as_posix())
 def test_every_parameter_file_loads_and_needs_only_runs_that_exist(file):
-    params = config.load(*config.locate(file))
-    for step, run in params.needs():
-        assert config.params_file(params.study, step, run).is_file(), f"{file} needs the {step} run '{run}'"
+    for place in config.locate(file):
+        params = config.load(*place)
+        for step, run in params.needs():
+            assert run in config.run_names(params.study, step), f"{file} needs the {step} run '{run}'"
 
 
 @pytest.mark.parametrize("file", STEP_FILES, ids=lambda file: f"{file.parent.name}/{file.name}")

@@ -262,7 +262,7 @@ def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project):
 def test_a_run_that_is_needed_and_not_there_is_named(project):
     project.write("complexity/main", "runs: [absent]")
     _, text = project.report(fails=True)
-    assert "params/toy/complexity/main.yaml needs params/toy/train/absent.yaml" in text
+    assert "params/toy/complexity/main.yaml needs the train run 'absent'" in text
 
 
 def test_an_unknown_study_is_told_with_those_that_exist():

@@ -137,7 +137,7 @@ def test_a_model_that_does_not_know_the_size_of_its_images_is_to_be_trained_agai
 
 
 def test_a_run_that_was_not_made_is_told_with_its_command():
-    with pytest.raises(ResultsError, match=r"iqa run params/demo/train/absent\.yaml"):
+    with pytest.raises(ResultsError, match=r"iqa run demo/train/absent"):
         load_model("demo/absent")
 
 

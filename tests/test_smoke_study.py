@@ -88,8 +88,8 @@ def test_bare_papermill_in_another_folder_gives_the_pipelines_numbers(project, t
         "papermill",
         str(project / "notebooks" / "02_train.ipynb"),
         str(tmp_path / "out.ipynb"),
-        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main_s1.yaml")),
-        *("-p", "study", "smoke", "-p", "run", "by_hand", "--cwd", str(tmp_path)),
+        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml")),
+        *("-p", "study", "smoke", "-p", "run", "by_hand", "-p", "seed", "1", "--cwd", str(tmp_path)),
         cwd=tmp_path,
     )
     train = project / "results" / "smoke" / "train"
