@@ -8,7 +8,7 @@ sys.path.insert(0, workflow.basedir)
 
 from iqa import pipeline
 
-jobs = pipeline.jobs(config["study"])
+jobs = pipeline.jobs(config["study"], config.get("train", True))
 
 
 # every output of every run, so that one which is missing is made again even where the report looks newer

@@ -1,137 +1,289 @@
-"""Compare training runs by the parameters in which they differ, with the noise of images and seeds told apart."""
+"""Compare training runs by the parameters in which they differ, with the noise of images and seeds told apart.
 
+A group is one experiment: runs that differ in nothing but the seed. One table has one reference group, to which every
+other group is compared. Runs that are not finished stay in the table, with the command that makes them.
+"""
+
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from iqa import metrics
-from iqa.results import read_json, read_table
+from iqa import config, metrics, paths
+from iqa.config import TrainParams
+from iqa.results import ResultsError, finished, read_json, read_table
 
-# parameters that name a run or its machine, and do not make it another experiment
-NOT_COMPARED = {"study", "run", "seed", "device", "threads", "workers"}
+# parameters that name a run, its machine or its files, and do not make it another experiment
+NOT_COMPARED = {
+    *("study", "run", "seed", "dpi", "device", "devices", "threads", "workers"),
+    *("deterministic", "save_all_epochs", "monitor_databases"),
+}
+QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
+PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source", "experiment"]
+COLUMNS = [
+    *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
+    *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
+    *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
+]
+JOINED = ("srcc", "plcc", "protocol", "source")  # what of a published row stands beside a measured one
+LONG = 60  # characters; what differs in more than that is named by its experiment in figures
+DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A finished training run: its name, parameters, test metrics and test predictions."""
+class Run:
+    """A training run of a table, finished or not: its name, its experiment (parameter file) and its parameters."""
 
     name: str
+    experiment: str
     params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained(Run):
+    """A finished training run, with its test metrics, its test predictions, and its epochs (`history.csv`)."""
+
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+    history: pd.DataFrame
 
 
-def collect(study: str, runs: list[str]) -> list[Trained]:
-    """The named training runs of a study.
+Groups = dict[str, list[Run]]
+
+
+def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
+    """The named training runs of a study: those that are finished, and those that are not.
+
+    A parameter that is newer than a finished run counts as its default there.
 
     Raises:
-        ResultsError: a run is not finished.
-        ValueError: the runs were not tested on the same images.
+        ResultsError: a finished run lacks a file or a figure.
+        ParameterError: a run that is not finished has no parameter file.
+        ValueError: the runs were not tested on the same images with the same scores.
     """
-    found = [
-        Trained(
-            name=run,
-            params=read_json(study, "train", run, "params"),
-            metrics=read_json(study, "train", run, "metrics"),
-            predictions=read_table(study, "train", run, "predictions"),
-        )
-        for run in runs
-    ]
-    for other in found[1:]:
-        if not found[0].predictions["image"].equals(other.predictions["image"]):
-            raise ValueError(f"train/{found[0].name} and train/{other.name} were tested on different images")
+    experiments = {run: name for name, names in config.experiments(study).items() for run in names}
+    defaults = TrainParams().model_dump()
+    trained, waiting = [], []
+    for run in runs:
+        name = experiments.get(run, run)
+        if not finished(study, "train", run):
+            waiting.append(Run(run, name, config.load(study, "train", run).model_dump()))
+            continue
+        found = read_json(study, "train", run, "params")
+        params = {key: found.get(key, default) for key, default in defaults.items()}
+        tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
+        trained.append(Trained(run, name, params, _metrics(study, run), **tables))
+    for other in trained[1:]:
+        tested = [run.predictions[["image", "mos"]] for run in (trained[0], other)]
+        if not tested[0].equals(tested[1]):
+            raise ValueError(f"train/{trained[0].name} and train/{other.name} were tested on different images")
+    return trained, waiting
+
+
+def _metrics(study: str, run: str) -> dict[str, Any]:
+    found = read_json(study, "train", run, "metrics")
+    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in found]
+    if lacking:
+        file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
+        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: iqa run {study}/train/{run}")
     return found
 
 
 def databases(study: str, runs: list[str]) -> dict[str, str]:
-    """Fingerprints of the databases that training runs read, by name."""
+    """Fingerprints of the databases that finished training runs read, by name."""
     return {key: value for run in runs for key, value in read_json(study, "train", run, "record")["data"].items()}
 
 
-def group(trained: list[Trained], reference: str) -> dict[str, list[Trained]]:
-    """Runs that differ in nothing but the seed, under a name that says what they change; the reference's come first.
+def done(members: Sequence[Run]) -> list[Trained]:
+    """Those of some runs that are finished."""
+    return [run for run in members if isinstance(run, Trained)]
+
+
+def group(runs: Sequence[Run], reference: str) -> Groups:
+    """Runs that differ in nothing but the seed, under a name that says what they change in the reference.
+
+    The reference's group comes first and is called `reference`; the others follow in the order of the runs.
+
+    Args:
+        reference: an experiment or a run.
 
     Raises:
-        ValueError: the reference is not among the runs, or a group holds one seed twice.
+        ValueError: the reference is not among the runs or not finished, or a group holds one seed twice.
     """
-    known = {run.name: run for run in trained}
-    if reference not in known:
-        raise ValueError(f"key 'reference': train/{reference} is not among the compared runs: {', '.join(known)}")
-    base = known[reference].params
-    groups: dict[str, list[Trained]] = {"reference": []}
-    for run in trained:
-        changed = [key for key in base if key not in NOT_COMPARED and run.params[key] != base[key]]
-        name = ", ".join(f"{key}: {run.params[key]}" for key in changed) or "reference"
+    named = [run for run in runs if reference in (run.name, run.experiment)]
+    if not named:
+        known = ", ".join(dict.fromkeys(run.experiment for run in runs))
+        raise ValueError(f"key 'reference': train/{reference} is not among the compared runs; there are: {known}")
+    base = named[0].params
+    groups: Groups = {"reference": []}
+    for run in runs:
+        name = ", ".join(f"{key}: {run.params[key]}" for key in changed(run.params, base)) or "reference"
         groups.setdefault(name, []).append(run)
     for name, members in groups.items():
         seeds = [member.params["seed"] for member in members]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"'{name}' has a seed twice: {', '.join(member.name for member in members)}")
+    if not done(groups["reference"]):
+        raise ValueError(
+            f"key 'reference': no run of train/{reference} is finished, so there is nothing to compare with; "
+            f"make it with: {command(groups['reference'])}"
+        )
     return groups
 
 
-def compare(
-    groups: dict[str, list[Trained]], resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def changed(params: dict[str, Any], base: dict[str, Any]) -> list[str]:
+    """The parameters in which an experiment differs from another."""
+    return [key for key in base if key not in NOT_COMPARED and params[key] != base[key]]
+
+
+def command(members: Sequence[Run]) -> str:
+    """What makes the runs of a group that are not finished; empty if all are. Experiments are named as a whole."""
+    lacking = [run for run in members if not isinstance(run, Trained)]
+    names = [run.experiment if len(lacking) == len(members) else run.name for run in lacking]
+    runs = [f"{members[0].params['study']}/train/{name}" for name in dict.fromkeys(names)]
+    return " ".join(["iqa run", *runs]) if runs else ""
+
+
+def labels(groups: Groups) -> list[str]:
+    """A short name of each group: what it changes, or its experiment where that is long."""
+    short = [name if len(name) <= LONG else experiment(members) for name, members in groups.items()]
+    return [label if short.count(label) == 1 else name for label, name in zip(short, groups, strict=True)]
+
+
+def experiment(members: Sequence[Run]) -> str:
+    """The name of a group's experiment: that of its first run, without the seed."""
+    return re.sub(r"_s\d+$", "", members[0].experiment)
+
+
+def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """One row per group: mean SRCC over its seeds, its interval, and the difference to the reference's mean.
 
-    Two kinds of chance are in the intervals. Images: all runs see the same resampled test contents (paired
-    bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds' noise
-    is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds does
-    not show its own spread reliably.
+    Two kinds of chance are in the intervals and p-values. Images: all runs see the same resampled test contents
+    (paired bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds'
+    noise is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds
+    does not show its own spread reliably.
+
+    `p_value` is two-sided, from the same samples as the interval: twice the smaller share of resampled differences on
+    either side of zero, the observed sample counted once, at most 1. The more groups a table has, the likelier is one
+    that is `better` by luck alone; `p_holm` corrects for that (`holm`). The interval of a difference is not corrected,
+    so it can exclude zero where the verdict, which follows `p_holm`, is `not distinguishable`. No p-value is below
+    2 / (resamples + 1), and no corrected one below that times the number of groups.
 
     Returns:
-        columns group, differs, seeds, runs, srcc_mean, srcc_std, srcc_low, srcc_high, plcc_mean, plcc_std, delta,
-        delta_low, delta_high, verdict: `reference`; `better` or `worse` if the interval of the difference excludes
-        zero; `not distinguishable` otherwise; `one seed only` if no group has two seeds, whose noise is then unknown.
+        Columns
+        `group` (its experiment), `label` (`labels`), `differs` (from the reference, empty there);
+        `seeds`, `runs`: number and names of the finished runs (the names of all where none is);
+        `srcc_mean`, `srcc_std`, `srcc_low`, `srcc_high`, `plcc_mean`, `plcc_std`: on the test images, over seeds;
+        `val_srcc_mean`: the validation SRCC of the epochs that were kept, over seeds; `best_on_validation`: whether it
+        is the highest, which is how a value is chosen;
+        `chosen_on`: `TEST` where a run's epoch was chosen on the test images, which flatters it, else `validation`;
+        `delta`, `delta_low`, `delta_high`, `delta_plcc`: difference to the reference's mean;
+        `p_value`, `p_holm`: NaN for the reference, and where the noise of seeds is unknown;
+        `verdict`: `reference`; `better` or `worse` if `p_holm` < 1 - confidence, else `not distinguishable`;
+        `one seed only` if no group has two seeds, whose noise is then unknown; `not run` if no run is finished;
+        `decision`: `adopted` if better, `rejected` if worse, `not adopted` if not distinguishable (no reason to
+        adopt), else empty, also if a better one was chosen on the test images and the reference was not;
+        `command`: what makes the runs that are not finished, empty if all are.
     """
+    measured = {name: runs for name, members in groups.items() if (runs := done(members))}
+    freedom, noise = _seed_noise(measured)
+    samples = _samples(measured, resamples, seed, freedom, noise)
+    base = _means(measured["reference"])
+    rows = []
+    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
+        row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
+        row |= {"seeds": len(done(members)), "runs": " ".join(run.name for run in done(members) or members)}
+        row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
+        row |= {"command": command(members)}
+        if name in measured:
+            own, differences = _means(measured[name]), samples[name] - samples["reference"]
+            row |= own | _ends("srcc", samples[name], confidence) | _ends("delta", differences, confidence)
+            row |= {"delta": own["srcc_mean"] - base["srcc_mean"], "delta_plcc": own["plcc_mean"] - base["plcc_mean"]}
+            row["p_value"] = p_value(differences) if freedom and name != "reference" else np.nan
+        rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table["p_holm"] = holm(table["p_value"])
+    table["best_on_validation"] = table.index == table["val_srcc_mean"].idxmax()
+    table["verdict"] = [_verdict(row, freedom, 1 - confidence) for row in table.to_dict("records")]
+    table["decision"] = [_decision(row, table["chosen_on"].iloc[0]) for row in table.to_dict("records")]
+    return table
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """P-values corrected for their number by Holm's step-down rule; NaN stays NaN and does not count.
+
+    The i-th smallest of m is multiplied by m - i + 1, made no smaller than the corrected ones before it, and at most 1.
+    Rejecting where the result is below alpha keeps the chance of even one false rejection below alpha.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
+
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p_values, dtype=float)
+    known = np.flatnonzero(~np.isnan(values))
+    if values.ndim != 1 or np.any((values[known] < 0) | (values[known] > 1)):
+        raise ValueError(f"expected a vector of p-values between 0 and 1, not {values}")
+    order = known[np.argsort(values[known], kind="stable")]
+    corrected = np.full(values.shape, np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(np.arange(order.size, 0, -1) * values[order]))
+    return corrected
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of resampled differences: twice the smaller share on either side of zero, at most 1.
+
+    The observed sample counts once, so that n resamples give no less than 2 / (n + 1).
+    """
+    rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    return float(min(1.0, 2 * (rarer_side + 1) / (differences.size + 1)))
+
+
+def selected_on_test(run: Run) -> bool:
+    """Whether a run's epoch was chosen on the test images, so that its test figures are too good."""
+    return run.params["select_on"].startswith("test_")
+
+
+def _seed_noise(groups: dict[str, list[Trained]]) -> tuple[int, float]:
+    """Degrees of freedom and standard deviation of SRCC over seeds, pooled over the groups; zeros if unknown."""
+    srcc = [[run.metrics["srcc"] for run in members] for members in groups.values()]
+    freedom = sum(len(values) - 1 for values in srcc)
+    within = sum(float(np.var(values)) * len(values) for values in srcc)
+    return freedom, float(np.sqrt(within / freedom)) if freedom else 0.0
+
+
+def _samples(
+    groups: dict[str, list[Trained]], resamples: int, seed: int, freedom: int, noise: float
+) -> dict[str, np.ndarray]:
+    """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
     first = groups["reference"][0].predictions
     mos = first["mos"].to_numpy()
-    runs = [(run, run.predictions["prediction"].to_numpy()) for members in groups.values() for run in members]
-    resampled: dict[str, list[np.ndarray]] = {run.name: [] for run, _ in runs}
+    runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
+    resampled: dict[str, list[np.ndarray]] = {name: [] for name in runs}
     for index in metrics.draws(len(first), resamples, seed, first["reference"]):
-        for run, prediction in runs:
-            resampled[run.name].append(metrics.srcc(prediction[index], mos[index]))
-
-    srcc = {name: [run.metrics["srcc"] for run in members] for name, members in groups.items()}
-    freedom = sum(len(values) - 1 for values in srcc.values())
-    within = sum(float(np.var(values)) * len(values) for values in srcc.values())
-    noise = np.sqrt(within / freedom) if freedom else 0.0
-
-    samples = {}
+        for name, prediction in runs.items():
+            resampled[name].append(metrics.srcc(prediction[index], mos[index]))
     generator = np.random.default_rng(seed)
+    samples = {}
     for name, members in groups.items():
         of_images = np.mean([np.concatenate(resampled[run.name]) for run in members], axis=0)
         of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
         samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
+    return samples
 
-    rows = []
-    for name, members in groups.items():
-        plcc = [run.metrics["plcc"] for run in members]
-        low, high = metrics.percentiles(samples[name], confidence)
-        delta_low, delta_high = metrics.percentiles(samples[name] - samples["reference"], confidence)
-        rows.append(
-            {
-                "group": members[0].name.rsplit("_s", 1)[0],
-                "differs": "" if name == "reference" else name,
-                "seeds": len(members),
-                "runs": " ".join(run.name for run in members),
-                "srcc_mean": float(np.mean(srcc[name])),
-                "srcc_std": _deviation(srcc[name]),
-                "srcc_low": low,
-                "srcc_high": high,
-                "plcc_mean": float(np.mean(plcc)),
-                "plcc_std": _deviation(plcc),
-                "delta": float(np.mean(srcc[name]) - np.mean(srcc["reference"])),
-                "delta_low": delta_low,
-                "delta_high": delta_high,
-                "verdict": "reference" if name == "reference" else _verdict(delta_low, delta_high, freedom),
-            }
-        )
-    return pd.DataFrame(rows)
+
+def _means(runs: list[Trained]) -> dict[str, float]:
+    """Means over seeds and, on the test images, standard deviations."""
+    found = {}
+    for name in ("srcc", "plcc"):
+        values = [run.metrics[name] for run in runs]
+        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": _deviation(values)}
+    return found | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
 
 
 def _deviation(values: list[float]) -> float:
@@ -139,7 +291,123 @@ def _deviation(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _verdict(low: float, high: float, freedom: int) -> str:
+def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]:
+    low, high = metrics.percentiles(samples, confidence)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _verdict(row: dict[str, Any], freedom: int, alpha: float) -> str:
+    if not row["differs"]:
+        return "reference"
+    if not row["seeds"]:
+        return "not run"
     if not freedom:
         return "one seed only"
-    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+    if row["p_holm"] >= alpha:
+        return "not distinguishable"
+    return "better" if row["delta"] > 0 else "worse"
+
+
+def _decision(row: dict[str, Any], reference_chosen_on: str) -> str:
+    flattered = row["chosen_on"] == "TEST" and reference_chosen_on != "TEST"
+    return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
+
+
+def published() -> pd.DataFrame:
+    """Results that others have published, from `report/published.csv`: figures as text, with the digits of the source.
+
+    Raises:
+        ValueError: the file lacks a column.
+    """
+    file = paths.REPORT / "published.csv"
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    lacking = [column for column in PUBLISHED if column not in table]
+    if lacking:
+        raise ValueError(f"{paths.shown(file)}: lacks the columns {', '.join(lacking)}; it has {', '.join(table)}")
+    return table
+
+
+def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str, tested_on: str) -> pd.DataFrame:
+    """The comparison with what others have published of each experiment on the same databases.
+
+    Args:
+        table: as `compare` returns it.
+        published: as `published` returns it; a row belongs to the group that its column `experiment` names.
+        trained_on: title of the database that the runs were trained on.
+        tested_on: title of the database that they were tested on.
+
+    Returns:
+        The table with columns `published_srcc` and `published_plcc` (a number; where several sources give one, a text
+        that numbers them), `published_protocol` and `published_source` (texts with the same numbers, or one text that
+        holds for all). Empty or NaN where nothing is published.
+    """
+    same = published[(published["trained_on"] == trained_on) & (published["tested_on"] == tested_on)]
+    found = [same[same["experiment"] == name] for name in table["group"]]
+    columns = {f"published_{key}": [_joined(rows[key]) for rows in found] for key in JOINED}
+    for key in ("published_srcc", "published_plcc"):
+        columns[key] = [_number(text) for text in columns[key]]
+    return table.assign(**columns)
+
+
+def _joined(values: pd.Series) -> str:
+    """One text of all values, numbered if there are different ones; a dash for one that is missing."""
+    if len(set(values)) <= 1:
+        return "".join(set(values))
+    return " ".join(f"({place}) {value or '-'}" for place, value in enumerate(values, 1))
+
+
+def _number(text: str) -> float | str:
+    """The number that a text is, NaN if it is empty, or the text of several numbers."""
+    return text if text.startswith("(") else float(text or "nan")
+
+
+def dynamics(groups: Groups) -> pd.DataFrame:
+    """Training of each group epoch by epoch, over its seeds.
+
+    Returns:
+        One row per group, quantity (`QUANTITIES`) and epoch: `group`, `label`, `differs`, `quantity`, `epoch`, `seeds`
+        (that came so far), `mean`, `min`, `max`. Losses of groups that train with different ones do not compare.
+    """
+    parts = []
+    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
+        histories = [run.history for run in done(members)]
+        for quantity in QUANTITIES if histories else ():
+            joined = pd.concat([history[["epoch", quantity]] for history in histories])
+            found = joined.groupby("epoch")[quantity].agg(seeds="size", mean="mean", min="min", max="max").reset_index()
+            about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
+            parts.append(found.assign(**about, quantity=quantity))
+    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:
+    """The reference and the finished groups whose SRCC differs most from it, `count` in all."""
+    names = pd.Series(list(groups), index=table.index)
+    others = table["delta"].iloc[1:].abs().dropna().sort_values(ascending=False, kind="stable")
+    return {name: groups[name] for name in ["reference", *names[others.index[: count - 1]]]}
+
+
+def first_seeds(groups: Groups) -> dict[str, pd.DataFrame]:
+    """Test predictions of the first finished run of each group, under the group's label and the run's name."""
+    found = {}
+    for label, members in zip(labels(groups), groups.values(), strict=True):
+        for run in done(members)[:1]:
+            flag = ", epoch chosen on TEST" if selected_on_test(run) else ""
+            found[f"{label} ({run.name}{flag})"] = run.predictions
+    return found
+
+
+def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
+    """The rows of a comparison that vary one parameter alone, with its value in a column of its name, in its order.
+
+    Raises:
+        ValueError: a value of the parameter is not a number.
+    """
+    base = groups["reference"][0].params
+    alone = [changed(members[0].params, base) in ([], [parameter]) for members in groups.values()]
+    values = [members[0].params[parameter] for members in groups.values()]
+    rows = table.assign(**{parameter: values})[alone]
+    for value in rows[parameter]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"key 'parameter': '{parameter}' is {value!r} in a run; a curve needs numbers")
+    return rows.astype({parameter: float}).sort_values(parameter, kind="stable")

@@ -43,11 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     from iqa.data import DataError
     from iqa.paths import PathError
     from iqa.pipeline import RunFailed
+    from iqa.reader import ReportError
     from iqa.results import ResultsError
 
     try:
         return options.call(options)
-    except (Mistake, ParameterError, DataError, PathError, RunFailed, ResultsError) as error:
+    except (Mistake, ParameterError, DataError, PathError, ReportError, RunFailed, ResultsError) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -67,8 +68,14 @@ def _parser() -> Parser:
     report = commands.add_parser("report", help="bring a study up to date and render its report")
     report.add_argument("study", nargs="?", default="demo")
     report.add_argument("--jobs", type=int, metavar="N", help="cores that the runs share (default: all)")
+    report.add_argument("--no-train", action="store_true", help="report what is trained, and the rest as not run")
     report.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     report.set_defaults(call=_report)
+
+    table = commands.add_parser("table", help="make one table of a report, as CSV, Markdown and LaTeX")
+    table.add_argument("name", nargs="?", metavar="NAME", help="its name; without one, the names are listed")
+    table.add_argument("--study", default="demo", help="(%(default)s)")
+    table.set_defaults(call=_table)
 
     _add_predict(commands)
 
@@ -157,7 +164,22 @@ def _value(text: str) -> Any:
 def _report(options: argparse.Namespace) -> int:
     from iqa import pipeline
 
-    pipeline.report(options.study, options.jobs, ["--dry-run"] if options.dry_run else None)
+    extra = ["--dry-run"] if options.dry_run else None
+    pipeline.report(options.study, options.jobs, extra, train=not options.no_train)
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from iqa import appendix, paths, pipeline, tables
+
+    found = appendix.of_study(options.study)
+    if options.name is None:
+        _print_columns({"name": list(found.titles), "table": list(found.titles.values())}, left=("name", "table"))
+        return 0
+    pipeline.refresh(options.study, *found.of_run(options.name))
+    files = found.write(options.name, appendix.table_folder(options.study))
+    print(tables.markdown(tables.rounded(found[options.name])))
+    print("\n".join(map(paths.shown, files)))
     return 0
 
 

@@ -106,13 +106,15 @@ def cross_table(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    untrained: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row per model and database, `evaluate`'s figures in it; a database that is not available has none.
+    """One row per model and database, `evaluate`'s figures in it; none where one of the two is not there.
 
     Args:
         databases: the evaluated ones by name.
         missing: those that are not available, by name: `title` and `reason`.
         models: those that were evaluated, by name.
+        untrained: models that are not finished, by name: how to make them.
 
     Returns:
         Columns `model`, `trained_on`, `database`, `title`, `available`, `reason`, `evaluate`'s, and `ceiling_srcc`.
@@ -125,6 +127,11 @@ def cross_table(
             here = {"database": name, "title": database.title, "available": True, "reason": None}
             rows.append(about | here | found | {"ceiling_srcc": database.ceiling_srcc()})
         rows += [about | {"database": name, "available": False, **why} for name, why in missing.items()]
+    titles = {name: database.title for name, database in databases.items()}
+    titles |= {name: why["title"] for name, why in missing.items()}
+    for model, remedy in (untrained or {}).items():
+        not_run = {"model": model, "available": False, "reason": f"not run: {remedy}"}
+        rows += [not_run | {"database": name, "title": title} for name, title in titles.items()]
     figures = ["n", *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")), "confidence"]
     about = ["model", "trained_on", "database", "title", "available", "reason"]
     return pd.DataFrame(rows).reindex(columns=[*about, *figures, "ceiling_srcc"])

@@ -3,6 +3,7 @@
 House style (`iqa.style`): no information in colour alone.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
 SPLIT_COLOURS = {"train": BLUE, "val": GREEN, "test": ORANGE}
+LOOKS = [  # of things that are compared: told apart by line and marker where colours are not seen
+    {"color": INK, "linestyle": "-", "marker": "D"},
+    {"color": BLUE, "linestyle": "--", "marker": "o"},
+    {"color": ORANGE, "linestyle": "-.", "marker": "^"},
+    {"color": GREEN, "linestyle": ":", "marker": "s"},
+    {"color": PURPLE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": GREY, "linestyle": (0, (8, 2)), "marker": "P"},
+]
 
 
 @in_style
@@ -150,7 +159,7 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
         cross: one row per model and database, with columns `model`, `trained_on`, `title` and the coefficient, which
             is NaN where a database is not available.
     """
-    names = cross["model"] + "\n(" + cross["trained_on"] + ")"
+    names = cross["model"] + "\n(" + cross["trained_on"].fillna("not run") + ")"
     table = cross.assign(name=names).pivot_table(
         index="name", columns="title", values=coefficient, sort=False, dropna=False, aggfunc="first"
     )
@@ -202,11 +211,20 @@ def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figu
 
 
 def _scatter(ax: Axes, predictions: pd.DataFrame, low: float, high: float, title: str | None) -> None:
-    mos, predicted = predictions["mos"], predictions["prediction"]
-    values = [low, high, *mos, *predicted]
-    margin = 0.04 * (max(values) - min(values))
-    limits = (min(values) - margin, max(values) + margin)
+    limits = _limits(predictions, low, high)
     ax.add_patch(Rectangle((low, low), high - low, high - low, color="#F4F6F9", zorder=0))
+    _points(ax, predictions, limits, title)
+
+
+def _limits(predictions: pd.DataFrame, *more: float) -> tuple[float, float]:
+    """Ends of an axis that shows all MOS and predictions, and more values."""
+    values = [*more, *predictions["mos"], *predictions["prediction"]]
+    margin = 0.04 * (max(values) - min(values))
+    return min(values) - margin, max(values) + margin
+
+
+def _points(ax: Axes, predictions: pd.DataFrame, limits: tuple[float, float], title: str | None) -> None:
+    mos, predicted = predictions["mos"], predictions["prediction"]
     ax.plot(limits, limits, color=INK, linewidth=1, linestyle="--", zorder=2)
     size, alpha = (9, 0.55) if len(predictions) <= 1000 else (5, 0.35)
     ax.scatter(mos, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=3)
@@ -222,32 +240,189 @@ def _scatter(ax: Axes, predictions: pd.DataFrame, low: float, high: float, title
 def ablation_forest(ablation: pd.DataFrame) -> Figure:
     """SRCC of each group of runs: mean over seeds with its bootstrap interval, and the spread of the seeds.
 
+    A group that was not run has no mark, but the command that makes it. One whose epoch was chosen on the test images
+    says so and has a hollow mark.
+
     Args:
-        ablation: one row per group, the reference first, with columns `differs`, `seeds`, `srcc_mean`, `srcc_std`,
-            `srcc_low`, `srcc_high` and `verdict`.
+        ablation: one row per group, the reference first, with columns `label`, `srcc_mean`, `srcc_std`, `srcc_low`,
+            `srcc_high`, `chosen_on`, `verdict` and `command`, as `iqa.ablation.compare` returns it.
     """
-    colours = {"better": GREEN, "worse": ORANGE}
+    colours = {"better": GREEN, "worse": ORANGE, "not run": GREY}
     markers = {"reference": "D", "better": "^", "worse": "v"}
-    figure = Figure(figsize=(WIDTH, 1.15 + 0.34 * len(ablation)), layout="constrained")
+    names = [_wrapped(label, 32) for label in ablation["label"]]
+    lacking = ablation["verdict"] == "not run"
+    notes = [
+        _wrapped(f"make it with: {row}", 48) if empty else ""
+        for row, empty in zip(ablation["command"], lacking, strict=True)
+    ]
+    places, end = _rows(names, notes)
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.17 * end), layout="constrained")
     ax = figure.subplots()
     ax.axvline(ablation["srcc_mean"].iloc[0], color=GREY, linewidth=1, linestyle=":")
-    for y, row in enumerate(ablation.to_dict("records")):
+    for y, note, row in zip(places, notes, ablation.to_dict("records"), strict=True):
         colour, marker = colours.get(row["verdict"], BLUE), markers.get(row["verdict"], "o")
         mean, spread = row["srcc_mean"], row["srcc_std"]
-        ax.plot([row["srcc_low"], row["srcc_high"]], [y, y], color=colour, linewidth=1.2)
-        if np.isfinite(spread):
-            ax.plot([mean - spread, mean + spread], [y, y], color=colour, linewidth=6, alpha=0.35)
-        ax.plot(mean, y, marker, color=colour, markersize=6)
-        ax.annotate(
-            row["verdict"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour
-        )
-    names = [
-        "reference" if row["verdict"] == "reference" else str(row["differs"]) for row in ablation.to_dict("records")
-    ]
-    ax.set_yticks(range(len(ablation)), names)
-    ax.set_ylim(len(ablation) - 0.5, -0.5)
+        if note:
+            ax.text(0.02, y, note, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="#5B6472")
+        else:
+            flattered = row["chosen_on"] == "TEST"
+            ax.plot([row["srcc_low"], row["srcc_high"]], [y, y], color=colour, linewidth=1.2)
+            if np.isfinite(spread):
+                ax.plot([mean - spread, mean + spread], [y, y], color=colour, linewidth=6, alpha=0.35)
+            ax.plot(mean, y, marker, color=colour, markersize=6, markerfacecolor="white" if flattered else colour)
+        verdict = row["verdict"] + (",\nepoch chosen on TEST" if row["chosen_on"] == "TEST" else "")
+        ax.annotate(verdict, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=INK)
+    ax.set_yticks(places, names)
+    ax.set_ylim(end, 0)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("SRCC, mean over seeds")
+    return figure
+
+
+def _wrapped(text: object, width: int) -> str:
+    """A text in lines of at most so many characters."""
+    return textwrap.fill(str(text), width, break_on_hyphens=False)
+
+
+def _rows(*texts: Sequence[str]) -> tuple[list[float], float]:
+    """Centres of rows of text, in lines, and where the last ends. A row is as high as its texts, two lines at least."""
+    heights = np.array([max(2, *(text.count("\n") + 1.5 for text in row)) for row in zip(*texts, strict=True)])
+    return list(np.cumsum(heights) - heights / 2), float(heights.sum())
+
+
+@in_style
+def compare_trainings(dynamics: pd.DataFrame) -> Figure:
+    """Training loss, validation SRCC and validation PLCC against the epoch, of the first six groups.
+
+    A line is the mean over seeds, its band reaches from the smallest to the largest.
+
+    Args:
+        dynamics: as `iqa.ablation.dynamics` returns it: columns `label`, `quantity`, `epoch`, `mean`, `min`, `max`.
+    """
+    groups = list(dynamics["label"].unique())[: len(LOOKS)]
+    legend = [_wrapped(label, 34) for label in groups]
+    lines = sum(max(name.count("\n") + 1 for name in legend[start : start + 3]) for start in range(0, len(legend), 3))
+    figure = Figure(figsize=(WIDTH, 2.3 + 0.16 * lines), layout="constrained")
+    titles = {"train_loss": "training loss", "val_srcc": "validation SRCC", "val_plcc": "validation PLCC"}
+    for ax, (quantity, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        for label, name, look in zip(groups, legend, LOOKS, strict=False):
+            own = dynamics[(dynamics["label"] == label) & (dynamics["quantity"] == quantity)]
+            every = max(1, len(own) // 6)
+            ax.plot(own["epoch"], own["mean"], label=name, markersize=3.5, markevery=every, **look)
+            ax.fill_between(own["epoch"], own["min"], own["max"], color=look["color"], alpha=0.15, linewidth=0)
+        ax.set_title(title)
+        ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if quantity != "train_loss":
+            ax.set_ylim(top=1)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, handlelength=3.5)
+    return figure
+
+
+@in_style
+def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
+    """Predicted against mean opinion score of several trainings on the same test images, on the same axes.
+
+    Args:
+        panels: predictions by title, with columns `mos` and `prediction`; the reference comes first.
+    """
+    if not panels:
+        raise ValueError("scatter_pairs needs the predictions of one training at least")
+    limits = _limits(pd.concat(panels.values()))
+    columns = len(panels) if len(panels) <= 3 else 2
+    rows, side = -(-len(panels) // columns), WIDTH / max(2, columns)
+    titles = [_wrapped(title, int(11 * side)) for title in panels]
+    height = rows * side + 0.13 * sum(title.count("\n") + 1 for title in titles[::columns])
+    figure = Figure(figsize=(columns * side, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, title, predictions in zip(axes, titles, panels.values(), strict=False):
+        _points(ax, predictions, limits, title)
+    for ax in axes[len(panels) :]:
+        ax.axis("off")
+    return figure
+
+
+@in_style
+def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
+    """SRCC against the value of one parameter: on the test images with its interval, and on the validation images.
+
+    The axis is logarithmic where the positive values span more than a factor of ten; a zero then stands to their left,
+    at the end of a linear stretch. A value that was not run is named without a mark.
+
+    Args:
+        sweep: as `iqa.ablation.sweep` returns it: rows of a comparison with the parameter's value in its column.
+        parameter: the column.
+    """
+    figure = Figure(figsize=(WIDTH * 0.75, 3.3), layout="constrained")
+    ax = figure.subplots()
+    values = sweep[parameter].to_numpy(dtype=float)
+    run = sweep[sweep["verdict"] != "not run"]
+    span = np.abs([run["srcc_mean"] - run["srcc_low"], run["srcc_high"] - run["srcc_mean"]])
+    test = {"color": BLUE, "marker": "o", "markersize": 5, "capsize": 3, "label": "test, with interval"}
+    ax.errorbar(run[parameter], run["srcc_mean"], yerr=span, **test)
+    validation = {"color": GREEN, "linestyle": "--", "marker": "s", "markersize": 5, "markerfacecolor": "white"}
+    ax.plot(run[parameter], run["val_srcc_mean"], label="validation (decides)", **validation)
+    reference = sweep[sweep["verdict"] == "reference"]
+    ring = {"marker": "o", "markersize": 12, "linestyle": "none", "color": INK, "markerfacecolor": "none"}
+    ax.plot(reference[parameter], reference["srcc_mean"], label="reference", **ring)
+    for value in sweep.loc[sweep["verdict"] == "not run", parameter]:
+        place = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
+        ax.text(value, 0.03, "not run", fontsize=7.5, color="#5B6472", **place)
+    _scale_x(ax, values)
+    ax.set_xlabel(parameter)
+    ax.set_ylabel("SRCC, mean over seeds")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _scale_x(ax: Axes, values: np.ndarray) -> None:
+    """A tick at each value, on a logarithmic axis where the positive ones span more than a factor of ten."""
+    positive = values[values > 0]
+    if values.min() >= 0 and len(positive) and positive.max() > 10 * positive.min():
+        if values.min() == 0:
+            ax.set_xscale("symlog", linthresh=positive.min(), linscale=0.5)
+            ax.set_xlim(-0.15 * positive.min(), positive.max() * 1.3)
+        else:
+            ax.set_xscale("log")
+            ax.set_xlim(positive.min() / 1.3, positive.max() * 1.3)
+    elif np.ptp(values):
+        margin = 0.06 * np.ptp(values)
+        ax.set_xlim(values.min() - margin, values.max() + margin)
+    ax.set_xticks(np.unique(values), [f"{value:g}" for value in np.unique(values)])
+    ax.set_xticks([], minor=True)
+
+
+@in_style
+def compare_evaluations(cross: pd.DataFrame) -> Figure:
+    """SRCC of up to six models on each database, with intervals; a database or a model without results says so.
+
+    Args:
+        cross: `cross.csv`: one row per model and database, with columns `model`, `title`, `available`, `srcc`,
+            `srcc_low` and `srcc_high`.
+    """
+    models, titles = list(cross["model"].unique())[: len(LOOKS)], list(cross["title"].unique())
+    height = max(2, len(models)) * 0.16 + 0.12
+    figure = Figure(figsize=(WIDTH, 0.9 + height * len(titles) + 0.2 * -(-len(models) // 3)), layout="constrained")
+    ax = figure.subplots()
+    for place, (model, look) in enumerate(zip(models, LOOKS, strict=False)):
+        rows = cross[(cross["model"] == model) & cross["available"].astype(bool)]
+        y = [titles.index(title) + (place - (len(models) - 1) / 2) * 0.8 / len(models) for title in rows["title"]]
+        span = np.abs([rows["srcc"] - rows["srcc_low"], rows["srcc_high"] - rows["srcc"]])
+        point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none", "capsize": 2}
+        name = _wrapped(model if len(rows) else f"{model} (no results)", 34)
+        bars = ax.errorbar(rows["srcc"], y, xerr=span, label=name, **point)
+        bars[2][0].set_linestyle(look["linestyle"])
+    for y, title in enumerate(titles):
+        if not cross.loc[cross["title"] == title, "available"].any():
+            place = {"transform": ax.get_yaxis_transform(), "va": "center"}
+            ax.text(0.02, y, "not available", fontsize=7.5, color="#5B6472", **place)
+        if y:
+            ax.axhline(y - 0.5, color="#E4E7EC", linewidth=0.7)
+    ax.set_yticks(range(len(titles)), [_wrapped(title, 24) for title in titles])
+    ax.set_ylim(len(titles) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("SRCC")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -18,17 +18,17 @@ from iqa.data import DataError
 from iqa.results import FIGURE_FORMATS, RECORD, clear, finished, write_json
 from iqa.source import digest, file_hash
 
-TEMPLATE_KINDS = (".j2", ".lua", ".css", ".typ", ".bib")
+TEMPLATE_KINDS = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
     "data_prep": ["audit.json", "checks.csv", "database.csv", "mos_histogram.*", "samples.*"],
     "train": [
         *("metrics.json", "history.csv", "predictions.csv", "architecture.json"),
         *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),
     ],
-    "ablation": ["ablation.csv", "ablation.*"],
+    "ablation": ["ablation.csv", "dynamics.csv", "ablation.*", "compare_trainings.*", "scatter_pairs.*"],
     "complexity": ["complexity.csv", "latency.csv", "latency.*"],
     "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
-    "report": [],
+    "report": ["claims.csv", "published.csv"],
 }
 
 
@@ -53,7 +53,9 @@ def outputs(params: Params) -> list[Path]:
         names += [f"{stem}.{figure}" for figure in FIGURE_FORMATS] if kind == "*" else [name]
     files = [folder / name for name in names]
     if isinstance(params, config.CrossDatasetParams) and len(params.models) > 1:
-        files += [folder / f"heatmap.{figure}" for figure in FIGURE_FORMATS]
+        files += [folder / f"{name}.{figure}" for name in ("heatmap", "compare") for figure in FIGURE_FORMATS]
+    if isinstance(params, config.AblationParams) and params.parameter:
+        files += [folder / f"sensitivity.{figure}" for figure in FIGURE_FORMATS]
     if isinstance(params, config.ReportParams):
         files += [paths.REPORT / params.study / name for name in ("report.html", "report.pdf")]
         files.append(paths.RESULTS / params.study / "summary.json")
@@ -74,9 +76,12 @@ def state(params: Params) -> dict[str, str]:
         found["absent"] = ", ".join(
             _absent([config.load(params.study, "data_prep", name) for name in params.databases])
         )
+    if isinstance(params, config.AblationParams):
+        found["published"] = file_hash(paths.REPORT / "published.csv")
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
+        found["claims"] = digest(*map(file_hash, sorted((paths.PARAMS / "koniq10k").glob("train*/**/*.yaml"))))
     return found
 
 
@@ -115,8 +120,11 @@ class Job:
     command: str
 
 
-def jobs(study: str) -> list[Job]:
+def jobs(study: str, train: bool = True) -> list[Job]:
     """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
+
+    Args:
+        train: False leaves all trainings out, so that tables show those that are not finished as not run.
 
     Raises:
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
@@ -124,7 +132,9 @@ def jobs(study: str) -> list[Job]:
     """
     found = list(_all_params(study))
     missing = _absent(found)
-    _check_training_data(found, missing)
+    if train:
+        _check_training_data(found, missing)
+    untrained = set() if train else set(_untrained(found))
     names = {(params.step, params.run) for params in found}
     home = paths.RESULTS / study
 
@@ -140,10 +150,11 @@ def jobs(study: str) -> list[Job]:
                 raise ParameterError(
                     f"{file} needs the {step} run '{run}', which params/{study}/{step}/ lacks ({known})"
                 )
-        if params.step == "data_prep" and params.run in missing:
+        if (params.step == "data_prep" and params.run in missing) or (params.step == "train" and not train):
             continue
         folder = paths.run_folder(study, params.step, params.run)
-        needs = [need for need in params.needs() if need[0] != "data_prep" or need[1] not in missing]
+        left_out = {("data_prep", name) for name in missing} | {("train", name) for name in untrained}
+        needs = [need for need in params.needs() if need not in left_out]
         graph.append(
             Job(
                 step=params.step,
@@ -157,6 +168,12 @@ def jobs(study: str) -> list[Job]:
             )
         )
     return graph
+
+
+def _untrained(found: list[Params]) -> list[str]:
+    """Training runs that are not finished."""
+    trainings = [params for params in found if params.step == "train"]
+    return [params.run for params in trainings if not finished(params.study, params.step, params.run)]
 
 
 def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
@@ -203,17 +220,20 @@ def _all_params(study: str) -> Iterator[Params]:
             yield config.load(study, step, run)
 
 
-def report(study: str, cores: int | None = None, extra: list[str] | None = None) -> None:
+def report(study: str, cores: int | None = None, extra: list[str] | None = None, train: bool = True) -> None:
     """Bring every run of a study and its report up to date: what changed, and nothing else.
 
     Args:
         cores: how many cores the runs share; all by default.
+        train: False trains nothing; what was not trained is reported as not run.
         extra: further arguments for Snakemake, such as `--dry-run`.
 
     Raises:
         RunFailed: a run failed; those that do not depend on it were finished first.
     """
-    stale = [f"{job.step}_{job.run}" for job in jobs(study) if not job.fresh]
+    stale = [f"{job.step}_{job.run}" for job in jobs(study, train) if not job.fresh]
+    if not train and (left := _untrained(list(_all_params(study)))):
+        print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
     for name, reason in _absent(list(_all_params(study))).items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
     home = paths.RESULTS / study
@@ -222,7 +242,7 @@ def report(study: str, cores: int | None = None, extra: list[str] | None = None)
         *("--directory", str(home), "--cores", str(cores or os.cpu_count() or 1)),
         *("--rerun-triggers", "input", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"),
         *(["--forcerun", *stale] if stale else []),
-        *("--quiet", "rules", "host", "--config", f"study={study}", *(extra or [])),
+        *("--quiet", "rules", "host", "--config", f"study={study}", f"train={train}", *(extra or [])),
     ]
     with _only_one(home):
         if subprocess.run(command, check=False).returncode:
@@ -296,6 +316,24 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
         write_json(record, known | {"state": made_from})
         log.write(f"finished in {time.perf_counter() - started:.0f} s\n")
     return folder
+
+
+def refresh(study: str, step: str, name: str) -> None:
+    """Execute the notebook behind a table if its results are not those of now; nothing is trained for it.
+
+    Comparisons and complexity are made anew after a change or when more runs are finished; trainings and evaluations
+    only on request.
+    """
+    if step not in ("ablation", "complexity"):
+        return
+    params = config.load(study, step, name)
+    record = paths.run_folder(study, step, name) / RECORD
+    needed = [paths.run_folder(study, *need) / RECORD for need in params.needs()]
+    if _made_from(record) == state(params):
+        made = record.stat().st_mtime
+        if all(file.stat().st_mtime <= made for file in needed if file.is_file()):
+            return
+    run(study, step, name)
 
 
 def _dependents(study: str, step: str, run: str) -> list[Params]:

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import traceback
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,105 +20,12 @@ import pypandoc
 import typst
 
 from iqa import config, paths, tables
+from iqa.appendix import Tables, table_folder
 from iqa.config import ReportParams
-from iqa.results import finished
+from iqa.reader import Reader, ReportError, Sourced
 
 TEMPLATE = "report.md.j2"
 MARKDOWN_MARKS = re.compile(r"([\\`*_{}\[\]<>$@#|~^\"'])")
-
-
-class ReportError(RuntimeError):
-    """The report cannot be built; the message names what is missing and, where it can, how to make it."""
-
-
-class Sourced(float):
-    """A number that remembers where it was read.
-
-    Attributes:
-        source: file, key and exact value: `results/demo/train/main_s1/metrics.json : srcc = 0.8991`.
-    """
-
-    source: str
-
-    def __new__(cls, value: float, source: str) -> "Sourced":
-        number = super().__new__(cls, value)
-        number.source = source
-        return number
-
-
-class Record(dict):
-    """The values of a JSON object; asking for a key that it lacks is an error that names the file."""
-
-    def __init__(self, values: dict[str, Any], file: str):
-        super().__init__(values)
-        self.file = file
-
-    def __missing__(self, key: str) -> Any:
-        raise ReportError(f"{self.file} has no key '{key}'; its keys here are: {', '.join(self) or 'none'}")
-
-
-class Reader:
-    """Reads the result files of one study and hands out numbers that know their file and key."""
-
-    def __init__(self, study: str):
-        self.study = study
-        self.folder = paths.RESULTS / study
-
-    def path(self, file: str) -> Path:
-        """A results file, named relative to the study's folder: `train/main_s1/metrics.json`."""
-        path = self.folder / file
-        if not path.is_file():
-            step, run = (*Path(file).parts, "", "")[:2]
-            remedy = f"make it with: iqa run {self.study}/{step}/{run}"
-            raise ReportError(f"{self.shown(file)} does not exist; {remedy}")
-        return path
-
-    def shown(self, file: str) -> str:
-        """The file as it is named in messages and in the report."""
-        return f"results/{self.study}/{file}"
-
-    def record(self, file: str) -> dict[str, Any]:
-        """A JSON file, its numbers `Sourced` with dotted keys (`splits.train.n`)."""
-        return self._sourced(json.loads(self.path(file).read_text(encoding="utf-8")), self.shown(file))
-
-    def rows(self, file: str) -> pd.DataFrame:
-        """A CSV file, its numbers `Sourced`: a row is named by its first column, with its place if that repeats."""
-        frame = pd.read_csv(self.path(file))
-        repeats = frame.iloc[:, 0].duplicated(keep=False)
-        rows = []
-        for place, row in enumerate(frame.astype(object).to_dict("records")):
-            name = next(iter(row.values()))
-            name = f"{name} (row {place + 1})" if repeats[place] else name
-            rows.append({key: self._sourced(value, self.shown(file), f"{name}, {key}") for key, value in row.items()})
-        return pd.DataFrame(rows, columns=frame.columns, dtype=object)
-
-    def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
-        """A table of `iqa.tables` from a CSV file."""
-        try:
-            return function(self.rows(file))
-        except KeyError as error:
-            raise ReportError(f"{self.shown(file)} has no column {error}") from None
-
-    def value(self, file: str, key: str) -> Any:
-        """What a JSON file holds under a dotted key."""
-        value: Any = self.record(file)
-        for part in key.split("."):
-            if not isinstance(value, Record):
-                raise ReportError(f"{self.shown(file)}: key '{key}' goes too deep at '{part}'")
-            value = value[part]
-        if tables.missing(value):
-            raise ReportError(f"{self.shown(file)}: key '{key}' holds no value ({value})")
-        return value
-
-    def _sourced(self, value: Any, file: str, key: str = "") -> Any:
-        if isinstance(value, dict):
-            inner = {name: self._sourced(item, file, f"{key}.{name}".strip(".")) for name, item in value.items()}
-            return Record(inner, file)
-        if isinstance(value, list):
-            return [self._sourced(item, file, f"{key}.{place}".strip(".")) for place, item in enumerate(value)]
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return Sourced(value, f"{file} : {key} = {value}")
-        return value
 
 
 class Writer:
@@ -177,7 +84,7 @@ class Writer:
 
 
 def render(params: ReportParams) -> dict[str, Path]:
-    """Build `report.html`, `report.pdf` and `summary.json` of a study from its results.
+    """Build `report.html`, `report.pdf`, `summary.json` and the folder `tables` of a study from its results.
 
     What an earlier build left is removed first; the new files appear only when all of them are complete.
 
@@ -195,6 +102,7 @@ def render(params: ReportParams) -> dict[str, Path]:
     }
     for path in outputs.values():
         path.unlink(missing_ok=True)
+    shutil.rmtree(table_folder(params.study), ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     reader = Reader(params.study)
     with TemporaryDirectory(prefix=".build-", dir=target) as name:
@@ -204,6 +112,7 @@ def render(params: ReportParams) -> dict[str, Path]:
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
         (folder / "summary.json").write_text(json.dumps(summary(params, reader), indent=2) + "\n", encoding="utf-8")
+        Tables(params, reader).write_all(table_folder(params.study))
         for path in outputs.values():
             (folder / path.name).replace(path)
     return outputs
@@ -267,63 +176,64 @@ def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
 
 def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     """What the template can speak about besides the numbers of single files."""
-    absent = _absent(params)
-    needed = [(step, run) for step, run in params.needs() if step != "data_prep" or run not in absent]
-    audits = {run: reader.record(f"data_prep/{run}/audit.json") for step, run in needed if step == "data_prep"}
-    records = [reader.record(f"{step}/{run}/record.json") for step, run in needed]
+    listed = Tables(params, reader)
+    audits = {
+        run: reader.record(f"data_prep/{run}/audit.json")
+        for run in config.run_names(params.study, "data_prep")
+        if run not in listed.absent
+    }
     metrics = reader.record(f"train/{params.main}/metrics.json")
     database = metrics["database"]
     if database not in audits:
         raise ReportError(f"{reader.shown(f'train/{params.main}/metrics.json')}: no data_prep run '{database}'")
     files = {
-        "ablation": f"ablation/{params.ablation}/ablation.csv",
         "complexity": f"complexity/{params.complexity}/complexity.csv",
         "cross": f"cross_dataset/{params.cross}/cross.csv",
+        "claims": f"report/{params.run}/claims.csv",
+        "published": f"report/{params.run}/published.csv",
     }
-    parts = f"cross_dataset/{params.cross}/breakdown.csv"
-    model = reader.record(f"train/{params.main}/architecture.json")
-    frames = {
-        "audits": tables.audits(audits.values()),
-        "databases": tables.databases(audits.values(), [title for title, _ in absent.values()]),
-        "architecture": tables.architecture(model),
-        "main": tables.main_result(metrics, audits[database]),
-        "ablation": reader.tabulate(tables.ablation, files["ablation"]),
-        "complexity": reader.tabulate(tables.complexity, files["complexity"]),
-        "latency": reader.tabulate(tables.latency, f"complexity/{params.complexity}/latency.csv"),
-        "cross": reader.tabulate(tables.cross_database, files["cross"]),
-        "cross_further": reader.tabulate(tables.cross_further, files["cross"]),
-        "provenance": tables.provenance(records),
-        "environment": tables.environment(records),
-    }
+    ablations = {run: _ablation(run, reader) for run in listed.ablations()}
+    parts = reader.rows(f"cross_dataset/{params.cross}/breakdown.csv")
+    train = reader.record(f"train/{params.main}/params.json")
+    found = {name: tables.records(reader.rows(file)) for name, file in files.items()}
     return {
         "params": params,
         "database": database,
         "audits": audits,
-        "absent": absent,
+        "absent": listed.absent,
         "metrics": metrics,
         "prepared": {run: reader.record(f"data_prep/{run}/params.json") for run in audits},
         "cross_params": reader.record(f"cross_dataset/{params.cross}/params.json"),
-        "train": reader.record(f"train/{params.main}/params.json"),
-        "model": model,
-        **{name: tables.records(reader.rows(file)) for name, file in files.items()},
-        "commits": sorted({tables.revision(record) for record in records}),
-        "tables": frames,
-        "breakdowns": tables.breakdowns(reader.rows(parts), reader.rows(files["cross"])["model"].iloc[0]),
+        "train": train,
+        "loss_terms": _loss_terms(train),
+        "model": reader.record(f"train/{params.main}/architecture.json"),
+        **found,
+        "ablations": ablations,
+        "verdicts": dict(Counter(row["verdict"] for row in found["claims"])),
+        "commits": sorted({tables.revision(reader.record(f"{step}/{run}/record.json")) for step, run in listed.runs()}),
+        "unfinished": listed.unfinished(),
+        "tables": listed,
+        "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
     }
 
 
-def _absent(params: ReportParams) -> dict[str, tuple[str, str]]:
-    """Databases of the study of which there are no results because they are not on this machine: title and reason."""
-    from iqa.data.databases import absent, title
+def _ablation(run: str, reader: Reader) -> dict[str, Any]:
+    """Parameters, rows and both tables of one comparison."""
+    file = f"ablation/{run}/ablation.csv"
+    return {
+        "params": reader.record(f"ablation/{run}/params.json"),
+        "rows": tables.records(reader.rows(file)),
+        "verdicts": reader.tabulate(tables.ablation_verdicts, file),
+        "further": reader.tabulate(tables.ablation_further, file),
+    }
 
-    found = {}
-    for step, run in params.needs():
-        if step == "data_prep" and not finished(params.study, step, run):
-            prepared = config.load(params.study, step, run)
-            reason = absent(prepared)
-            if reason is not None:
-                found[run] = (title(prepared), reason)
-    return found
+
+def _loss_terms(train: dict[str, Any]) -> dict[str, Any]:
+    """Weights of the training loss; the one that is a parameter of its own remembers where it was read."""
+    terms: dict[str, Any] = dict(config.loss_terms(train["loss"]))
+    if train["rank_weight"] > 0 and "ranking" not in terms:
+        terms["ranking"] = train["rank_weight"]
+    return terms
 
 
 def _plain(text: str) -> str:

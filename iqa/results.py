@@ -127,6 +127,16 @@ def finished(study: str, step: str, run: str) -> bool:
     return (paths.run_folder(study, step, run) / RECORD).is_file()
 
 
+def command_for(study: str, step: str, run: str) -> str:
+    """The command that makes a run."""
+    return f"iqa run {study}/{step}/{run}"
+
+
+def how_to_make(study: str, run: str) -> str | None:
+    """The command for a training run that is not finished, None for one that is."""
+    return None if finished(study, "train", run) else command_for(study, "train", run)
+
+
 def result_file(study: str, step: str, run: str, name: str) -> Path:
     """A file of a finished run.
 
@@ -134,7 +144,7 @@ def result_file(study: str, step: str, run: str, name: str) -> Path:
         ResultsError: the run is not finished or wrote no such file; says which command makes it.
     """
     folder = paths.run_folder(study, step, run)
-    command = f"iqa run {study}/{step}/{run}"
+    command = command_for(study, step, run)
     if not finished(study, step, run):
         raise ResultsError(f"{paths.shown(folder)} holds no finished run; make it with: {command}")
     if not (folder / name).is_file():

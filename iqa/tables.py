@@ -1,10 +1,12 @@
 """Tables: frame or record in, frame out. No function opens a file.
 
 A table keeps its numbers as they come; they are rounded when the table is shown (`rounded`, or the report), each
-column as `FORMATS` says. A missing value is shown as a dash.
+column as `FORMATS` says. A missing value is shown as a dash. A table that is shown becomes a file's text by `markdown`
+or `latex`.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ DASH, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 ARROW = "\N{RIGHTWARDS ARROW}"
 DEFAULT_FORMAT = ".3f"
 COUNT = ",.0f"
+P_VALUE = "p"
 FORMATS = {
     "Images": COUNT,
     **dict.fromkeys(
@@ -28,6 +31,7 @@ FORMATS = {
     "Best": "g",
     "MOS": ".2f",
     "MOS SD": ".2f",
+    "p (Holm)": P_VALUE,
     "Seeds": COUNT,
     "Seed": ".0f",
     "Parameters": COUNT,
@@ -48,6 +52,23 @@ FORMATS = {
     "Seconds": ",.1f",
 }
 SCALES = {"M": 1e6, "G": 1e9}
+NUMBER = re.compile(rf"[<{MINUS}+-]?\d[\d,]*(\.\d+)?(e[+{MINUS}-]?\d+)?%?")
+MARKDOWN_MARKS = re.compile(r"[\\|*_`$~]|<(?=[A-Za-z/!?])")
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": "$|$",
+    DASH: "--",
+    MINUS: "$-$",
+    TIMES: r"$\times$",
+    ARROW: r"$\rightarrow$",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+}
+WIDE = 28  # characters of the longest cell from which on a LaTeX column of text has lines of its own
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,12 @@ def missing(value: Any) -> bool:
 
 
 def number(value: float, form: str = DEFAULT_FORMAT) -> str:
-    """A number as it is printed; a last letter M or G in the format divides by 10^6 or 10^9 first (`.2fM`)."""
+    """A number as it is printed; a last letter M or G in the format divides by 10^6 or 10^9 first (`.2fM`).
+
+    The format `p` is that of p-values: three decimals, and `<0.001` for what is less.
+    """
+    if form == P_VALUE:
+        return "<0.001" if value < 0.001 else format(value, ".3f")
     return format(value / SCALES.get(form[-1], 1), form.rstrip("MG")).replace("-", MINUS)
 
 
@@ -87,6 +113,76 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {name: [cell(value, FORMATS.get(name, DEFAULT_FORMAT)) for value in table[name]] for name in table}
     )
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its numbers in full, an interval in three columns, for a CSV file."""
+    columns: dict[str, list[Any]] = {}
+    for name in table:
+        intervals = [value for value in table[name] if isinstance(value, Interval)]
+        columns[name] = [value.value if isinstance(value, Interval) else value for value in table[name]]
+        for end in ("low", "high") if intervals else ():
+            columns[f"{name}, {end}"] = [getattr(value, end, None) for value in table[name]]
+    return pd.DataFrame(columns)
+
+
+def markdown(shown: pd.DataFrame) -> str:
+    """A table that is shown (`rounded`) as a Markdown pipe table; columns of numbers are set right."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(MARKDOWN_MARKS.sub(r"\\\g<0>", _one_line(cell)) for cell in cells) + " |"
+
+    rules = "| " + " | ".join("--:" if _of_numbers(shown[name]) else ":--" for name in shown) + " |"
+    return "\n".join([line(shown), rules, *map(line, shown.itertuples(index=False))]) + "\n"
+
+
+def latex(shown: pd.DataFrame, label: str, caption: str) -> str:
+    r"""A table that is shown (`rounded`) as a LaTeX `table`; the document needs `\usepackage{booktabs}`.
+
+    Columns of numbers are set right. Texts and intervals are set left; a column of long texts breaks its lines.
+
+    Args:
+        label: what `\ref` names, as it is.
+        caption: plain text; it stands above the table.
+    """
+    columns = "".join(_latex_column(shown[name], len(shown.columns)) for name in shown)
+    head, *rows = (_latex_row(row) for row in (shown, *shown.itertuples(index=False)))
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_latex_text(caption)}}}",
+        rf"\label{{{label}}}",
+        r"\centering\small",
+        rf"\begin{{tabular}}{{{columns}}}",
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
+        *(r"\end{tabular}", r"\end{table}"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    text = " & ".join(map(_latex_text, cells))
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"  # an argument of the line before, else
+
+
+def _latex_text(text: object) -> str:
+    return "".join(LATEX.get(mark, mark) for mark in _one_line(text))
+
+
+def _latex_column(column: pd.Series, count: int) -> str:
+    if _of_numbers(column):
+        return "r"
+    long = any(len(cell) > WIDE for cell in column)
+    return rf"p{{{min(0.9, 1.4 / count):.2f}\linewidth}}" if long else "l"
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _of_numbers(column: pd.Series) -> bool:
+    """Whether a column of a shown table holds numbers and dashes only, a number at least."""
+    cells = [cell for cell in column if cell != DASH]
+    return bool(cells) and all(NUMBER.fullmatch(cell) for cell in cells)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -143,19 +239,58 @@ def main_result(metrics: dict[str, Any], audit: dict[str, Any]) -> pd.DataFrame:
 
 
 def ablation(ablation: pd.DataFrame) -> pd.DataFrame:
-    """Groups of runs against the reference, with intervals, from `ablation.csv`."""
+    """Groups of runs against the reference, with intervals, from `ablation.csv`.
+
+    All columns, as a file holds them; on a page they are two, `ablation_verdicts` and `ablation_further`. A group that
+    was not run has dashes, and the command that makes it as its verdict. Where the epoch was chosen is told if it
+    was on the test images anywhere; what others published is told if there is any.
+    """
+    rows = records(ablation)
+    on_test = any(row["chosen_on"] == "TEST" for row in rows)
+    published = any(not missing(row.get("published_srcc")) for row in rows)
     return _table(
         {
-            "Differs in": "reference" if row["verdict"] == "reference" else row["differs"],
-            "Seeds": row["seeds"],
-            "SRCC": Interval(row["srcc_mean"], row["srcc_low"], row["srcc_high"]),
+            "Differs in": _differs(row),
+            "Seeds": row["seeds"] or None,
+            "SRCC": _interval_or_none(row["srcc_mean"], row["srcc_low"], row["srcc_high"]),
             "SD of seeds": row["srcc_std"],
             "PLCC": row["plcc_mean"],
             "SRCC difference": _interval_or_none(row["delta"], row["delta_low"], row["delta_high"]),
-            "Verdict": row["verdict"],
+            "p (Holm)": row["p_holm"],
+            "Verdict": f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"],
+            "Decision": row["decision"] or None,
+            "Validation SRCC": row["val_srcc_mean"],
+            **({"Chosen on": row["chosen_on"]} if on_test else {}),
+            **({"Published SRCC": _published(row["published_srcc"])} if published else {}),
+            **({"Published protocol": row["published_protocol"] or None} if published else {}),
         }
-        for row in records(ablation)
+        for row in rows
     )
+
+
+def ablation_verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `ablation` that tell whether a group differs from the reference."""
+    return ablation(frame)[["Differs in", "Seeds", "SRCC", "SRCC difference", "p (Holm)", "Verdict", "Decision"]]
+
+
+def ablation_further(frame: pd.DataFrame) -> pd.DataFrame:
+    """The other columns of `ablation`: spread, PLCC, validation and published values."""
+    table = ablation(frame)
+    return table.drop(columns=[name for name in ablation_verdicts(frame) if name != "Differs in"])
+
+
+def _published(value: Any) -> Any:
+    """A published number, or the text of several with each rounded as a number is."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\d+\.\d+", lambda found: number(float(found[0])), value) or None
+
+
+def _differs(row: dict[str, Any]) -> str:
+    """What a group differs in, after its name where the figures use one."""
+    if row["verdict"] == "reference":
+        return "reference"
+    return row["differs"] if row["label"] == row["differs"] else f"{row['label']}: {row['differs']}"
 
 
 def architecture(description: dict[str, Any]) -> pd.DataFrame:
@@ -283,7 +418,8 @@ def cross_further(cross: pd.DataFrame) -> pd.DataFrame:
 
 
 def _database(row: dict[str, Any]) -> dict[str, Any]:
-    absent = "" if row["available"] else " (not available)"
+    not_run = isinstance(row["reason"], str) and row["reason"].startswith("not run")
+    absent = "" if row["available"] else " (not run)" if not_run else " (not available)"
     return {"Model": row["model"], "Database": f"{row['title']}{absent}"}
 
 
@@ -306,6 +442,26 @@ def breakdowns(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
         )
         for title, part in own.groupby("title", sort=False)
     }
+
+
+def published(published: pd.DataFrame) -> pd.DataFrame:
+    """Published methods and measured ones, from `published.csv` of the report's run."""
+    names = {"method": "Method", "backbone": "Backbone", "trained_on": "Trained on", "tested_on": "Tested on"}
+    names |= {"srcc": "SRCC", "plcc": "PLCC", "protocol": "Protocol", "source": "Source"}
+    return _table({title: row[name] for name, title in names.items()} for row in records(published))
+
+
+def claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """Statements of the documents with what was found, from `claims.csv`."""
+    return _table(
+        {
+            "Statement": f"{row['id']} ({row['source'].replace(' ', ', ')}): {row['claim']}",
+            "Stated": row["stated"],
+            "Found": f"{row['found']} [{row['basis']}]",
+            "Verdict": row["verdict"],
+        }
+        for row in records(claims)
+    )
 
 
 def provenance(records: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iqa import figures, paths
-from iqa.config import ReportParams
+from iqa.config import AblationParams, ReportParams, TrainParams
 
 STUDY = "toy"
 REPORT_SOURCES = paths.REPORT
@@ -34,6 +34,7 @@ def build(root: Path, synthetic: bool = True) -> ReportParams:
     _ablation()
     _complexity()
     _cross()
+    _run("report", "report", {}, {}, {"claims": claims(), "published": published(measured=not synthetic)}, {})
     return ReportParams(study=STUDY, title="A toy study with _marks_ & $signs", main="main_s1")
 
 
@@ -152,20 +153,7 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
         "seconds": 27.31,
         "parameters": architecture()["parameters"],
     }
-    params = {
-        "backbone": "resnet10t",
-        "pretrained": False,
-        "weights": None,
-        "input": "mscn" if synthetic else "rgb",
-        "fusion": "concat",
-        "rank_weight": 0.3,
-        "rank_margin": 0.1,
-        "crop": 96,
-        "batch_size": 32,
-        "lr": 2e-3,
-        "lr_ratio": 1.0,
-        "select_on": "val_srcc",
-    }
+    params = TrainParams(input="mscn" if synthetic else "rgb").model_dump(exclude={"study", "run"})
     drawn = {
         "curves": figures.training_curves(history),
         "scatter": figures.prediction_scatter(predictions, 0, 100),
@@ -190,14 +178,63 @@ def ablation() -> pd.DataFrame:
     frame["plcc_mean"], frame["plcc_std"] = frame["srcc_mean"] + 0.01, 0.004
     frame["delta"] = frame["delta"].fillna(0.0)
     frame["delta_low"], frame["delta_high"] = frame["delta"] - 0.01, frame["delta"] + 0.01
-    return frame
+    frame["delta_plcc"], frame["val_srcc_mean"] = frame["delta"], frame["srcc_mean"] + 0.005
+    frame["label"] = frame["differs"].where(frame["differs"] != "", "reference")
+    frame["p_value"], frame["p_holm"] = [None, 0.31, 0.08, 0.001], [None, 0.31, 0.16, 0.003]
+    frame["decision"] = frame["verdict"].map({"worse": "rejected", "not distinguishable": "not adopted"}).fillna("")
+    frame["best_on_validation"] = frame["verdict"] == "reference"
+    return frame.assign(chosen_on="validation", command="")
+
+
+def dynamics() -> pd.DataFrame:
+    """Twelve epochs of the reference and a variant."""
+    rows = [
+        {"group": group, "label": label, "differs": differs, "quantity": quantity, "epoch": epoch, "seeds": 2}
+        | {"mean": (mean := end * (1 - 0.5**epoch)), "min": mean - 0.01, "max": mean + 0.01}
+        for group, label, differs in (("main", "reference", ""), ("last", "fusion: last", "fusion: last"))
+        for quantity, end in (("train_loss", 0.2), ("val_loss", 0.2), ("val_srcc", 0.9), ("val_plcc", 0.88))
+        for epoch in range(1, 13)
+    ]
+    return pd.DataFrame(rows)
+
+
+def claims() -> pd.DataFrame:
+    """One claim of each kind of verdict."""
+    rows = [
+        (
+            "C01",
+            "S000",
+            "A model & its size",
+            "18.2M",
+            "27.63M parameters.",
+            "computed (without data)",
+            "does not hold",
+        ),
+        ("C02", "S001 S002", "A gain of 1_2 %", "+0.01", "SRCC +0.008.", "published figures", "not distinguishable"),
+        ("C03", "S003", "Memory", "2.5 GB", "Nothing.", "needs a GPU", "not testable here"),
+    ]
+    return pd.DataFrame(rows, columns=["id", "source", "claim", "stated", "found", "basis", "verdict"])
+
+
+def published(measured: bool) -> pd.DataFrame:
+    """A published method beside a measured one, or no row."""
+    rows = [
+        ("DeepEns", "CNNs", "BIQ2021", "BIQ2021", "official split", 0.7922, 0.8098, "a repository", False),
+        ("main", "resnet10t", "BIQ2021", "BIQ2021", "official split; 2 seeds", 0.951, 0.96, "this study", True),
+    ]
+    names = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
+    return pd.DataFrame(rows if measured else [], columns=names)
 
 
 def _ablation() -> None:
-    frame = ablation()
-    _run(
-        "ablation", "main", {"confidence": 0.95}, {}, {"ablation": frame}, {"ablation": figures.ablation_forest(frame)}
-    )
+    frame, curves = ablation(), dynamics()
+    pairs = {"reference": _predictions(0), "fusion: last": _predictions(1)}
+    drawn = {"ablation": figures.ablation_forest(frame), "compare_trainings": figures.compare_trainings(curves)}
+    drawn |= {"scatter_pairs": figures.scatter_pairs(pairs)}
+    drawn["sensitivity"] = figures.prediction_scatter(_predictions(0), 0, 100)
+    for run, parameter in (("main", None), ("weight", "rank_weight")):
+        params = AblationParams(title="Weight of a term", parameter=parameter).model_dump(exclude={"study", "run"})
+        _run("ablation", run, params, {}, {"ablation": frame, "dynamics": curves}, drawn)
 
 
 def latency() -> pd.DataFrame:

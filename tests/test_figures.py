@@ -16,13 +16,52 @@ HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [3, 2, 1], "val_loss":
 for column in ("train_srcc", "val_srcc", "train_plcc", "val_plcc"):
     HISTORY[column] = [0.1, 0.8, 0.7]
 
+ABLATION = pd.DataFrame(
+    {
+        "label": ["reference", "fusion: last", "rank_weight: 0.0", "rank_weight: 1.0", "a_long_name_" * 5],
+        "rank_weight": [0.3, np.nan, 0.0, 1.0, 2.0],
+        "srcc_mean": [0.91, 0.905, 0.85, 0.95, np.nan],
+        "srcc_std": [0.004, np.nan, 0.005, 0.003, np.nan],
+        "val_srcc_mean": [0.92, 0.915, 0.86, 0.96, np.nan],
+        "chosen_on": ["validation", "validation", "validation", "TEST", "validation"],
+        "verdict": ["reference", "not distinguishable", "worse", "better", "not run"],
+        "command": ["", "", "", "", "iqa run demo/train/a_long_name_s1 demo/train/a_long_name_s2"],
+    }
+)
+ABLATION = ABLATION.assign(srcc_low=ABLATION["srcc_mean"] - 0.01, srcc_high=ABLATION["srcc_mean"] + 0.02)
+GROUPS = ["reference", *(f"fusion: {name}" for name in "abcde"), "one more than fits"]
+DYNAMICS = pd.DataFrame(
+    [
+        (label, quantity, epoch, 0.1 * epoch + 0.01 * place)
+        for place, label in enumerate(GROUPS)
+        for quantity in ("train_loss", "val_loss", "val_srcc", "val_plcc")
+        for epoch in range(1, 9)
+    ],
+    columns=["label", "quantity", "epoch", "mean"],
+)
+DYNAMICS = DYNAMICS.assign(min=DYNAMICS["mean"] - 0.02, max=DYNAMICS["mean"] + 0.03)
+PAIRS = {f"group {name}": PREDICTIONS * factor for name, factor in zip("abcd", (1, 0.5, 1, 2), strict=True)}
+CROSS = pd.DataFrame(
+    [(f"model {m}", title, 0.9 - 0.1 * d - 0.02 * m) for m in range(3) for d, title in enumerate(["D1", "D2"])],
+    columns=["model", "title", "srcc"],
+).assign(available=True)
+CROSS = pd.concat([CROSS, CROSS[CROSS["title"] == "D2"].assign(title="D3", srcc=np.nan, available=False)])
+CROSS = CROSS.assign(srcc_low=CROSS["srcc"] - 0.05, srcc_high=CROSS["srcc"] + 0.02)
+SWEEP = ABLATION.dropna(subset="rank_weight").sort_values("rank_weight")
+FRAMES = {"PREDICTIONS": PREDICTIONS, "TABLE": TABLE, "HISTORY": HISTORY, "ABLATION": ABLATION, "DYNAMICS": DYNAMICS}
+FRAMES |= {"CROSS": CROSS, "SWEEP": SWEEP}
+
 DRAWN = {
     "mos_histogram": lambda: figures.mos_histogram(TABLE, 1, 5),
     "sample_images": lambda: figures.sample_images([np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9))], ["a", "b"]),
     "training_curves": lambda: figures.training_curves(HISTORY),
     "prediction_scatter": lambda: figures.prediction_scatter(PREDICTIONS, 1, 5, "title"),
     "scatter_grid": lambda: figures.scatter_grid({name: (PREDICTIONS, 1, 5) for name in "abcd"}),
-    "ablation_forest": lambda: figures.ablation_forest(report_fixture.ablation()),
+    "ablation_forest": lambda: figures.ablation_forest(ABLATION),
+    "compare_trainings": lambda: figures.compare_trainings(DYNAMICS),
+    "scatter_pairs": lambda: figures.scatter_pairs(PAIRS),
+    "sensitivity": lambda: figures.sensitivity(SWEEP, "rank_weight"),
+    "compare_evaluations": lambda: figures.compare_evaluations(CROSS),
     "latency": lambda: figures.latency(report_fixture.latency()),
     "architecture": lambda: figures.architecture(report_fixture.architecture()),
     "before_after": lambda: figures.before_after(report_fixture.architecture("last"), report_fixture.architecture()),
@@ -48,10 +87,10 @@ def test_figure_is_drawn_without_touching_pyplot_or_the_style(name, tmp_path):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figure_does_not_change_its_data(name):
-    copies = [frame.copy() for frame in (PREDICTIONS, TABLE, HISTORY)]
+    copies = {key: frame.copy() for key, frame in FRAMES.items()}
     DRAWN[name]()
-    for frame, copy in zip((PREDICTIONS, TABLE, HISTORY), copies, strict=True):
-        pd.testing.assert_frame_equal(frame, copy)
+    for key, frame in FRAMES.items():
+        pd.testing.assert_frame_equal(frame, copies[key])
 
 
 def test_scatter_shows_every_prediction_unscaled_even_outside_the_range():
@@ -102,7 +141,143 @@ def test_samples_show_every_image_in_the_last_row_too():
         figures.sample_images([np.zeros((4, 4))], [])
 
 
+NEW = ["ablation_forest", "compare_trainings", "scatter_pairs", "sensitivity", "compare_evaluations"]
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_no_text_of_a_comparison_leaves_the_page_or_covers_another(name):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = DRAWN[name]()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    found = [text for text in figure.findobj(mpl.text.Text) if text.get_text().strip() and text.get_visible()]
+    boxes = {text: text.get_window_extent(canvas.get_renderer()) for text in found}
+    ticks = [label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels()]
+    for text, box in boxes.items():
+        if text not in ticks:  # matplotlib keeps labels of ticks beyond the limits, and does not draw them
+            assert box.x0 >= -1 and box.y0 >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
+    plain = [box for text, box in boxes.items() if text not in ticks]
+    for place, box in enumerate(plain):
+        assert not any(box.overlaps(other) for other in plain[:place])
+
+
 def test_forest_names_every_group_and_verdict():
     shown = texts(DRAWN["ablation_forest"]())
-    for text in ("reference", "fusion: last", "input: rgb", "not distinguishable", "worse"):
+    for text in ("reference", "fusion: last", "rank_weight: 0.0", "not distinguishable", "worse", "better"):
         assert text in shown
+
+
+def test_forest_draws_no_mark_for_what_was_not_run_but_its_command():
+    figure = DRAWN["ablation_forest"]()
+    marks = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None, "")]
+    assert len(marks) == (ABLATION["verdict"] != "not run").sum()
+    shown = " ".join(texts(figure).split())
+    assert "not run" in shown
+    assert "make it with: iqa run demo/train/a_long_name_s1 demo/train/a_long_name_s2" in shown
+
+
+def test_forest_flags_a_choice_on_the_test_images_in_words_and_by_a_hollow_mark():
+    figure = DRAWN["ablation_forest"]()
+    assert texts(figure).count("epoch chosen on TEST") == 1
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [0.95]
+
+
+def test_trainings_show_mean_and_band_of_the_first_six_groups_by_different_lines_and_markers():
+    figure = DRAWN["compare_trainings"]()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["training loss", "validation SRCC", "validation PLCC"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == GROUPS[:6]
+    for ax in figure.axes:
+        assert len(ax.lines) == len(ax.collections) == 6
+        assert len({line.get_marker() for line in ax.lines}) == 6
+    assert len({str(look["linestyle"]) for look in figures.LOOKS}) == len(figures.LOOKS) == 6
+    own = DYNAMICS[(DYNAMICS["label"] == "fusion: a") & (DYNAMICS["quantity"] == "val_srcc")]
+    assert np.allclose(figure.axes[1].lines[1].get_ydata(), own["mean"])
+    band = figure.axes[1].collections[1].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (own["min"].min(), own["max"].max())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_pairs_share_one_square_scale_that_shows_every_prediction(count):
+    figure = figures.scatter_pairs(dict(list(PAIRS.items())[:count]))
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title(loc="left") for ax in panels] == list(PAIRS)[:count]
+    assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in panels}) == 1
+    for ax, predictions in zip(panels, PAIRS.values(), strict=False):
+        assert np.allclose(ax.collections[0].get_offsets(), predictions[["mos", "prediction"]])
+        assert ax.get_xlim() == ax.get_ylim() and ax.get_aspect() == 1
+        assert ax.get_xlim()[0] < predictions.min(axis=None) and ax.get_xlim()[1] > predictions.max(axis=None)
+
+
+def test_pairs_of_nothing_are_an_error():
+    with pytest.raises(ValueError, match="one training at least"):
+        figures.scatter_pairs({})
+
+
+def sweep(*values):
+    """A comparison over values of a parameter, the first of which is the reference's."""
+    rows = ABLATION.iloc[[0] + [1] * (len(values) - 1)].reset_index(drop=True)
+    return rows.assign(lr=values).sort_values("lr")
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((1e-6, 1e-7, 5e-6), "log"),
+        ((0.3, 0.1, 0.5), "linear"),
+        ((0.3, 0.0, 0.1, 2.0), "symlog"),
+        ((0.3, 0.0, 0.5), "linear"),
+        ((0.1, 1.0), "linear"),
+        ((10.0, -1.0, 100.0), "linear"),
+        ((0.3,), "linear"),
+    ],
+)
+def test_sensitivity_is_logarithmic_where_values_span_more_than_tenfold(values, scale):
+    figure = figures.sensitivity(sweep(*values), "lr")
+    ax = figure.axes[0]
+    assert ax.get_xscale() == scale
+    assert ax.get_xticks().tolist() == sorted(values)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [f"{value:g}" for value in sorted(values)]
+    low, high = ax.get_xlim()
+    assert low < min(values) and max(values) < high
+
+
+def test_zero_stands_apart_from_the_smallest_value_on_a_logarithmic_axis():
+    figure = figures.sensitivity(sweep(0.3, 0.0, 0.1, 2.0), "lr")
+    ax = figure.axes[0]
+    places = [ax.transData.transform((value, 0.9))[0] for value in (0.0, 0.1, 0.3, 2.0)]
+    assert np.isfinite(places).all() and min(np.diff(places)) > 20
+
+
+def test_sensitivity_marks_the_reference_and_says_what_was_not_run():
+    figure = DRAWN["sensitivity"]()
+    ax = figure.axes[0]
+    ring = next(line for line in ax.lines if line.get_label() == "reference")
+    assert ring.get_xdata().tolist() == [0.3] and ring.get_ydata().tolist() == [0.91]
+    assert [text.get_position()[0] for text in ax.texts if text.get_text() == "not run"] == [2.0]
+    assert "validation (decides)" in texts(figure)
+    intervals = ax.collections[0].get_segments()
+    assert np.allclose([line[:, 1] for line in intervals], [[0.84, 0.87], [0.9, 0.93], [0.94, 0.97]])
+
+
+def test_evaluations_show_each_model_on_each_database_with_its_interval():
+    figure = DRAWN["compare_evaluations"]()
+    ax = figure.axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["D1", "D2", "D3"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["model 0", "model 1", "model 2"]
+    points = [container.lines[0] for container in ax.containers]
+    assert np.allclose([point.get_xdata() for point in points], [[0.9, 0.8], [0.88, 0.78], [0.86, 0.76]])
+    assert len({point.get_marker() for point in points}) == 3
+    assert [text.get_position()[1] for text in ax.texts if text.get_text() == "not available"] == [2]
+    spans = [container.lines[2][0].get_segments()[0][:, 0] for container in ax.containers]
+    assert np.allclose(spans, [[0.85, 0.92], [0.83, 0.9], [0.81, 0.88]])
+
+
+def test_a_model_without_results_is_named_as_such():
+    lacking = CROSS["model"] == "model 1"
+    cross = CROSS.assign(available=CROSS["available"] & ~lacking)
+    shown = [text.get_text() for text in figures.compare_evaluations(cross).legends[0].get_texts()]
+    assert shown == ["model 0", "model 1 (no results)", "model 2"]

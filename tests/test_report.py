@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import report_fixture
 
-from iqa import paths, tables
-from iqa.report import Reader, ReportError, Sourced, render
+from iqa import appendix, paths, tables
+from iqa.reader import Reader, ReportError, Sourced
+from iqa.report import render
 
 SECTIONS = [
     "Summary",
@@ -22,7 +23,7 @@ SECTIONS = [
     "Complexity",
     "Cross-database evaluation",
 ]
-SECTIONS += ["Provenance", "References"]
+SECTIONS += ["Published methods", "Claims, and what holds", "Appendix: further comparisons", "Provenance", "References"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_report_has_every_section_and_no_unfilled_template(built):
 
 def test_pdf_and_html_and_summary_exist(built):
     assert built[1]["pdf"].read_bytes().startswith(b"%PDF")
-    assert sorted(path.name for path in built[1]["html"].parent.iterdir()) == ["report.html", "report.pdf"]
+    assert {path.name for path in built[1]["html"].parent.iterdir()} == {"report.html", "report.pdf", "tables"}
     assert json.loads(built[1]["summary"].read_text())["study"] == "toy"
 
 
@@ -184,13 +185,13 @@ def test_a_missing_number_stops_the_build_and_is_named(study, case):
 
 
 @pytest.mark.parametrize(
-    "file", ["train/main_s1/curves.svg", "ablation/main/ablation.csv", "train/last_s2/record.json"]
+    "file", ["train/main_s1/curves.svg", "ablation/main/ablation.csv", "complexity/main/record.json"]
 )
 def test_a_missing_file_stops_the_build_with_its_remedy(study, file):
     params = study()
     (paths.RESULTS / "toy" / file).unlink()
     step, run, _ = file.split("/")
-    with pytest.raises(ReportError, match=f"results/toy/{file} does not exist.*params/toy/{step}/{run}.yaml"):
+    with pytest.raises(ReportError, match=f"results/toy/{file} does not exist.*iqa run toy/{step}/{run}"):
         render(params)
 
 
@@ -221,6 +222,65 @@ def test_a_failed_build_leaves_no_old_report(study):
         render(params)
     assert not any(path.exists() for path in outputs.values())
     assert list((paths.REPORT / "toy").iterdir()) == []
+
+
+def test_every_table_is_written_as_csv_markdown_and_latex(built):
+    folder = built[1]["html"].parent / "tables"
+    stems = {file.stem for file in folder.iterdir()}
+    assert stems == {file.stem for file in folder.glob("*.csv")} and {"ablation_main", "main", "claims"} <= stems
+    for stem in stems:
+        assert {file.suffix for file in folder.glob(f"{stem}.*")} == {".csv", ".md", ".tex"}
+    numbers = pd.read_csv(folder / "ablation_main.csv")
+    assert numbers["SRCC"].iloc[1] == 0.948 and numbers["SRCC, low"].iloc[1] == pytest.approx(0.933)
+    assert r"\toprule" in (folder / "claims.tex").read_text() and "18.2M" in (folder / "claims.md").read_text()
+
+
+def test_one_table_is_made_alone(study):
+    params = study()
+    found = appendix.Tables(params, Reader("toy"))
+    files = found.write("ablation/weight", appendix.table_folder("toy"))
+    assert [file.name for file in files] == ["ablation_weight.csv", "ablation_weight.md", "ablation_weight.tex"]
+    assert set(files) <= set(appendix.table_folder("toy").iterdir())
+    assert found.of_run("ablation/weight") == ("ablation", "weight") and found.titles["cross"] == "Other databases"
+    with pytest.raises(ReportError, match="the report of 'toy' has no table 'nothing': databases, audits"):
+        found["nothing"]
+
+
+def test_trainings_that_are_not_finished_are_told(study):
+    params = study()
+    (paths.RESULTS / "toy/train/last_s2/record.json").unlink()
+    text = re.sub(r"\s+", " ", render(params)["html"].read_text())
+    assert "1 training runs of this study are not finished" in text and "last_s2" in text
+
+
+def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study):
+    params = study()
+    file = paths.RESULTS / "toy/ablation/main/ablation.csv"
+    rows = pd.read_csv(file).astype(object)
+    numbers = [name for name in rows if isinstance(rows[name].iloc[3], float) and name != "seeds"]
+    rows.loc[3, [*numbers, "decision"]] = None
+    rows.loc[3, ["seeds", "verdict", "command"]] = [0, "not run", "iqa run toy/train/rgb"]
+    rows.to_csv(file, index=False)
+    text = re.sub(r"<[^>]+>|\s+", " ", render(params)["html"].read_text())
+    assert "not run: iqa run toy/train/rgb" in text and "Not run yet" in text
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"loss": "l2 + 0.5*plcc", "rank_weight": 0.0}, "mean squared error plus a distance of Pearson"),
+        ({"loss": "fidelity", "optimizer": "adam", "schedule": "step"}, "divided by ten in steps"),
+        ({"select_on": "test_srcc"}, "was chosen on the test images"),
+        ({"hypernet_epochs": 1}, "learned in the first 1 epochs alone"),
+        ({"color_jitter": 0.2, "input": "rgb"}, "alters the quality that is to be judged"),
+    ],
+)
+def test_the_method_says_how_the_main_run_was_trained(study, params, text):
+    found = study()
+    file = paths.RESULTS / "toy/train/main_s1/params.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | params))
+    html = re.sub(r"<[^>]+>", "", render(found)["html"].read_text())
+    assert text in re.sub(r"\s+", " ", html)
 
 
 def test_numbers_keep_their_source_through_tables(study):

@@ -1,0 +1,122 @@
+"""Published methods beside those that a study has trained, each with the protocol of its figures."""
+
+import pandas as pd
+
+from iqa import config
+from iqa.claims.facts import published_table
+from iqa.claims.measured import Measured
+from iqa.config import CrossDatasetParams, TrainParams
+from iqa.data.releases import RELEASES
+from iqa.results import finished, read_json, read_table
+
+COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
+SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
+CROPS = {"whole": "whole image", "center": "1 centre crop", "grid": "grid of {} crops", "random": "{} random crops"}
+
+
+def comparison(study: str) -> pd.DataFrame:
+    """Published values on the databases of a study and its own, sorted by database and protocol.
+
+    Values of different protocols (split, choice of the epoch, crops, seeds) cannot be compared to the third decimal;
+    each row says its own. What was only expected is left out. Measured values are means over an experiment's seeds.
+
+    Returns:
+        columns method, backbone, trained_on, tested_on, protocol, srcc, plcc, source, measured; no rows where nothing
+        is published on the study's databases, as on synthetic ones.
+    """
+    known = Measured(study)
+    titles = {known.place(name)[0] for name in config.run_names(study, "data_prep")}
+    published = published_table().assign(measured=False)
+    wanted = published["tested_on"].isin(titles) & ~published["protocol"].str.startswith("expected")
+    published = published[wanted]
+    own = pd.DataFrame([*_trained(known), *_crossed(known)], columns=COLUMNS)
+    own = own[own["tested_on"].isin(published["tested_on"])]
+    parts = [part[COLUMNS] for part in (published, own) if len(part)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    return rows.sort_values(["tested_on", "protocol"], kind="stable", ignore_index=True)
+
+
+def _trained(known: Measured) -> list[dict]:
+    """One row per experiment: its test result on the database that it was trained on."""
+    rows = []
+    for experiment, runs in known.trainings.groupby("experiment", sort=False):
+        params = config.load(known.study, "train", runs["run"].iloc[0])
+        about = {"method": experiment, "backbone": params.backbone, "trained_on": known.place(params.database)[0]}
+        rows.append(
+            about
+            | {"tested_on": about["trained_on"], "protocol": protocol(params, len(runs))}
+            | {"srcc": runs["srcc"].mean(), "plcc": runs["plcc"].mean()}
+            | {"source": f"results/{known.study}/train", "measured": True}
+        )
+    return rows
+
+
+def protocol(params: TrainParams, seeds: int) -> str:
+    """Split, choice of the epoch, crops and seeds of a training's test result, in the words of `published.csv`."""
+    chosen = "test set" if params.select_on.startswith("test") else "validation set"
+    parts = [split(params.study, params.database), f"best epoch on the {chosen}"]
+    return "; ".join([*parts, _crops(params.test_crops, params.test_patches), _seeds(seeds)])
+
+
+def split(study: str, database: str) -> str:
+    """How a database of a study is split, with the number of images where it has been read."""
+    rule = _rule(study, database)
+    if not finished(study, "data_prep", database):
+        return rule
+    counts = read_json(study, "data_prep", database, "audit")["splits"]
+    images = "/".join(str(counts[name]["n"]) for name in ("train", "val", "test") if name in counts)
+    return f"{rule} {images}{Measured(study).part(database)}"
+
+
+def _rule(study: str, database: str) -> str:
+    """How a database of a study is split, in words."""
+    params = config.load(study, "data_prep", database)
+    if params.split_file:
+        return "own split"
+    official = params.reader in RELEASES and RELEASES[params.reader].splits
+    return SPLITS[params.split or ("official" if official else "seeded")]
+
+
+def _crops(mode: str, patches: int) -> str:
+    return CROPS[mode].format(patches)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"mean of {count} seeds"
+
+
+def _crossed(known: Measured) -> list[dict]:
+    """One row per experiment or checkpoint, and database that it was not trained on."""
+    experiment_of = {run: name for name, runs in config.experiments(known.study).items() for run in runs}
+    rows = []
+    for run in config.run_names(known.study, "cross_dataset"):
+        if not finished(known.study, "cross_dataset", run):
+            continue
+        params = config.load(known.study, "cross_dataset", run)
+        cross = read_table(known.study, "cross_dataset", run, "cross")
+        cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
+        cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
+        for _, part in cross.groupby(["method", "database"], sort=False):
+            rows.append(_cross_row(known.study, run, params, part))
+    return rows
+
+
+def _cross_row(study: str, run: str, params: CrossDatasetParams, part: pd.DataFrame) -> dict:
+    first = part.iloc[0]
+    trained = first["model"] in config.run_names(study, "train")
+    own = config.load(study, "train", first["model"]) if trained else None
+    mode, patches = params.test_crops or (own and own.test_crops), params.test_patches or (own and own.test_patches)
+    crops = _crops(mode, patches) if mode else "crops as the checkpoint's"
+    seeds = _seeds(len(part)) if trained else "published checkpoint"
+    images = f"{first['n']:.0f} images{Measured(study).part(first['database'])}"
+    return {
+        "method": first["method"],
+        "backbone": own.backbone if own else "",
+        "trained_on": first["trained_on"],
+        "tested_on": first["title"],
+        "protocol": f"{_rule(study, first['database'])}, {images}; {crops}; {seeds}",
+        "srcc": part["srcc"].mean(),
+        "plcc": part["plcc"].mean(),
+        "source": f"results/{study}/cross_dataset/{run}",
+        "measured": True,
+    }
