@@ -90,6 +90,7 @@ class Tables:
             ("Published methods and this study", own, self._of(tables.published, f"{file}/published.csv")),
         )
         yield "claims", ("Claims and what holds", own, self._of(tables.claims, f"{file}/claims.csv"))
+        yield "verdicts", ("Verdicts on claims", own, self._of(tables.verdicts, f"{file}/claims.csv"))
         yield "provenance", ("Runs", own, lambda: tables.provenance(records()))
         yield "environment", ("Hardware and versions", own, lambda: tables.environment(records()))
 

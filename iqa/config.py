@@ -466,6 +466,13 @@ def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = Non
     return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
 
 
+def all_files(study: str, step: str) -> list[Path]:
+    """The parameter files of a step, that of what its runs share last."""
+    folder = paths.PARAMS / study / step
+    shared = folder.with_suffix(".yaml")
+    return [*sorted(folder.glob("*.yaml")), *([shared] if shared.is_file() else [])]
+
+
 def sources(file: Path) -> list[Path]:
     """The parameter files that make up a run's values, a later one overriding earlier ones; the run's own is last.
 

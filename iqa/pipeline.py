@@ -81,7 +81,7 @@ def state(params: Params) -> dict[str, str]:
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
-        found["claims"] = digest(*map(file_hash, sorted((paths.PARAMS / "koniq10k").glob("train*/**/*.yaml"))))
+        found["claims"] = digest(*(file_hash(file) for file in config.all_files("koniq10k", "train")))
     return found
 
 

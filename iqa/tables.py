@@ -33,6 +33,7 @@ FORMATS = {
     "MOS SD": ".2f",
     "p (Holm)": P_VALUE,
     "Seeds": COUNT,
+    "Statements": COUNT,
     "Seed": ".0f",
     "Parameters": COUNT,
     "Share": ".1%",
@@ -461,6 +462,14 @@ def claims(claims: pd.DataFrame) -> pd.DataFrame:
             "Verdict": row["verdict"],
         }
         for row in records(claims)
+    )
+
+
+def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many statements have each verdict, and which, from `claims.csv`."""
+    return _table(
+        {"Verdict": verdict, "Statements": len(part), "Which": ", ".join(part["id"])}
+        for verdict, part in claims.groupby("verdict", sort=False)
     )
 
 
