@@ -2,6 +2,8 @@
 
 STUDY ?= demo
 JOBS ?=
+TRAIN ?= yes
+NAME ?=
 # The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
 PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
@@ -13,15 +15,18 @@ UV = $(BIN)/uv
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test test-fast bench lint lab lock clean
+.PHONY: help setup report table test test-fast bench lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make the environment in .venv from requirements.lock (needs Python >= 3.11 and nothing else)
 
-report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=processes at a time)
-	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=processes; TRAIN=no)
+	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter no,$(TRAIN)),--no-train)
+
+table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
+	@$(BIN)/iqa table $(NAME) --study $(STUDY)
 
 test: $(STAMP) ## run all tests
 	@$(PYTEST)

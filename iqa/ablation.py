@@ -262,16 +262,14 @@ def _samples(
 ) -> dict[str, np.ndarray]:
     """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
     first = groups["reference"][0].predictions
-    mos = first["mos"].to_numpy()
     runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
-    resampled: dict[str, list[np.ndarray]] = {name: [] for name in runs}
-    for index in metrics.draws(len(first), resamples, seed, first["reference"]):
-        for name, prediction in runs.items():
-            resampled[name].append(metrics.srcc(prediction[index], mos[index]))
+    options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
+    found = metrics.resampled(metrics.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
+    resampled = dict(zip(runs, found, strict=True))
     generator = np.random.default_rng(seed)
     samples = {}
     for name, members in groups.items():
-        of_images = np.mean([np.concatenate(resampled[run.name]) for run in members], axis=0)
+        of_images = np.mean([resampled[run.name] for run in members], axis=0)
         of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
         samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
     return samples

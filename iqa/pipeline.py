@@ -78,6 +78,7 @@ def state(params: Params) -> dict[str, str]:
         )
     if isinstance(params, config.AblationParams):
         found["published"] = file_hash(paths.REPORT / "published.csv")
+        found["runs"] = ", ".join(params.train_runs())
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))

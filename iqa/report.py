@@ -131,7 +131,12 @@ def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
     return {
         "study": params.study,
         "synthetic": reader.value(metrics_file, "synthetic"),
-        "main": {"run": params.main, "database": reader.value(metrics_file, "database"), **_bare(main)},
+        "main": {
+            "run": params.main,
+            "database": reader.value(metrics_file, "database"),
+            "select_on": reader.value(metrics_file, "select_on"),
+            **_bare(main),
+        },
         "cross": [_bare(row) for row in tables.records(cross[columns])],
         "commit": reader.record(f"train/{params.main}/record.json")["commit"],
     }

@@ -152,6 +152,7 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
         "epochs": 12,
         "seconds": 27.31,
         "parameters": architecture()["parameters"],
+        "select_on": "val_srcc",
     }
     params = TrainParams(input="mscn" if synthetic else "rgb").model_dump(exclude={"study", "run"})
     drawn = {

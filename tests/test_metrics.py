@@ -280,8 +280,9 @@ def test_equally_good_models_are_rarely_called_different():
 
 def test_images_of_one_content_are_drawn_together():
     contents = np.repeat(["a", "b", "c"], [2, 3, 1])
-    for row in metrics.draws(6, 50, seed=1, groups=contents):
-        counts = np.bincount(row[0], minlength=6)
+    drawn = np.concatenate(list(metrics.draws(6, 50, seed=1, groups=contents)))
+    assert drawn.shape == (50, 6)
+    for counts in drawn:
         assert counts[0] == counts[1] and counts[2] == counts[3] == counts[4]
         assert counts[0] + counts[2] + counts[5] == 3
 
@@ -289,7 +290,29 @@ def test_images_of_one_content_are_drawn_together():
 def test_contents_of_one_image_each_give_the_plain_bootstrap():
     plain = np.concatenate(list(metrics.draws(7, 20, seed=3)))
     assert np.array_equal(plain, np.concatenate(list(metrics.draws(7, 20, seed=3, groups=np.arange(7)))))
-    assert plain.shape == (20, 7)
+    assert plain.shape == (20, 7) and (plain.sum(axis=1) == 7).all()
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 4])
+@pytest.mark.parametrize("statistic", [srcc, plcc, krcc, rmse, plcc_fitted])
+def test_a_statistic_of_counts_is_that_of_the_repeated_images(statistic, groups, monkeypatch):
+    monkeypatch.setattr(metrics, "BLOCK", 17)
+    generator = np.random.default_rng(7)
+    mos = generator.normal(size=60).round(1)  # with ties
+    predictions = [noisy(generator, mos, 0.6).round(1), noisy(generator, mos, 3.0), np.full(60, 4.0)]
+    counts = np.concatenate(list(metrics.draws(60, 25, seed=2, groups=groups)))
+    found = metrics.resampled(statistic, predictions, mos, resamples=25, seed=2, groups=groups)
+    for values, prediction in zip(found, predictions, strict=True):
+        expected = [statistic(np.repeat(prediction, row), np.repeat(mos, row)) for row in counts]
+        np.testing.assert_allclose(values, expected, atol=1e-12)
+
+
+def test_resampled_vectors_that_are_constant_correlate_with_nothing():
+    mos, prediction = np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3, 0.4]) / 3
+    for statistic in (srcc, plcc, krcc):
+        (values,) = metrics.resampled(statistic, [prediction], mos, resamples=60, seed=1)
+        without_last = np.concatenate(list(metrics.draws(4, 60, seed=1)))[:, 3] == 0
+        assert without_last.any() and (values[without_last] == 0).all() and np.isfinite(values).all()
 
 
 def test_dependent_images_widen_the_interval():

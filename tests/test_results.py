@@ -52,9 +52,7 @@ def test_what_is_not_a_number_is_not_written(out):
 
 def test_an_unfinished_run_cannot_be_read(out):
     out.save_json("metrics", {"srcc": 1.0})
-    with pytest.raises(
-        results.ResultsError, match=r"no finished run; make it with: iqa run demo/ablation/one"
-    ):
+    with pytest.raises(results.ResultsError, match=r"no finished run; make it with: iqa run demo/ablation/one"):
         results.read_json("demo", "ablation", "one", "metrics")
 
 

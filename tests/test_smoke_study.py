@@ -81,7 +81,7 @@ def test_rendering_again_gives_the_same_bytes(project):
     assert [file.read_bytes() for file in files] == before
 
 
-def test_bare_papermill_in_another_folder_gives_the_pipelines_numbers(project, tmp_path):
+def test_bare_papermill_in_another_folder_with_loader_workers_gives_the_pipelines_numbers(project, tmp_path):
     params = project / "params" / "smoke"
     run(
         project,
@@ -89,12 +89,46 @@ def test_bare_papermill_in_another_folder_gives_the_pipelines_numbers(project, t
         str(project / "notebooks" / "02_train.ipynb"),
         str(tmp_path / "out.ipynb"),
         *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml")),
-        *("-p", "study", "smoke", "-p", "run", "by_hand", "-p", "seed", "1", "--cwd", str(tmp_path)),
+        *(
+            "-p",
+            "study",
+            "smoke",
+            "-p",
+            "run",
+            "by_hand",
+            "-p",
+            "seed",
+            "1",
+            "-p",
+            "workers",
+            "2",
+            "--cwd",
+            str(tmp_path),
+        ),
         cwd=tmp_path,
     )
     train = project / "results" / "smoke" / "train"
     pipeline, by_hand = (pd.read_csv(train / name / "predictions.csv") for name in ("main_s1", "by_hand"))
     pd.testing.assert_frame_equal(pipeline, by_hand, check_exact=True)
+
+
+def test_a_training_is_shared_by_two_processes(project):
+    folder = project / "results" / "smoke" / "train" / "main_s1"
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    try:
+        run(project, "iqa.cli", "run", "smoke/train/main_s1", "-p", "devices", "2", "-p", "freeze_batch_norm", "true")
+        assert (folder / "train.log").read_text().count("epoch ") == 2
+        assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+    finally:
+        for name, content in before.items():
+            (folder / name).write_bytes(content)
+
+
+def test_one_table_is_made_and_printed(project):
+    assert "ablation/main" in run(project, "iqa.cli", "table", "--study", "smoke")
+    printed = run(project, "iqa.cli", "table", "ablation/main", "--study", "smoke")
+    assert "| reference |" in printed and "report/smoke/tables/ablation_main.tex" in printed
+    assert (project / "report" / "smoke" / "report.html").is_file()  # the table was fresh, and nothing had to go
 
 
 def test_nothing_is_repeated_when_nothing_changed(project):
