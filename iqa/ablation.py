@@ -202,7 +202,8 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
         row |= {"command": command(members)}
         if name in measured:
             own, differences = _means(measured[name]), samples[name] - samples["reference"]
-            row |= own | _ends("srcc", samples[name], confidence) | _ends("delta", differences, confidence)
+            of_mean = _ends("srcc", samples[name].clip(-1, 1), confidence)
+            row |= own | of_mean | _ends("delta", differences, confidence)
             row |= {"delta": own["srcc_mean"] - base["srcc_mean"], "delta_plcc": own["plcc_mean"] - base["plcc_mean"]}
             row["p_value"] = p_value(differences) if freedom and name != "reference" else np.nan
         rows.append(row)

@@ -253,8 +253,8 @@ def test_an_ablation_on_another_database_is_named_beside_and_changes_no_verdict(
     found = finding("C10", made)
     assert found.verdict == settled.loc["C10", "verdict"]
     assert found.basis == "published figures; beside it measured in this study"
-    place = "Beside it (study made, Synthetic demo (synthetic)), against rank_weight: 0.3"
-    assert f"{place}: rank_weight: 0.0: SRCC {MINUS}0.0200" in found.found
+    seen = "In this study (study made, Synthetic demo): rank_weight: 0.0 instead of rank_weight: 0.3 gives SRCC"
+    assert f"{seen} {MINUS}0.0200" in found.found
     assert "(3 seeds), worse." in found.found and "epochs" not in found.found
     assert same(finding("C05", made), settled.loc["C05"])
 
@@ -297,7 +297,8 @@ def test_a_part_of_koniq_settles_nothing_and_is_named_as_a_part(made, settled):
     made.ablation("swin_base", *rows)
     found = finding("D28", made)
     assert found.verdict == settled.loc["D28", "verdict"]
-    assert "Beside it (study made, KonIQ-10k (500 of 10,073 images)), against rank_weight: 0.3" in found.found
+    place = "In this study (study made, KonIQ-10k (500 of 10,073 images))"
+    assert place in found.found and "instead of rank_weight: 0.3" in found.found
     own = comparison("made").query("measured")["protocol"].item()
     assert own.startswith("official split 300/200 (500 of 10,073 images); best epoch on the validation set")
 
@@ -315,7 +316,7 @@ def test_best_epochs_elsewhere_are_named_beside(made):
     made.train("ms_hyperiqa", "toy")
     found = finding("D06", made)
     assert found.verdict == "not testable here" and found.basis.startswith("needs KonIQ-10k and trainings")
-    assert "(study made, Synthetic demo (synthetic)): best validation result in epochs 5 to 5 of 2" in found.found
+    assert "(study made, Synthetic demo): best validation result in epochs 5 to 5 of 2" in found.found
 
 
 def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_tested(made):
@@ -323,9 +324,7 @@ def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_t
     made.train("main", "toy", seeds=(1,))
     history = pd.DataFrame({"val_srcc": [0.5, 0.8, 0.7], "test_srcc": [0.4, 0.70, 0.75]})
     history.to_csv(paths.run_folder("made", "train", "main_s1") / "history.csv", index=False)
-    assert "Measured beside it (study made, Synthetic demo (synthetic)): 0.0500 over 1 trainings" in (
-        finding("C18", made).found
-    )
+    assert "In this study (study made, Synthetic demo): 0.0500 over 1 trainings" in (finding("C18", made).found)
 
 
 def test_latencies_of_the_same_model_are_named_with_their_hardware(made, settled):

@@ -94,7 +94,8 @@ class Measured:
 
     def where(self, title: str, synthetic: bool) -> str:
         """How a sentence names the study and the database."""
-        return f"study {self.study}, {title}{' (synthetic)' if synthetic else ''}"
+        told = not synthetic or "synthetic" in title.lower()
+        return f"study {self.study}, {title}{'' if told else ' (synthetic)'}"
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
@@ -140,8 +141,8 @@ class Measured:
             if set(found.changed) <= set(parameters):
                 groups.setdefault((found.database, found.synthetic, found.base), []).append(found)
         return "".join(
-            f" Beside it ({self.where(title, synthetic)}), against {base}: "
-            + "; ".join(f"{found.differs}: {found}" for found in rows)
+            f" In this study ({self.where(title, synthetic)}): "
+            + "; ".join(f"{found.differs} instead of {base} gives {found}" for found in rows)
             + "."
             for (title, synthetic, base), rows in groups.items()
         )
@@ -168,7 +169,7 @@ class Measured:
     def best_epochs(self) -> str:
         """In which epochs the study's trainings were best, as sentences that name the database; or nothing."""
         return "".join(
-            f" Beside it ({self.where(title, synthetic)}): best validation result in epochs "
+            f" In this study ({self.where(title, synthetic)}): best validation result in epochs "
             f"{part['best_epoch'].min():.0f} to {part['best_epoch'].max():.0f} of {len(part)} trainings."
             for (title, synthetic), part in self.trainings.groupby(["title", "synthetic"])
         )
@@ -182,7 +183,7 @@ class Measured:
                 chosen = history["test_srcc"][history["val_srcc"].idxmax()]
                 gains.setdefault((row["title"], row["synthetic"]), []).append(history["test_srcc"].max() - chosen)
         return "".join(
-            f" Measured beside it ({self.where(*place)}): {sum(values) / len(values):.4f} over {len(values)} trainings."
+            f" In this study ({self.where(*place)}): {sum(values) / len(values):.4f} over {len(values)} trainings."
             for place, values in gains.items()
         )
 
