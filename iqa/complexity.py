@@ -78,14 +78,14 @@ def complexity(
 
 
 def counters(counted: dict[str, Counts]) -> pd.DataFrame:
-    """The kinds of operations and how many MACs each counter sees in each; a column adds up to the counter's total.
+    """The kinds of operations and how many MACs each counter sees in each, and their sums.
 
     Args:
         counted: as `count` returns it.
 
     Returns:
-        One row per kind that anyone counts: `kind`, a column per counter, and `missed_by`: the counters that see
-        fewer products than there are by their shapes, or nothing of what others count.
+        One row per kind that anyone counts, and one of kind `total`: `kind`, `macs_<counter>`, and `missed_by`: the
+        counters that see fewer products than there are by their shapes, or nothing of what others count.
     """
     kinds = [kind for kind in KINDS if any(counts.get(kind) for counts in counted.values())]
     rows = []
@@ -93,8 +93,10 @@ def counters(counted: dict[str, Counts]) -> pd.DataFrame:
         seen = {name: counts.get(kind, 0) for name, counts in counted.items()}
         wanted = seen.get("estimated", 0) if kind in PRODUCTS else 1
         missed = [name for name, macs in seen.items() if name != "estimated" and macs < wanted]
-        rows.append({"kind": kind, **seen, "missed_by": ", ".join(missed)})
-    return pd.DataFrame(rows, columns=["kind", *counted, "missed_by"])
+        rows.append({"kind": kind, **{f"macs_{name}": macs for name, macs in seen.items()}})
+        rows[-1]["missed_by"] = ", ".join(missed)
+    totals = {f"macs_{name}": sum(counts.values()) for name, counts in counted.items()}
+    return pd.DataFrame([*rows, {"kind": "total", **totals, "missed_by": ""}])
 
 
 def parts(model: HyperIQA, height: int, width: int) -> pd.DataFrame:

@@ -388,21 +388,16 @@ def complexity(complexity: pd.DataFrame) -> pd.DataFrame:
 
 def counters(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
     """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
-    found = []
-    for name, own in counters.groupby("run", sort=False):
-        if run in (None, name):
-            total = {f"macs_{counter}": sum(own[f"macs_{counter}"]) for counter in COUNTERS}
-            rows = [*records(own), {"run": name, "kind": "total", "missed_by": None, **total}]
-            found += [
-                {
-                    **({"Run": row["run"]} if run is None else {}),
-                    "Operation": row["kind"],
-                    **{f"MACs, {counter}": row[f"macs_{counter}"] for counter in COUNTERS},
-                    "Missed by": None if missing(row["missed_by"]) else row["missed_by"] or None,
-                }
-                for row in rows
-            ]
-    return _table(found)
+    return _table(
+        {
+            **({"Run": row["run"]} if run is None else {}),
+            "Operation": row["kind"],
+            **{f"MACs, {counter}": row[f"macs_{counter}"] for counter in COUNTERS},
+            "Missed by": _text(row["missed_by"]),
+        }
+        for row in records(counters)
+        if run in (None, row["run"])
+    )
 
 
 COUNTERS = ("estimated", "torch", "ptflops", "thop")
