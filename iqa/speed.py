@@ -106,7 +106,8 @@ def _speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Iter
         yield about | {"batch_size": params.batch_sizes[0], "reason": reason}
         return
     model.to(setting.device)
-    torch.compiler.reset()
+    if setting.compiled:
+        torch.compiler.reset()
     forward = torch.compile(model) if setting.compiled else model
     pace = 0.0  # seconds per image of the size before
     for batch_size in _sizes(params):

@@ -49,10 +49,10 @@ FORMATS = {
     **dict.fromkeys(("Median (ms)", "Mean (ms)", "SD (ms)", "Min (ms)", "Max (ms)", "p95 (ms)"), ".1f"),
     "Latency (ms)": ".1f",
     "Images/s": ",.1f",
-    **dict.fromkeys(("Memory (GiB)", "Scoring (GiB)", "Training (GiB)"), ".2fB"),
+    **dict.fromkeys(("Memory (MiB)", "Scoring (MiB)", "Training (MiB)"), ",.1fB"),
     "Seconds": ",.1f",
 }
-SCALES = {"M": 1e6, "G": 1e9, "B": 2**30}
+SCALES = {"M": 1e6, "G": 1e9, "B": 2**20}
 NUMBER = re.compile(rf"[<{MINUS}+-]?\d[\d,]*(\.\d+)?(e[+{MINUS}-]?\d+)?%?")
 MARKDOWN_MARKS = re.compile(r"[\\|*_`$~]|<(?=[A-Za-z/!?])")
 LATEX = {
@@ -90,7 +90,7 @@ def missing(value: Any) -> bool:
 
 
 def number(value: float, form: str = DEFAULT_FORMAT) -> str:
-    """A number as it is printed; a last letter M, G or B divides by 10^6, 10^9 or 2^30 first (`.2fM`).
+    """A number as it is printed; a last letter M, G or B divides by 10^6, 10^9 or 2^20 first (`.2fM`).
 
     The format `p` is that of p-values: three decimals, and `<0.001` for what is less.
     """
@@ -453,7 +453,7 @@ def throughput(latency: pd.DataFrame) -> pd.DataFrame:
                 "Images/s": quickest.get("images_per_second"),
                 "Quickest batch": quickest.get("batch_size"),
                 "Largest batch": largest.get("batch_size"),
-                "Memory (GiB)": largest.get("peak_bytes"),
+                "Memory (MiB)": largest.get("peak_bytes"),
                 "Stopped by": stopped,
             }
         )
@@ -470,8 +470,8 @@ def memory(memory: pd.DataFrame) -> pd.DataFrame:
             "Device": row["device"],
             "Precision": row["precision"],
             "Batch": row["batch_size"],
-            "Scoring (GiB)": row["inference_bytes"],
-            "Training (GiB)": row["training_bytes"],
+            "Scoring (MiB)": row["inference_bytes"],
+            "Training (MiB)": row["training_bytes"],
             **({"Reason": _text(row["reason"])} if reasons else {}),
         }
         for row in rows
