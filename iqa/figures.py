@@ -475,9 +475,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
         latency: as for `latency`.
     """
     runs, settings, devices = list(latency["run"].unique()), _settings(latency), list(latency["device"].unique())
-    figure = Figure(
-        figsize=(WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // 3)), layout="constrained"
-    )
+    figure = Figure(figsize=(WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // 3)), layout="constrained")
     grid = figure.subplots(len(devices), len(settings), sharex=True, sharey="row", squeeze=False)
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
@@ -537,7 +535,7 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     neither is named in the list without a bubble.
 
     Args:
-        overview: as `iqa.complexity.overview` returns it; where there are several devices, the last one's time counts.
+        overview: as `iqa.tradeoff.overview` returns it; where there are several devices, the last one's time counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
     lines = -(-len(rows) // 2)

@@ -194,6 +194,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     }
     ablations = {run: _ablation(run, reader) for run in listed.ablations()}
     parts = reader.rows(f"cross_dataset/{params.cross}/breakdown.csv")
+    measured = f"complexity/{params.complexity}"
     train = reader.record(f"train/{params.main}/params.json")
     found = {name: tables.records(reader.rows(file)) for name, file in files.items()}
     return {
@@ -213,6 +214,8 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "commits": sorted({tables.revision(reader.record(f"{step}/{run}/record.json")) for step, run in listed.runs()}),
         "unfinished": listed.unfinished(),
         "tables": listed,
+        **_counters(params, reader.rows(f"{measured}/counters.csv")),
+        "where_measured": tables.where_measured(reader.rows(f"{measured}/latency.csv")),
         "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
     }
 
@@ -226,6 +229,13 @@ def _ablation(run: str, reader: Reader) -> dict[str, Any]:
         "verdicts": reader.tabulate(tables.ablation_verdicts, file),
         "further": reader.tabulate(tables.ablation_further, file),
     }
+
+
+def _counters(params: ReportParams, counters: pd.DataFrame) -> dict[str, Any]:
+    """The table of MACs by kind of operation of one model, the report's own if it was counted, and its run."""
+    runs = list(counters["run"].unique())
+    run = params.main if params.main in runs else runs[0]
+    return {"counted": run, "counters": tables.counters(counters, run)}
 
 
 def _loss_terms(train: dict[str, Any]) -> dict[str, Any]:

@@ -80,8 +80,7 @@ def devices(names: list[str]) -> list[torch.device]:
 def settings(params: ComplexityParams) -> list[Setting]:
     """Every combination of device, precision and compilation, what is not compiled first."""
     return [
-        Setting(*each)
-        for each in product(devices(params.devices), params.precisions, sorted(set(params.compiled)))
+        Setting(*each) for each in product(devices(params.devices), params.precisions, sorted(set(params.compiled)))
     ]
 
 

@@ -18,6 +18,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 DEFAULT_FORMAT = ".3f"
 COUNT = ",.0f"
 P_VALUE = "p"
+COUNTERS = ("estimated", "torch", "ptflops", "thop")  # of MACs
 FORMATS = {
     "Images": COUNT,
     **dict.fromkeys(
@@ -43,8 +44,8 @@ FORMATS = {
     "Weights made": COUNT,
     "Trainable (M)": ".2fM",
     "Trainable": COUNT,
-    **dict.fromkeys(("GMACs", "GMACs, estimated", "GMACs, torch", "GMACs, ptflops", "GMACs, thop"), ".4gG"),
-    **dict.fromkeys(("MACs, estimated", "MACs, torch", "MACs, ptflops", "MACs, thop"), COUNT),
+    **dict.fromkeys(("GMACs", *(f"GMACs, {name}" for name in COUNTERS)), ".4gG"),
+    **{f"MACs, {name}": COUNT for name in COUNTERS},
     **dict.fromkeys(("Batch", "Passes", "Quickest batch", "Largest batch"), COUNT),
     **dict.fromkeys(("Median (ms)", "Mean (ms)", "SD (ms)", "Min (ms)", "Max (ms)", "p95 (ms)"), ".1f"),
     "Latency (ms)": ".1f",
@@ -368,8 +369,8 @@ def _chain(widths: Iterable[float]) -> str:
 
 
 def complexity(complexity: pd.DataFrame) -> pd.DataFrame:
-    """Parameters and multiply-accumulates (MACs) of each run's model, from `complexity.csv`; counters that were used."""
-    counters = [name for name in ("estimated", "torch", "ptflops", "thop") if f"macs_{name}" in complexity]
+    """Parameters and multiply-accumulates (MACs) of each run's model by the counters that were used."""
+    counters = [name for name in COUNTERS if f"macs_{name}" in complexity]
     return _table(
         {
             "Run": row["run"],
@@ -398,9 +399,6 @@ def counters(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
         for row in records(counters)
         if run in (None, row["run"])
     )
-
-
-COUNTERS = ("estimated", "torch", "ptflops", "thop")
 
 
 def parts(parts: pd.DataFrame) -> pd.DataFrame:

@@ -243,9 +243,7 @@ def test_describe_prints_the_parts_of_a_trained_model(model, capsys):
 
 
 def test_describe_prints_a_model_that_is_not_yet_trained_at_another_size(capsys):
-    assert (
-        cli.main(["describe", str(paths.PARAMS / "smoke/train/main.yaml"), "--height", "128", "--width", "160"]) == 0
-    )
+    assert cli.main(["describe", str(paths.PARAMS / "smoke/train/main.yaml"), "--height", "128", "--width", "160"]) == 0
     assert "smoke/main, not trained" in (shown := capsys.readouterr().out) and "[3, 128, 160]" in shown
 
 

@@ -188,7 +188,7 @@ class Measured:
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """One row per model timed with one image in full precision: `latency.csv`, with backbone, fusion and hardware."""
+        """One row per model and device: `latency.csv` of one image in full precision, with backbone and fusion."""
         tables = []
         for run in self._done("complexity"):
             counted = read_table(self.study, "complexity", run, "complexity")[["run", "backbone", "fusion"]]
