@@ -194,7 +194,6 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     }
     ablations = {run: _ablation(run, reader) for run in listed.ablations()}
     parts = reader.rows(f"cross_dataset/{params.cross}/breakdown.csv")
-    measured = f"complexity/{params.complexity}"
     train = reader.record(f"train/{params.main}/params.json")
     found = {name: tables.records(reader.rows(file)) for name, file in files.items()}
     return {
@@ -214,8 +213,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "commits": sorted({tables.revision(reader.record(f"{step}/{run}/record.json")) for step, run in listed.runs()}),
         "unfinished": listed.unfinished(),
         "tables": listed,
-        **_counters(params, reader.rows(f"{measured}/counters.csv")),
-        "where_measured": tables.where_measured(reader.rows(f"{measured}/latency.csv")),
+        "cost": _cost(params, reader),
         "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
     }
 
@@ -231,11 +229,21 @@ def _ablation(run: str, reader: Reader) -> dict[str, Any]:
     }
 
 
-def _counters(params: ReportParams, counters: pd.DataFrame) -> dict[str, Any]:
-    """The table of MACs by kind of operation of one model, the report's own if it was counted, and its run."""
+def _cost(params: ReportParams, reader: Reader) -> dict[str, Any]:
+    """What the chapter on complexity shows besides whole tables; operations are those of one model, the report's own
+    if it was counted."""
+    folder = f"complexity/{params.complexity}"
+    counters = reader.rows(f"{folder}/counters.csv")
     runs = list(counters["run"].unique())
     run = params.main if params.main in runs else runs[0]
-    return {"counted": run, "counters": tables.counters(counters, run)}
+    return {
+        "costs": reader.tabulate(tables.overview_costs, f"{folder}/overview.csv"),
+        "agreement": reader.tabulate(tables.overview_agreement, f"{folder}/overview.csv"),
+        "counts": reader.tabulate(tables.complexity_counts, f"{folder}/complexity.csv"),
+        "run": run,
+        "operations": tables.counters(counters, run),
+        "where": tables.where_measured(reader.rows(f"{folder}/latency.csv")),
+    }
 
 
 def _loss_terms(train: dict[str, Any]) -> dict[str, Any]:

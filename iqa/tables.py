@@ -387,6 +387,11 @@ def complexity(complexity: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def complexity_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """`complexity` on a page that tells backbone and fusion elsewhere."""
+    return complexity(frame).drop(columns=["Backbone", "Fusion"])
+
+
 def counters(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
     """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
     return _table(
@@ -477,7 +482,10 @@ def memory(memory: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(overview: pd.DataFrame) -> pd.DataFrame:
-    """Cost beside agreement of each run, measured and published, from `overview.csv`."""
+    """Cost beside agreement of each run, measured and published, from `overview.csv`.
+
+    All columns, as a file holds them; on a page they are two, `overview_costs` and `overview_agreement`.
+    """
     rows = records(overview)
     devices = {row["device"] for row in rows}
     on_test = any(row["chosen_on"] == "TEST" for row in rows)
@@ -502,6 +510,21 @@ def overview(overview: pd.DataFrame) -> pd.DataFrame:
         }
         for row in rows
     )
+
+
+OVERVIEW_COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
+
+
+def overview_costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `overview` that tell what a model is and costs, and the SRCC that it reaches."""
+    table = overview(frame)
+    return table[[name for name in table if name in ("Run", "Device", "SRCC", *OVERVIEW_COSTS)]]
+
+
+def overview_agreement(frame: pd.DataFrame) -> pd.DataFrame:
+    """The other columns of `overview`, one row per run: agreement, measured and published."""
+    table = overview(frame).drop(columns=OVERVIEW_COSTS)
+    return table.drop(columns="Device", errors="ignore").drop_duplicates("Run").reset_index(drop=True)
 
 
 def _if(published: bool) -> tuple[str, ...]:
