@@ -492,7 +492,8 @@ def throughput(latency: pd.DataFrame) -> Figure:
             sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            ax.set_title(tables.setting(dict(zip(SETTING, setting, strict=True))))
+            title = tables.setting(dict(zip(SETTING, setting, strict=True)))
+            ax.set_title(_wrapped(title, 72 // len(settings)))
         axes[0].set_ylabel(f"images per second\n{_wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
