@@ -475,7 +475,9 @@ def throughput(latency: pd.DataFrame) -> Figure:
         latency: as for `latency`.
     """
     runs, settings, devices = list(latency["run"].unique()), _settings(latency), list(latency["device"].unique())
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // 3)), layout="constrained")
+    columns = 3 if max(map(len, runs)) <= 22 else 2
+    size = (WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(devices), len(settings), sharex=True, sharey="row", squeeze=False)
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
@@ -483,7 +485,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             for place, run in enumerate(runs):
                 own, look = here[here["run"] == run], _look(place)
                 speed = own["images_per_second"]
-                ax.plot(own["batch_size"], speed, label=_wrapped(run, 34), markersize=4, **look)
+                ax.plot(own["batch_size"], speed, label=run, markersize=4, **look)
                 failed = own[speed.isna()]
                 if len(failed) and speed.notna().any():
                     ax.plot(failed["batch_size"], speed.dropna().iloc[-1:], "x", color=look["color"], markersize=6)
@@ -502,7 +504,8 @@ def throughput(latency: pd.DataFrame) -> Figure:
             axes[0].set_ylim(bottom=0)
     for ax in grid[-1]:
         ax.set_xlabel("images per batch")
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower left", ncols=3, handlelength=3.5)
+    legend = {"loc": "outside lower left", "ncols": columns, "handlelength": 3.5}
+    figure.legend(*grid[0][0].get_legend_handles_labels(), **legend)
     return figure
 
 
