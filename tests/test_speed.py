@@ -93,6 +93,17 @@ def test_an_error_of_another_kind_stays_one(model, monkeypatch):
             measure(model, QUICK)
 
 
+def test_an_operator_that_takes_no_such_large_batch_ends_the_setting_too(model, monkeypatch):
+    def fail_with_two(_run, _model, _limit, pixels):
+        if len(pixels) == 2:
+            raise RuntimeError("input tensor must fit into 32-bit index math")
+        return 1
+
+    monkeypatch.setattr(speed, "peak_memory", fail_with_two)
+    found = speed.speeds(model, QUICK)
+    assert found["reason"].tolist() == ["", "error: input tensor must fit into 32-bit index math"]
+
+
 def test_a_pass_that_would_take_too_long_is_not_started(model):
     found = speed.speeds(model, changed(batch_sizes=[1, 10**6], seconds=1.0))
     assert found["reason"].iloc[0] == "" and found["reason"].iloc[1].startswith("time: a pass would take about")
