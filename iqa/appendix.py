@@ -78,7 +78,16 @@ class Tables:
         counted = ("complexity", params.complexity)
         file = "/".join(counted)
         yield "complexity", ("Parameters and MACs", counted, self._of(tables.complexity, f"{file}/complexity.csv"))
-        yield "latency", ("Latency and throughput", counted, self._of(tables.latency, f"{file}/latency.csv"))
+        listed = (
+            ("overview", "Cost and agreement", tables.overview, "overview"),
+            ("counters", "MACs by kind of operation", tables.counters, "counters"),
+            ("parts", "Parameters and MACs of the parts", tables.parts, "parts"),
+            ("latency", "Time of one image", tables.latency, "latency"),
+            ("throughput", "Throughput", tables.throughput, "latency"),
+            ("memory", "Peak memory", tables.memory, "memory"),
+        )
+        for name, title, function, csv in listed:
+            yield name, (title, counted, self._of(function, f"{file}/{csv}.csv"))
         crossed = ("cross_dataset", params.cross)
         file = "/".join(crossed) + "/cross.csv"
         yield "cross", ("Other databases", crossed, self._of(tables.cross_database, file))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from iqa import __version__
 
 if TYPE_CHECKING:
+    from iqa.model import HyperIQA
     from iqa.prediction import PatchScores, Predictor
 
 DEMO = "demo/main_s1"
@@ -81,6 +82,8 @@ def _parser() -> Parser:
 
     _add_evaluate(commands)
 
+    _add_complexity(commands)
+
     model = "study/run, the results folder of a training run, or a model file"
     untrained = "params/<study>/train/<run>.yaml, not yet trained"
     describe = commands.add_parser("describe", help="print a model's architecture")
@@ -132,6 +135,18 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add("--json", type=Path, metavar="FILE", help="write coefficients and predictions as in eval_results.json")
     add("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 (%(default)s)")
     evaluate.set_defaults(call=_evaluate)
+
+
+def _add_complexity(commands: argparse._SubParsersAction) -> None:
+    complexity = commands.add_parser("complexity", help="print what models cost: parameters, MACs, time, memory")
+    add = complexity.add_argument
+    named = "study/run (trained or not), a results folder, a model file, or a parameter file of a training"
+    add("models", nargs="+", metavar="MODEL", help=named)
+    add("--quick", action="store_true", help="seconds, with PyTorch's counter alone (no ptflops, no thop), on the CPU")
+    _add_size(complexity, "default: the model's crop")
+    add("--batch-sizes", nargs="+", type=_positive, metavar="N", help="images per pass, rising (1 8; quick: 1)")
+    add("--device", default="auto", help="auto (a GPU where there is one), all, cpu, cuda, cuda:1 (%(default)s)")
+    complexity.set_defaults(call=_complexity)
 
 
 def _add_size(parser: argparse.ArgumentParser, default: str) -> None:
@@ -370,27 +385,75 @@ def _model_files(sources: list[str]) -> list[str]:
 
 def _describe(options: argparse.Namespace) -> int:
     from iqa import tables
-    from iqa.model import HyperIQA, describe
+    from iqa.model import describe
 
-    if options.model.endswith((".yaml", ".yml")):
-        from iqa import config
-
-        study, step, run = config.locate(options.model)[0]
-        params = config.load(study, step, run)
-        if not isinstance(params, config.TrainParams):
-            raise Mistake(f"{options.model} describes no model: it is a run of {step}, not of train")
-        name, network, crop = (
-            f"{study}/{Path(options.model).stem}, not trained",
-            HyperIQA(params.architecture()),
-            params.crop,
-        )
-    else:
-        model = _load(options.model, "cpu")
-        name, network, crop = model.name, model.network, model.crop
+    name, network, crop = _network(options.model)
     found = describe(network, options.height or crop, options.width or crop)
     print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
     _print_columns(tables.rounded(tables.architecture(found)).to_dict("list"), left=("Part", "Detail"))
     return 0
+
+
+def _network(source: str) -> tuple[str, "HyperIQA", int]:
+    """Name, network and crop of a model that was trained, or that a parameter file describes."""
+    if not source.endswith((".yaml", ".yml")):
+        model = _load(source, "cpu")
+        return model.name, model.network, model.crop
+    from iqa import config
+
+    return _untrained(*config.locate(source)[0], source)
+
+
+def _untrained(study: str, step: str, run: str, source: str) -> tuple[str, "HyperIQA", int]:
+    """Name, network and crop of a model as its parameters describe it."""
+    from iqa import complexity, config
+
+    params = config.load(study, step, run)
+    if not isinstance(params, config.TrainParams):
+        raise Mistake(f"{source} describes no model: it is a run of {step}, not of train")
+    name = Path(source).stem if source.endswith((".yaml", ".yml")) else run
+    return f"{study}/{name}, not trained", complexity.build(params), params.crop
+
+
+def _complexity(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from iqa import complexity, config, results, speed, tables
+
+    sizes = options.batch_sizes or ([1] if options.quick else [1, 8])
+    how = {"devices": ["cpu"] if options.quick else [options.device], "precisions": ["32-true"], "batch_sizes": sizes}
+    how |= {"warmup": 1, "repeats": 5, "seconds": 1.0} if options.quick else {}
+    counters = complexity.QUICK if options.quick else tuple(complexity.COUNTERS)
+    costs, timed = [], []
+    for source in options.models:
+        study, _, run = source.partition("/")
+        waiting = run in config.run_names(study, "train") and not results.finished(study, "train", run)
+        name, model, crop = _untrained(study, "train", run, source) if waiting else _network(source)
+        height, width = options.height or crop, options.width or crop
+        about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
+        try:
+            counted = complexity.count(model.eval(), height, width, counters)
+        except ModuleNotFoundError as error:
+            raise Mistake(f"{error.name} is not installed; --quick needs neither ptflops nor thop") from None
+        costs.append(about | complexity.complexity(model, height, width, counted))
+        params = config.ComplexityParams.build({**how, "height": height, "width": width}, "iqa complexity")
+        timed.append(speed.speeds(model, params).assign(run=name))
+    measured = pd.concat(timed, ignore_index=True)
+    left = ("Run", "Backbone", "Fusion", "Device", "Precision", "Reason", "Stopped by")
+    print(f"MACs (2 FLOPs each) of one image of {' and '.join(_sizes(costs))} pixels")
+    for table in (
+        tables.complexity(pd.DataFrame(costs)),
+        tables.latency(measured),
+        *([] if options.quick else [tables.throughput(measured)]),
+    ):
+        _print_columns(tables.rounded(table).to_dict("list"), left=left)
+        print()
+    print(*tables.where_measured(measured), sep="\n")
+    return 0
+
+
+def _sizes(costs: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(f"{row['height']}x{row['width']}" for row in costs))
 
 
 def _export(options: argparse.Namespace) -> int:

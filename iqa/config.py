@@ -66,6 +66,7 @@ Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Fusion = Literal["last", "concat", "attention", "pooled", "fpn_cbam"]
 Input = Literal["rgb", "mscn"]
 Crops = Literal["random", "center", "grid", "whole"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Params(BaseModel):
@@ -254,7 +255,7 @@ class TrainParams(ModelParams, FigureParams):
     # machine
     seed: int = 1
     deterministic: bool = True
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     device: str = "auto"
     devices: Positive = 1
     threads: Positive = 1
@@ -319,18 +320,31 @@ class AblationParams(FigureParams):
 
 
 class ComplexityParams(FigureParams):
-    """`04_complexity`: parameters, multiply-accumulates (MACs) and latency of the models of training runs."""
+    """`04_complexity`: parameters, multiply-accumulates (MACs), time and memory of the models of training runs."""
 
     step: ClassVar[str] = "complexity"
 
-    runs: list[Name] = ["main_s1"]
+    runs: Annotated[list[Name], Field(min_length=1)] = ["main_s1"]
     height: Positive = 224
     width: Positive = 224
-    batch_sizes: list[Positive] = [1, 8]
+    # how time and memory are measured
+    devices: Annotated[list[str], Field(min_length=1)] = ["all"]
+    precisions: Annotated[list[Precision], Field(min_length=1)] = ["32-true", "bf16-mixed"]
+    compiled: Annotated[list[bool], Field(min_length=1)] = [False]
+    batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1, 2, 4, 8]
+    until_full: bool = False
+    seconds: Annotated[Number, Field(gt=0)] = 2.0
+    memory_gb: Annotated[Number, Field(gt=0)] | None = None
+    memory_batch: Positive = 8
     warmup: Positive = 3
     repeats: Positive = 20
-    device: str = "auto"
     threads: Positive = 1
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.batch_sizes != sorted(set(self.batch_sizes)):
+            raise ValueError(f"'batch_sizes' must rise, not {self.batch_sizes}")
+        return self
 
     def needs(self) -> list[tuple[str, str]]:
         return [("train", run) for run in self.runs]

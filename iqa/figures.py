@@ -3,6 +3,7 @@
 House style (`iqa.style`): no information in colour alone.
 """
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from iqa import diagram, metrics
+from iqa import diagram, metrics, tables
 from iqa.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, WIDTH, in_style
 
 if TYPE_CHECKING:
@@ -428,31 +431,177 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
 
 @in_style
 def latency(latency: pd.DataFrame) -> Figure:
-    """Time per batch and throughput of each model and batch size.
+    """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
     Args:
-        latency: one row per run, device and batch size, with columns `run`, `device`, `batch_size`, `median_ms`,
-            `min_ms`, `p95_ms` and `images_per_second`.
+        latency: one row per run, device, precision, compilation and batch size, as `iqa.speed.speeds` returns it with
+            a column `run`.
     """
-    rows = latency.to_dict("records")
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.3 * len(rows)), layout="constrained")
-    time, speed = figure.subplots(1, 2, sharey=True)
-    palette = dict(zip(dict.fromkeys(latency["run"]), [BLUE, ORANGE, GREEN, PURPLE, GREY] * len(rows), strict=False))
-    for y, row in enumerate(rows):
-        colour = palette[row["run"]]
-        time.plot([row["min_ms"], row["p95_ms"]], [y, y], color=colour, linewidth=4, alpha=0.35)
-        time.plot(row["median_ms"], y, "o", color=colour, markersize=5)
-        speed.barh(y, row["images_per_second"], color=colour, height=0.55, alpha=0.8)
-    time.set_yticks(range(len(rows)), [f"{r['run']}, {r['device']}, batch of {r['batch_size']}" for r in rows])
-    time.set_ylim(len(rows) - 0.5, -0.5)
-    time.set_xlim(left=0)
-    time.set_title("latency")
-    time.set_xlabel("ms per batch")
-    speed.set_title("throughput")
-    speed.set_xlabel("images per second")
-    for ax in (time, speed):
+    runs, settings = list(latency["run"].unique()), _settings(latency)
+    names = [_wrapped(run, 26) for run in runs]
+    height = 0.14 * len(settings) + 0.16
+    size = (WIDTH, 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3))
+    figure = Figure(figsize=size, layout="constrained")
+    devices = list(latency["device"].unique())
+    axes = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
+    for ax, device in zip(axes, devices, strict=True):
+        for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
+            own = latency[(latency["device"] == device) & (latency["batch_size"] == 1) & _is(latency, setting)]
+            y = [runs.index(run) + (place - (len(settings) - 1) / 2) * 0.8 / len(settings) for run in own["run"]]
+            ax.hlines(y, own["min_ms"], own["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
+            point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
+            ax.plot(own["median_ms"], y, label=tables.setting(dict(zip(SETTING, setting, strict=True))), **point)
+            for height, reason in zip(y, own["reason"], strict=True):
+                if isinstance(reason, str) and reason:
+                    at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
+                    ax.text(0.02, height, reason.split(":")[0], **at)
+        ax.set_xlim(left=0)
+        ax.set_title(_wrapped(_hardware(latency, device), 68 // len(devices)))
+        ax.set_xlabel("ms per image")
         ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(runs)), names)
+    axes[0].set_ylim(len(runs) - 0.5, -0.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+@in_style
+def throughput(latency: pd.DataFrame) -> Figure:
+    """Images per second against the batch size: a panel per device and setting, a line per model.
+
+    A cross over the batch size that did not fit marks where a line ends for want of memory or time.
+
+    Args:
+        latency: as for `latency`.
+    """
+    runs, settings, devices = list(latency["run"].unique()), _settings(latency), list(latency["device"].unique())
+    columns = 3 if max(map(len, runs)) <= 22 else 2
+    size = (WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(devices), len(settings), sharex=True, sharey="row", squeeze=False)
+    for axes, device in zip(grid, devices, strict=True):
+        for ax, setting in zip(axes, settings, strict=True):
+            here = latency[(latency["device"] == device) & _is(latency, setting)]
+            for place, run in enumerate(runs):
+                own, look = here[here["run"] == run], _look(place)
+                speed = own["images_per_second"]
+                ax.plot(own["batch_size"], speed, label=run, markersize=4, **look)
+                failed = own[speed.isna()]
+                if len(failed) and speed.notna().any():
+                    ax.plot(failed["batch_size"], speed.dropna().iloc[-1:], "x", color=look["color"], markersize=6)
+            ax.set_xscale("log", base=2)
+            sizes = sorted(latency["batch_size"].unique())
+            sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
+            ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+            ax.set_xticks([], minor=True)
+            title = tables.setting(dict(zip(SETTING, setting, strict=True)))
+            ax.set_title(_wrapped(title, 72 // len(settings)))
+        axes[0].set_ylabel(f"images per second\n{_wrapped(_hardware(latency, device), 36)}")
+        speeds = latency.loc[latency["device"] == device, "images_per_second"]
+        if speeds.max() > 10 * speeds.min():
+            _logarithmic(axes[0], "y")
+        else:
+            axes[0].set_ylim(bottom=0)
+    for ax in grid[-1]:
+        ax.set_xlabel("images per batch")
+    legend = {"loc": "outside lower left", "ncols": columns, "handlelength": 3.5}
+    figure.legend(*grid[0][0].get_legend_handles_labels(), **legend)
+    return figure
+
+
+SETTING = ("precision", "compiled")
+
+
+def _settings(latency: pd.DataFrame) -> list[tuple[str, bool]]:
+    return list(dict.fromkeys(zip(latency["precision"], latency["compiled"].astype(bool), strict=True)))
+
+
+def _is(latency: pd.DataFrame, setting: tuple[str, bool]) -> pd.Series:
+    return (latency["precision"] == setting[0]) & (latency["compiled"].astype(bool) == setting[1])
+
+
+def _hardware(latency: pd.DataFrame, device: str) -> str:
+    return str(latency.loc[latency["device"] == device, "hardware"].iloc[0])
+
+
+def _look(place: int) -> dict[str, Any]:
+    """One of 36 different looks: after the sixth, colours come again with another line and marker."""
+    again = place // len(LOOKS)
+    line, marker = (LOOKS[(place + step * again) % len(LOOKS)] for step in (1, 2))
+    return LOOKS[place % len(LOOKS)] | {"linestyle": line["linestyle"], "marker": marker["marker"]}
+
+
+@in_style
+def tradeoff(overview: pd.DataFrame) -> Figure:
+    """SRCC against MACs and against the time of one image; the area of a bubble is the number of parameters.
+
+    A filled bubble is measured, a hollow one published (of several sources, the first); models are numbered. What has
+    neither is named in the list without a bubble.
+
+    Args:
+        overview: as `iqa.tradeoff.overview` returns it; where there are several devices, the last one's time counts.
+    """
+    rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
+    lines = -(-len(rows) // 2)
+    figure = Figure(figsize=(WIDTH, 3.1 + 0.17 * lines), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    published = [_first_number(value) for value in rows["published_srcc"]]
+    device = rows["hardware"].dropna()
+    titles = ("GMACs per image", f"ms per image on {device.iloc[-1] if len(device) else 'this machine'}")
+    for ax, values, title in zip(panels, (rows["macs_torch"] / 1e9, rows["latency_ms"]), titles, strict=True):
+        known = values.notna() & (rows["srcc"].notna() | pd.Series(published).notna())
+        for place in np.flatnonzero(known):
+            area = 28 + 420 * rows["parameters"][place] / rows["parameters"].max()
+            marks = [(rows["srcc"][place], BLUE, "white"), (published[place], "none", INK)]
+            for srcc, face, ink in marks:
+                if np.isfinite(srcc):
+                    alpha = 0.75 if face != "none" else 1.0
+                    ax.scatter(values[place], srcc, s=area, facecolor=face, edgecolor=BLUE, alpha=alpha, zorder=3)
+                    inside = area > 90
+                    at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}
+                    colour = ink if inside else INK
+                    ax.annotate(place + 1, (values[place], srcc), (0, 0 if inside else 7), color=colour, **at)
+        ax.set_xlabel(_wrapped(title, 52))
+        ax.margins(0.14)
+        if known.any():
+            spread = values[known]
+            if spread.max() > 10 * spread.min():
+                _logarithmic(ax, "x")
+            elif len(spread) == 1:
+                ax.set_xlim(0, 2 * spread.iloc[0])
+        else:
+            ax.set(xticks=[], yticks=[])
+            ax.text(0.5, 0.5, "no SRCC measured or published", transform=ax.transAxes, ha="center", va="center")
+    panels[0].set_ylabel("SRCC")
+    figure.legend(handles=_numbered(rows), loc="outside lower left", ncols=2, handlelength=0, handletextpad=0)
+    panels[0].set_title("filled: measured, hollow: published")
+    return figure
+
+
+def _logarithmic(ax: Axes, name: str) -> None:
+    """An axis in powers of ten with plain numbers at 1, 2, 5, 10, ..."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = getattr(ax, f"{name}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _numbered(rows: pd.DataFrame) -> list[Line2D]:
+    """Entries of a legend without marks: number, run, parameters, and whether it was run."""
+    texts = [
+        f"{place} {row['run']}, {row['parameters'] / 1e6:.3g}M parameters{', not run' * (row['status'] == 'not run')}"
+        for place, row in enumerate(rows.to_dict("records"), 1)
+    ]
+    return [Line2D([], [], linestyle="none", label=text) for text in texts]
+
+
+def _first_number(value: Any) -> float:
+    """A number, the first one of a text `(1) 0.9 (2) 0.8`, or NaN."""
+    if not isinstance(value, str):
+        return float(value)
+    found = re.search(r"\d+\.\d+", value)
+    return float(found[0]) if found else float("nan")
 
 
 @in_style

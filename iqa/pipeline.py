@@ -26,7 +26,10 @@ OUTPUTS = {
         *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),
     ],
     "ablation": ["ablation.csv", "dynamics.csv", "ablation.*", "compare_trainings.*", "scatter_pairs.*"],
-    "complexity": ["complexity.csv", "latency.csv", "latency.*"],
+    "complexity": [
+        *("complexity.csv", "counters.csv", "parts.csv", "latency.csv", "memory.csv", "overview.csv"),
+        *("latency.*", "throughput.*", "tradeoff.*"),
+    ],
     "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
     "report": ["claims.csv", "published.csv"],
 }

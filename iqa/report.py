@@ -218,6 +218,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "commits": sorted({tables.revision(reader.record(f"{step}/{run}/record.json")) for step, run in listed.runs()}),
         "unfinished": listed.unfinished(),
         "tables": listed,
+        "cost": _cost(params, reader),
         "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
     }
 
@@ -230,6 +231,23 @@ def _ablation(run: str, reader: Reader) -> dict[str, Any]:
         "rows": tables.records(reader.rows(file)),
         "verdicts": reader.tabulate(tables.ablation_verdicts, file),
         "further": reader.tabulate(tables.ablation_further, file),
+    }
+
+
+def _cost(params: ReportParams, reader: Reader) -> dict[str, Any]:
+    """What the chapter on complexity shows besides whole tables; operations are those of one model, the report's own
+    if it was counted."""
+    folder = f"complexity/{params.complexity}"
+    counters = reader.rows(f"{folder}/counters.csv")
+    runs = list(counters["run"].unique())
+    run = params.main if params.main in runs else runs[0]
+    return {
+        "costs": reader.tabulate(tables.overview_costs, f"{folder}/overview.csv"),
+        "agreement": reader.tabulate(tables.overview_agreement, f"{folder}/overview.csv"),
+        "counts": reader.tabulate(tables.complexity_counts, f"{folder}/complexity.csv"),
+        "run": run,
+        "operations": tables.counters(counters, run),
+        "where": tables.where_measured(reader.rows(f"{folder}/latency.csv")),
     }
 
 

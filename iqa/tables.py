@@ -18,6 +18,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 DEFAULT_FORMAT = ".3f"
 COUNT = ",.0f"
 P_VALUE = "p"
+COUNTERS = ("estimated", "torch", "ptflops", "thop")  # of MACs
 FORMATS = {
     "Images": COUNT,
     **dict.fromkeys(
@@ -41,18 +42,18 @@ FORMATS = {
     "Backbone (M)": ".2fM",
     "Heads (M)": ".2fM",
     "Weights made": COUNT,
-    "GMACs, torch": ".3gG",
-    "GMACs, ptflops": ".3gG",
-    "GMACs, thop": ".3gG",
-    "Batch": COUNT,
-    "Median (ms)": ".1f",
-    "Mean (ms)": ".1f",
-    "SD (ms)": ".1f",
-    "p95 (ms)": ".1f",
+    "Trainable (M)": ".2fM",
+    "Trainable": COUNT,
+    **dict.fromkeys(("GMACs", *(f"GMACs, {name}" for name in COUNTERS)), ".4gG"),
+    **{f"MACs, {name}": COUNT for name in COUNTERS},
+    **dict.fromkeys(("Batch", "Passes", "Quickest batch", "Largest batch"), COUNT),
+    **dict.fromkeys(("Median (ms)", "Mean (ms)", "SD (ms)", "Min (ms)", "Max (ms)", "p95 (ms)"), ".1f"),
+    "Latency (ms)": ".1f",
     "Images/s": ",.1f",
+    **dict.fromkeys(("Memory (MiB)", "Scoring (MiB)", "Training (MiB)"), ",.1fB"),
     "Seconds": ",.1f",
 }
-SCALES = {"M": 1e6, "G": 1e9}
+SCALES = {"M": 1e6, "G": 1e9, "B": 2**20}
 NUMBER = re.compile(rf"[<{MINUS}+-]?\d[\d,]*(\.\d+)?(e[+{MINUS}-]?\d+)?%?")
 MARKDOWN_MARKS = re.compile(r"[\\|*_`$~]|<(?=[A-Za-z/!?])")
 LATEX = {
@@ -90,13 +91,13 @@ def missing(value: Any) -> bool:
 
 
 def number(value: float, form: str = DEFAULT_FORMAT) -> str:
-    """A number as it is printed; a last letter M or G in the format divides by 10^6 or 10^9 first (`.2fM`).
+    """A number as it is printed; a last letter M, G or B divides by 10^6, 10^9 or 2^20 first (`.2fM`).
 
     The format `p` is that of p-values: three decimals, and `<0.001` for what is less.
     """
     if form == P_VALUE:
         return "<0.001" if value < 0.001 else format(value, ".3f")
-    return format(value / SCALES.get(form[-1], 1), form.rstrip("MG")).replace("-", MINUS)
+    return format(value / SCALES.get(form[-1], 1), form.rstrip("MGB")).replace("-", MINUS)
 
 
 def cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
@@ -368,39 +369,192 @@ def _chain(widths: Iterable[float]) -> str:
 
 
 def complexity(complexity: pd.DataFrame) -> pd.DataFrame:
-    """Parameters and multiply-accumulates (MACs) of each run's model, from `complexity.csv`."""
+    """Parameters and multiply-accumulates (MACs) of each run's model by the counters that were used."""
+    counters = [name for name in COUNTERS if f"macs_{name}" in complexity]
     return _table(
         {
             "Run": row["run"],
             "Backbone": row["backbone"],
             "Fusion": row["fusion"],
             "Parameters (M)": row["parameters"],
+            "Trainable (M)": row["trainable_parameters"],
             "Backbone (M)": row["backbone_parameters"],
             "Heads (M)": row["head_parameters"],
             "Weights made": row["generated_weights"],
-            "GMACs, torch": row["macs_torch"],
-            "GMACs, ptflops": row["macs_ptflops"],
-            "GMACs, thop": row["macs_thop"],
+            **{f"GMACs, {name}": row[f"macs_{name}"] for name in counters},
         }
         for row in records(complexity)
     )
 
 
+def complexity_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """`complexity` on a page that tells backbone and fusion elsewhere."""
+    return complexity(frame).drop(columns=["Backbone", "Fusion"])
+
+
+def counters(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
+    """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
+    return _table(
+        {
+            **({"Run": row["run"]} if run is None else {}),
+            "Operation": row["kind"],
+            **{f"MACs, {counter}": row[f"macs_{counter}"] for counter in COUNTERS},
+            "Missed by": _text(row["missed_by"]),
+        }
+        for row in records(counters)
+        if run in (None, row["run"])
+    )
+
+
+def parts(parts: pd.DataFrame) -> pd.DataFrame:
+    """Parameters and MACs of each part of each model, from `parts.csv`."""
+    return _table(
+        {
+            "Run": row["run"],
+            "Part": row["title"],
+            "Parameters": row["parameters"],
+            "Trainable": row["trainable_parameters"],
+            "MACs, estimated": row["macs_estimated"],
+            "MACs, torch": row["macs_torch"],
+        }
+        for row in records(parts)
+    )
+
+
 def latency(latency: pd.DataFrame) -> pd.DataFrame:
-    """Time per batch and throughput, from `latency.csv`."""
+    """Time of one image, from `latency.csv`; where it could not be measured, the reason."""
+    rows = [row for _, own in _by_setting(latency) for row in own if row["batch_size"] == 1]
+    reasons = any(_text(row["reason"]) for row in rows)
+    return _table(
+        {
+            **_setting(row),
+            "Median (ms)": row["median_ms"],
+            "Mean (ms)": row["mean_ms"],
+            "SD (ms)": row["std_ms"],
+            "Min (ms)": row["min_ms"],
+            "Max (ms)": row["max_ms"],
+            "p95 (ms)": row["p95_ms"],
+            "Passes": row["passes"],
+            **({"Reason": _text(row["reason"])} if reasons else {}),
+        }
+        for row in rows
+    )
+
+
+def throughput(latency: pd.DataFrame) -> pd.DataFrame:
+    """The most images per second, the largest batch that ran and what stopped a larger one, from `latency.csv`."""
+    rows = []
+    for _, own in _by_setting(latency):
+        ran = [row for row in own if not missing(row["images_per_second"])]
+        quickest = max(ran, key=lambda row: row["images_per_second"], default={})
+        largest = ran[-1] if ran else {}
+        failed = [row for row in own if _text(row["reason"])]
+        stopped = f"batch of {failed[0]['batch_size']:.0f}: {failed[0]['reason']}" if failed else None
+        rows.append(
+            {
+                **_setting(own[0]),
+                "Images/s": quickest.get("images_per_second"),
+                "Quickest batch": quickest.get("batch_size"),
+                "Largest batch": largest.get("batch_size"),
+                "Memory (MiB)": largest.get("peak_bytes"),
+                "Stopped by": stopped,
+            }
+        )
+    return _table(rows)
+
+
+def memory(memory: pd.DataFrame) -> pd.DataFrame:
+    """Peak memory of scoring and of training, from `memory.csv`."""
+    rows = records(memory)
+    reasons = any(_text(row["reason"]) for row in rows)
     return _table(
         {
             "Run": row["run"],
             "Device": row["device"],
+            "Precision": row["precision"],
             "Batch": row["batch_size"],
-            "Median (ms)": row["median_ms"],
-            "Mean (ms)": row["mean_ms"],
-            "SD (ms)": row["std_ms"],
-            "p95 (ms)": row["p95_ms"],
-            "Images/s": row["images_per_second"],
+            "Scoring (MiB)": row["inference_bytes"],
+            "Training (MiB)": row["training_bytes"],
+            **({"Reason": _text(row["reason"])} if reasons else {}),
         }
-        for row in records(latency)
+        for row in rows
     )
+
+
+def overview(overview: pd.DataFrame) -> pd.DataFrame:
+    """Cost beside agreement of each run, measured and published, from `overview.csv`.
+
+    All columns, as a file holds them; on a page they are two, `overview_costs` and `overview_agreement`.
+    """
+    rows = records(overview)
+    devices = {row["device"] for row in rows}
+    on_test = any(row["chosen_on"] == "TEST" for row in rows)
+    published = any(not missing(row["published_srcc"]) for row in rows)
+    return _table(
+        {
+            "Run": row["run"],
+            "Backbone": row["backbone"],
+            "Fusion": row["fusion"],
+            "Parameters (M)": row["parameters"],
+            "GMACs": row["macs_torch"],
+            **({"Device": row["device"]} if len(devices) > 1 else {}),
+            "Latency (ms)": row["latency_ms"],
+            "Images/s": row["images_per_second"],
+            **{
+                name.upper(): _interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) or row["status"]
+                for name in ("srcc", "plcc")
+            },
+            **({"Chosen on": row["chosen_on"]} if on_test else {}),
+            **{f"Published {name.upper()}": _published(row[f"published_{name}"]) for name in _if(published)},
+            **({"Published protocol": _text(row["published_protocol"])} if published else {}),
+        }
+        for row in rows
+    )
+
+
+OVERVIEW_COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
+
+
+def overview_costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `overview` that tell what a model is and costs, and the SRCC that it reaches."""
+    table = overview(frame)
+    return table[[name for name in table if name in ("Run", "Device", "SRCC", *OVERVIEW_COSTS)]]
+
+
+def overview_agreement(frame: pd.DataFrame) -> pd.DataFrame:
+    """The other columns of `overview`, one row per run: agreement, measured and published."""
+    table = overview(frame).drop(columns=OVERVIEW_COSTS)
+    return table.drop(columns="Device", errors="ignore").drop_duplicates("Run").reset_index(drop=True)
+
+
+def _if(published: bool) -> tuple[str, ...]:
+    return ("srcc", "plcc") if published else ()
+
+
+def where_measured(latency: pd.DataFrame) -> list[str]:
+    """Each device with its hardware and software in words, from `latency.csv`."""
+    rows = records(latency)
+    return list(dict.fromkeys(f"{row['device']}: {row['hardware']}; {row['software']}" for row in rows))
+
+
+def _by_setting(latency: pd.DataFrame) -> Iterable[tuple[Any, list[dict[str, Any]]]]:
+    """The rows of each run, device, precision and compilation."""
+    keys = ["run", "device", "precision", "compiled"]
+    return [(key, records(own)) for key, own in latency.groupby(keys, sort=False)]
+
+
+def _setting(row: dict[str, Any]) -> dict[str, Any]:
+    return {"Run": row["run"], "Device": row["device"], "Precision": setting(row)}
+
+
+def setting(row: dict[str, Any]) -> str:
+    """Precision, and whether it is compiled, of a row of `latency.csv`."""
+    return row["precision"] + (", compiled" if row["compiled"] else "")
+
+
+def _text(value: Any) -> str | None:
+    """A text that is not empty, or None."""
+    return None if missing(value) else str(value) or None
 
 
 def cross_database(cross: pd.DataFrame) -> pd.DataFrame:

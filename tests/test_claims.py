@@ -330,9 +330,12 @@ def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_t
 def test_latencies_of_the_same_model_are_named_with_their_hardware(made, settled):
     swin = facts.training("swin_base").backbone
     timed = {"device": "cpu", "batch_size": 1, "mean_ms": 250.0, "std_ms": 4.0, "images_per_second": 4.0}
+    timed |= {"precision": "32-true", "compiled": False}
     made._params("complexity", "main", "{}\n")
     counted = [{"run": "a", "backbone": swin, "fusion": "concat"}, {"run": "b", "backbone": swin, "fusion": "last"}]
-    latency = pd.DataFrame([timed | {"run": "a"}, timed | {"run": "b", "mean_ms": 1.0}])
+    others = [{"batch_size": 8}, {"precision": "bf16-mixed"}, {"compiled": True}]
+    latency = pd.DataFrame([timed | {"run": "a"}, *(timed | {"run": "a"} | other for other in others)])
+    latency = pd.concat([latency, pd.DataFrame([timed | {"run": "b", "mean_ms": 1.0}])])
     made.finish("complexity", "main", complexity=pd.DataFrame(counted), latency=latency)
     found = finding("C25", made)
     assert found.verdict == "not testable here"

@@ -252,6 +252,43 @@ def test_a_parameter_file_of_another_step_describes_no_model(capsys):
     assert "it is a run of ablation" in capsys.readouterr().err
 
 
+def test_quick_complexity_prints_runs_checkpoints_and_parameter_files_without_ptflops_and_thop(
+    model, monkeypatch, capsys
+):
+    for name in ("ptflops", "thop"):
+        monkeypatch.setitem(sys.modules, name, None)
+    untrained = str(paths.PARAMS / "smoke/train/last.yaml")
+    assert cli.main(["complexity", model, untrained, "--quick", "--height", "64", "--width", "96"]) == 0
+    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    assert heading == "MACs (2 FLOPs each) of one image of 64x96 pixels"
+    assert "GMACs, torch" in columns and "thop" not in columns
+    assert rows[0].startswith("demo/toy") and rows[1].startswith("smoke/last, not trained")
+    assert "Median (ms)" in rows[3] and rows[-1].startswith("cpu: ")
+
+
+def test_complexity_takes_a_run_that_is_not_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    assert cli.main(["complexity", "smoke/main_s1", "--device", "cpu", "--batch-sizes", "1", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "smoke/main_s1, not trained" in shown and "GMACs, thop" in shown and "Quickest batch" in shown
+
+
+def test_complexity_without_the_counters_points_to_quick(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ptflops", None)
+    assert cli.main(["complexity", "smoke/main_s1"]) == 1
+    assert "ptflops is not installed; --quick needs neither" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["demo/nothing"], "nothing"), (["params/smoke/ablation/main.yaml"], "it is a run of ablation")],
+)
+def test_complexity_of_what_is_no_model_is_told(arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(paths.ROOT)
+    assert cli.main(["complexity", *arguments, "--quick"]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_export_says_what_was_checked(model, tmp_path, monkeypatch, capsys):
     seen = {}
 

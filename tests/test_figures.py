@@ -51,6 +51,44 @@ SWEEP = ABLATION.dropna(subset="rank_weight").sort_values("rank_weight")
 FRAMES = {"PREDICTIONS": PREDICTIONS, "TABLE": TABLE, "HISTORY": HISTORY, "ABLATION": ABLATION, "DYNAMICS": DYNAMICS}
 FRAMES |= {"CROSS": CROSS, "SWEEP": SWEEP}
 
+
+def timed(models: int, sizes=(1, 8, 64)) -> pd.DataFrame:
+    """Times on two devices with four settings; the largest batch of the second model does not fit."""
+    frame = pd.DataFrame({"run": [f"swin_base_with_a_long_name_{i}" for i in range(models)], "ms": 3.0})
+    frame["ms"] *= 1 + frame.index
+    devices = pd.DataFrame({"device": ["cpu", "A100"], "hardware": ["A processor (R), 1 thread", "A100"], "by": [9, 1]})
+    for other in (
+        devices,
+        pd.DataFrame({"precision": ["32-true", "bf16-mixed"]}),
+        pd.DataFrame({"compiled": [False, True]}),
+        pd.DataFrame({"batch_size": sizes}),
+    ):
+        frame = frame.merge(other, how="cross")
+    time = frame["ms"] * frame["by"] * frame["batch_size"] ** 0.9
+    time = time.mask(frame["run"].str.endswith("_1") & (frame["batch_size"] == sizes[-1]) & (len(sizes) > 1))
+    frame = frame.assign(median_ms=time, min_ms=time * 0.9, p95_ms=time * 1.2)
+    frame["images_per_second"] = 1000 * frame["batch_size"] / time
+    return frame.assign(reason=["memory: full" if np.isnan(value) else "" for value in time])
+
+
+def costs(models: int) -> pd.DataFrame:
+    """Costs of models, the first measured and published twice, the second not run."""
+    count = np.arange(models)
+    srcc = np.where(count == 1, np.nan, 0.8 + 0.01 * count)
+    return pd.DataFrame(
+        {
+            "run": [f"swin_base_{i}" for i in count],
+            "parameters": 5e6 * (1 + count),
+            "macs_torch": 4e8 * 1.6**count,
+            "latency_ms": 5.0 + 4 * count,
+            "hardware": "A processor (R) of some kind, 1 thread",
+            "srcc": srcc,
+            "published_srcc": ["(1) 0.9009 (2) 0.9012", *[np.nan] * (models - 1)],
+            "status": np.where(count == 1, "not run", "finished"),
+        }
+    )
+
+
 DRAWN = {
     "mos_histogram": lambda: figures.mos_histogram(TABLE, 1, 5),
     "sample_images": lambda: figures.sample_images([np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9))], ["a", "b"]),
@@ -62,7 +100,12 @@ DRAWN = {
     "scatter_pairs": lambda: figures.scatter_pairs(PAIRS),
     "sensitivity": lambda: figures.sensitivity(SWEEP, "rank_weight"),
     "compare_evaluations": lambda: figures.compare_evaluations(CROSS),
-    "latency": lambda: figures.latency(report_fixture.latency()),
+    "latency": lambda: figures.latency(timed(2)),
+    "latency of ten": lambda: figures.latency(timed(10)),
+    "throughput": lambda: figures.throughput(timed(2)),
+    "throughput of ten": lambda: figures.throughput(timed(10)),
+    "tradeoff": lambda: figures.tradeoff(costs(2)),
+    "tradeoff of ten": lambda: figures.tradeoff(costs(10)),
     "architecture": lambda: figures.architecture(report_fixture.architecture()),
     "before_after": lambda: figures.before_after(report_fixture.architecture("last"), report_fixture.architecture()),
 }
@@ -142,6 +185,7 @@ def test_samples_show_every_image_in_the_last_row_too():
 
 
 NEW = ["ablation_forest", "compare_trainings", "scatter_pairs", "sensitivity", "compare_evaluations"]
+NEW += [name for name in DRAWN if name.startswith(("latency", "throughput", "tradeoff"))]
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -281,3 +325,55 @@ def test_a_model_without_results_is_named_as_such():
     cross = CROSS.assign(available=CROSS["available"] & ~lacking)
     shown = [text.get_text() for text in figures.compare_evaluations(cross).legends[0].get_texts()]
     assert shown == ["model 0", "model 1 (no results)", "model 2"]
+
+
+def test_latency_shows_one_image_of_each_model_with_each_setting_on_each_device():
+    figure = DRAWN["latency"]()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["A processor (R), 1 thread", "A100"]
+    settings = ["32-true", "32-true, compiled", "bf16-mixed", "bf16-mixed, compiled"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == settings
+    marks = [line.get_xdata() for line in figure.axes[0].lines]
+    assert np.allclose(marks, [[27, 54]] * 4)
+
+
+def test_latency_names_why_there_is_no_mark():
+    frame = timed(1, sizes=(1,)).assign(median_ms=np.nan, min_ms=np.nan, p95_ms=np.nan, reason="time: too long")
+    assert texts(figures.latency(frame)).count("time") == 8
+
+
+def test_throughput_has_a_line_per_model_and_a_cross_where_a_batch_did_not_fit():
+    figure = DRAWN["throughput of ten"]()
+    assert len(figure.axes) == 8
+    for ax in figure.axes:
+        lines = [line for line in ax.lines if line.get_marker() != "x"]
+        assert len(lines) == 10 and len({(str(line.get_linestyle()), line.get_color()) for line in lines}) == 10
+        (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
+        assert cross.get_xdata().tolist() == [64]
+    assert len(figure.legends[0].get_texts()) == 10
+
+
+@pytest.mark.parametrize("draw", [figures.latency, figures.throughput])
+def test_one_model_with_one_batch_is_drawn_too(draw):
+    assert draw(timed(1, sizes=(1,)).query("device == 'cpu' and precision == '32-true' and not compiled")).axes
+
+
+def test_looks_of_ten_models_differ_where_colours_are_not_seen():
+    looks = [figures._look(place) for place in range(36)]
+    assert len({(str(look["linestyle"]), look["marker"], look["color"]) for look in looks}) == 36
+    assert len({(str(look["linestyle"]), look["marker"]) for look in looks[:12]}) == 12
+
+
+def test_bubbles_grow_with_parameters_and_tell_measured_from_published():
+    figure = DRAWN["tradeoff of ten"]()
+    for ax in figure.axes:
+        filled = [each for each in ax.collections if len(each.get_facecolor()) and each.get_facecolor()[0][3] > 0]
+        assert len(ax.collections) == 10 and len(filled) == 9  # nine measured, one published
+        sizes = [each.get_sizes()[0] for each in filled]
+        assert sizes == sorted(sizes)
+        assert np.allclose([each.get_offsets()[0][1] for each in filled], costs(10)["srcc"].dropna())
+    assert "2 swin_base_1, 10M parameters, not run" in texts(figure)
+
+
+def test_without_any_srcc_the_figure_says_so():
+    nothing = costs(2).assign(srcc=np.nan, published_srcc=np.nan)
+    assert texts(figures.tradeoff(nothing)).count("no SRCC measured or published") == 2

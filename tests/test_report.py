@@ -101,7 +101,7 @@ def test_every_marked_number_names_its_file_and_key_and_value(built):
     srcc = json.loads((paths.RESULTS / "toy/train/main_s1/metrics.json").read_text())["srcc"]
     assert f"results/toy/train/main_s1/metrics.json : srcc = {srcc}" in titles
     assert "results/toy/ablation/main/ablation.csv : last, srcc_mean = 0.948" in titles
-    assert "results/toy/complexity/main/latency.csv : main_s1 (row 3), median_ms = 9.4" in titles
+    assert "results/toy/complexity/main/latency.csv : main_s1 (row 4), median_ms = 9.4" in titles
     assert "results/toy/data_prep/toy_data/audit.json : splits.train.n = 300" in titles
     for title in titles:
         file, key, value = re.fullmatch(r"(results/toy/\S+) : (.+) = (\S+)", title).groups()
@@ -299,12 +299,13 @@ def test_cells_are_rounded_when_shown():
     assert tables.cell(None) == tables.cell(float("nan")) == tables.DASH
     assert tables.cell(-0.25, ".2f") == tables.MINUS + "0.25"
     shown = tables.rounded(tables.complexity(_complexity()))
-    assert shown["Parameters (M)"].tolist() == ["25.56"] and shown["GMACs, torch"].tolist() == ["4.11"]
+    assert shown["Parameters (M)"].tolist() == ["25.56"] and shown["GMACs, torch"].tolist() == ["4.112"]
 
 
 def _complexity():
     row = {"run": "a", "backbone": "resnet50", "fusion": "last", "parameters": 25_557_032, "backbone_parameters": 1}
     row |= {
+        "trainable_parameters": 4,
         "head_parameters": 2,
         "generated_weights": 3,
         "macs_torch": 4_111_514_624,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pypandoc
 import pytest
+import report_fixture
 
 from iqa import tables
 
@@ -174,3 +175,40 @@ def test_a_table_without_rows_still_has_its_head():
     empty = pd.DataFrame({"a": pd.Series(dtype=str), "b": pd.Series(dtype=str)})
     assert tables.markdown(empty) == "| a | b |\n| :-- | :-- |\n"
     assert "a & b \\\\\n\\midrule\n\\bottomrule" in tables.latex(empty, "l", "c")
+
+
+def test_throughput_tells_the_quickest_batch_the_largest_and_what_stopped_a_larger_one():
+    frame = report_fixture.latency()
+    frame.loc[1, "images_per_second"] = 1.0  # of last_s1 with 8 images: slower than one by one
+    table = tables.throughput(frame)
+    assert table["Quickest batch"].tolist() == [1, 8] and table["Largest batch"].tolist() == [8, 8]
+    assert table["Stopped by"].iloc[0].startswith("batch of 64: memory: more than 0.1 GiB")
+
+
+def test_latency_is_that_of_one_image_and_gives_reasons_where_there_are_any():
+    frame = report_fixture.latency()
+    assert tables.latency(frame)["Median (ms)"].tolist() == [8.1, 9.4] and "Reason" not in tables.latency(frame)
+    none = frame[frame["batch_size"] == 1].assign(reason="this machine has no device cuda", median_ms=np.nan)
+    assert (
+        tables.rounded(tables.latency(none))[["Median (ms)", "Reason"]].to_numpy().tolist()
+        == [[tables.DASH, "this machine has no device cuda"]] * 2
+    )
+
+
+def test_a_setting_without_any_measurement_has_dashes():
+    frame = report_fixture.latency().assign(images_per_second=np.nan, reason="no")
+    shown = tables.rounded(tables.throughput(frame))
+    assert shown["Images/s"].tolist() == [tables.DASH] * 2 and shown["Stopped by"].iloc[0] == "batch of 1: no"
+
+
+def test_operations_of_one_run_need_no_column_of_runs():
+    frame = report_fixture.counters()
+    assert len(tables.counters(frame)) == 2 * len(tables.counters(frame, "main_s1"))
+    assert "Run" not in tables.counters(frame, "main_s1")
+    assert tables.rounded(tables.counters(frame, "main_s1"))["Missed by"].tolist()[-2:] == ["torch, thop", tables.DASH]
+
+
+def test_memory_is_shown_in_mebibytes():
+    row = {"run": "a", "device": "cpu", "precision": "32-true", "batch_size": 8, "inference_bytes": 2**20}
+    shown = tables.rounded(tables.memory(pd.DataFrame([row | {"training_bytes": np.nan, "reason": "training: full"}])))
+    assert shown.iloc[0].tolist() == ["a", "cpu", "32-true", "8", "1.0", tables.DASH, "training: full"]

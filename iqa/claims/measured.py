@@ -189,12 +189,13 @@ class Measured:
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """One row per timed model and batch size: what `latency.csv` says, with backbone, fusion and hardware."""
+        """One row per model and device: `latency.csv` of one image in full precision, with backbone and fusion."""
         tables = []
         for run in self._done("complexity"):
             counted = read_table(self.study, "complexity", run, "complexity")[["run", "backbone", "fusion"]]
             hardware = read_json(self.study, "complexity", run, "record")["hardware"]
             timed = read_table(self.study, "complexity", run, "latency").merge(counted, on="run")
+            timed = timed[(timed["precision"] == "32-true") & ~timed["compiled"] & (timed["batch_size"] == 1)]
             on_cpu = timed["device"] == "cpu"
             tables.append(timed.assign(hardware=timed["device"].mask(on_cpu, hardware["cpu"])))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["backbone", "fusion"])
