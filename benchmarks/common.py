@@ -103,6 +103,15 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def environment(bytecode: Path, **variables: str) -> dict[str, str]:
+    """This process's environment, in which Python keeps compiled modules in `bytecode`, and further variables.
+
+    So the second start finds them there, as it does for anyone, even where this process may not write any.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(bytecode)} | variables
+
+
 def process(command: Sequence[str | Path], **options: Any) -> tuple[float, float]:
     """Seconds that a command takes, and the most memory in MiB that one of its processes held (its resident set).
 

@@ -1,7 +1,7 @@
 """Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
 
     python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed] [--compile]
-                                  [--batch 8] [--steps 2] [--rounds 3] [--threads 2] [--workers 0] [--peak 989]
+                                  [--batch 8] [--steps 1] [--rounds 4] [--threads 2] [--workers 0] [--peak 989]
 
 `--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
 
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import pandas as pd
 import timm
 import torch
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from benchmarks.common import CORES, compared, report
+from benchmarks.random_database import SIZES, random_database
 from iqa import config, losses, schedules, training
 from iqa.batches import Batch, train_loader
 from iqa.complexity import macs_torch
@@ -47,7 +47,6 @@ from iqa.inference import choose_device
 from iqa.model import HyperIQA
 
 RUNS = ("koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1")
-SIZES = {"koniq10k": (384, 512), "demo": (192, 256)}  # height and width of the stored images
 EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
 LARGE = 128  # side of a crop from which on a CPU takes seconds for a batch
 LOADED = 40  # batches of the loader alone, which is quick
@@ -55,27 +54,8 @@ LOADED = 40  # batches of the loader alone, which is quick
 
 def database(params: TrainParams, batches: int) -> Database:
     """Random images of the study's size, enough for an epoch of so many full batches, and one to validate."""
-    images = 1 + max(32, -(-batches * params.batch_size // params.train_patches))
-    height, width = SIZES[params.study]
-    rng = np.random.default_rng(0)
-    names = [f"{number}.jpg" for number in range(images)]
-    table = pd.DataFrame({"image": names, "mos": rng.uniform(0, 100, images), "reference": names})
-    return Database(
-        name=params.database,
-        title="Random",
-        table=table.assign(split=["val"] + ["train"] * (images - 1)),
-        folder=Path(),
-        low=0.0,
-        high=100.0,
-        higher_is_better=True,
-        synthetic=True,
-        release_images=None,
-        citation="",
-        licence="",
-        source="",
-        stores={params.input: list(rng.integers(0, 256, (images, height, width, 3), np.uint8))},
-        fingerprint="random",
-    )
+    images = max(32, -(-batches * params.batch_size // params.train_patches))
+    return random_database(["val"] + ["train"] * images, *SIZES[params.study], params.input)
 
 
 class Clock:
@@ -248,7 +228,7 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     }
     if options.deterministic is not None:
         changes["deterministic"] = options.deterministic
-    return config.load(study, "train", name, changes), options.steps or (2 if slow else 20)
+    return config.load(study, "train", name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
 
 
 def main() -> None:
@@ -260,8 +240,10 @@ def main() -> None:
     parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="default: as the run has it")
     parser.add_argument("--compile", action="store_true", help="compile all networks (torch.compile)")
     parser.add_argument("--batch", type=int, help="default: the run's own; 8 for large crops on a CPU")
-    parser.add_argument("--steps", type=int, help="batches of a measurement (default: 20; 2 for large crops on a CPU)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--steps", type=int, help="batches that are timed (default: 50; on a CPU 10, or 1 of large crops)"
+    )
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=CORES)
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader")
     parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s")
