@@ -85,9 +85,9 @@ def compared(
     }
 
 
-def in_turn(cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turn(cases: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
     """What each case returns, in `rounds` rounds in which all have their turn, after a round that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in cases}
+    found: dict[str, list[Any]] = {name: [] for name in cases}
     for _ in range(rounds + 1):
         for name, case in cases.items():
             found[name].append(case())
