@@ -41,13 +41,13 @@ class Patches(Dataset):
         """A window of an image, and whether it is to be mirrored."""
         pixels = self.database.pixels(image, self.params.input)
         crop = self.params.crop
-        top, left, flip = crop_positions(self.params.seed, epoch, image, patch + 1, *pixels.shape[:2], crop)
-        return pixels[top[patch] : top[patch] + crop, left[patch] : left[patch] + crop], bool(flip[patch])
+        (top,), (left,), (flip,) = crop_positions(self.params.seed, epoch, image, 1, *pixels.shape[:2], crop, patch)
+        return pixels[top : top + crop, left : left + crop], bool(flip)
 
     def _jitter(self, pixels: Tensor, epoch: int, image: int, patch: int) -> Tensor:
         """The patch (3, H, W) with another brightness, contrast and saturation, which alters its quality as well."""
-        factors = jitter_factors(self.params.seed, epoch, image, patch + 1, self.params.color_jitter)[patch]
-        brightness, contrast, saturation = factors.tolist()
+        factors = jitter_factors(self.params.seed, epoch, image, 1, self.params.color_jitter, patch)
+        brightness, contrast, saturation = factors[0].tolist()
         pixels = functional.adjust_contrast(functional.adjust_brightness(pixels, brightness), contrast)
         return functional.adjust_saturation(pixels, saturation)
 

@@ -18,6 +18,7 @@ Statistic = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
 
 CHUNK = 1_000_000  # scores resampled at a time: bounds the memory of the bootstrap
 BLOCK = 1_000  # images compared with all others at a time (Kendall)
+PAIRED = 2_500  # images up to which comparing all pairs is quicker than sorting each resampled vector (Kendall)
 
 
 class Comparison(NamedTuple):
@@ -258,6 +259,8 @@ def _rmse_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray)
 
 def _krcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """tau-b: pairs in the same order less those in the other one, by products with the signs of all differences."""
+    if mos.size > PAIRED:
+        return _repeated(krcc)(prediction, mos, counts)
     weights = counts.astype(np.float32)  # products of whole numbers below 2^24: exact
     excess = np.zeros(len(counts))
     for start in range(0, mos.size, BLOCK):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from iqa.data.crops import crop_positions, test_positions
+from iqa.data.crops import crop_positions, jitter_factors, test_positions
 
 SIZE = {"height": 192, "width": 256, "crop": 96}
 
@@ -12,6 +12,17 @@ def test_a_crop_does_not_depend_on_the_number_of_patches_or_on_earlier_calls():
     first = np.array(crop_positions(1, 0, 7, patches=5, **SIZE))
     crop_positions(1, 0, 8, patches=3, **SIZE)
     assert np.array_equal(np.array(crop_positions(1, 0, 7, patches=2, **SIZE)), first[:, :2])
+
+
+@pytest.mark.parametrize("image", [0, 7, 2**40])
+def test_a_crop_that_is_drawn_alone_is_bit_by_bit_the_one_drawn_with_all_before_it(image):
+    def numbers(patches, first=0):
+        positions = crop_positions(-3, 2, image, patches, height=5000, width=7000, crop=96, first=first)
+        return np.column_stack([*positions, jitter_factors(-3, 2, image, patches, 0.3, first)])
+
+    all_at_once = numbers(41)
+    assert np.array_equal(np.vstack([numbers(1, first) for first in range(41)]), all_at_once)
+    assert np.array_equal(numbers(9, first=30), all_at_once[30:39])
 
 
 @pytest.mark.parametrize("other", [(2, 0, 7), (1, 1, 7), (1, 0, 8), (-1, 0, 7)])

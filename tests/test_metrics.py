@@ -307,6 +307,16 @@ def test_a_statistic_of_counts_is_that_of_the_repeated_images(statistic, groups,
         np.testing.assert_allclose(values, expected, atol=1e-12)
 
 
+def test_kendalls_bootstrap_is_the_same_for_many_images_as_for_few(monkeypatch):
+    generator = np.random.default_rng(8)
+    mos = generator.normal(size=80).round(1)  # with ties
+    prediction = noisy(generator, mos, 1.0).round(1)
+    (of_pairs,) = metrics.resampled(krcc, [prediction], mos, resamples=20)
+    monkeypatch.setattr(metrics, "PAIRED", 79)
+    (of_many,) = metrics.resampled(krcc, [prediction], mos, resamples=20)
+    np.testing.assert_allclose(of_many, of_pairs, atol=1e-12)
+
+
 def test_resampled_vectors_that_are_constant_correlate_with_nothing():
     mos, prediction = np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3, 0.4]) / 3
     for statistic in (srcc, plcc, krcc):

@@ -11,14 +11,21 @@ import math
 import numpy as np
 
 WORD = 2**64
+BLOCK = 4  # numbers that Philox gives for one value of its counter
 TRAIN, TEST, JITTER = 0, 1, 2
 
 
-def _uniform(seed: int, epoch: int, image: int, use: int, shape: tuple[int, int]) -> np.ndarray:
-    """Numbers in [0, 1) that depend on the arguments alone; row `p` is the same whatever the number of rows."""
+def _uniform(seed: int, epoch: int, image: int, use: int, shape: tuple[int, int], first: int = 0) -> np.ndarray:
+    """Rows `first`, `first + 1`, ... of numbers in [0, 1) that depend on the other arguments alone.
+
+    A row is the same whatever the number of rows, and costs the same wherever it is.
+    """
+    rows, columns = shape
+    block, before = divmod(first * columns, BLOCK)
     key = np.array([seed % WORD, epoch], dtype=np.uint64)
-    counter = np.array([0, image, use, 0], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape)
+    counter = np.array([block, image, use, 0], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return generator.random(before + rows * columns)[before:].reshape(shape)
 
 
 def _check(height: int, width: int, crop: int) -> None:
@@ -29,7 +36,7 @@ def _check(height: int, width: int, crop: int) -> None:
 
 
 def crop_positions(
-    seed: int, epoch: int, image: int, patches: int, height: int, width: int, crop: int
+    seed: int, epoch: int, image: int, patches: int, height: int, width: int, crop: int, first: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random square crops of one image for one epoch of training.
 
@@ -40,6 +47,7 @@ def crop_positions(
         patches: number of crops.
         height, width: size of the image in pixels.
         crop: side of the crop in pixels.
+        first: number of the first crop.
 
     Returns:
         top, left: integer arrays (patches,), every position equally likely.
@@ -49,19 +57,19 @@ def crop_positions(
         ValueError: the crop is larger than the image.
 
     >>> top, left, flip = crop_positions(seed=1, epoch=0, image=7, patches=3, height=192, width=256, crop=96)
-    >>> again = crop_positions(seed=1, epoch=0, image=7, patches=1, height=192, width=256, crop=96)
-    >>> bool(again[0][0] == top[0])
+    >>> last = crop_positions(seed=1, epoch=0, image=7, patches=1, height=192, width=256, crop=96, first=2)
+    >>> bool(last[0][0] == top[2])
     True
     """
     _check(height, width, crop)
-    uniform = _uniform(seed, epoch, image, TRAIN, (patches, 3))
+    uniform = _uniform(seed, epoch, image, TRAIN, (patches, 3), first)
     top, left, flip = (uniform * (height - crop + 1, width - crop + 1, 2)).astype(np.int64).T
     return top, left, flip
 
 
-def jitter_factors(seed: int, epoch: int, image: int, patches: int, strength: float) -> np.ndarray:
+def jitter_factors(seed: int, epoch: int, image: int, patches: int, strength: float, first: int = 0) -> np.ndarray:
     """Factors (patches, 3) of brightness, contrast and saturation, uniform in [1 - strength, 1 + strength]."""
-    return 1 + strength * (2 * _uniform(seed, epoch, image, JITTER, (patches, 3)) - 1)
+    return 1 + strength * (2 * _uniform(seed, epoch, image, JITTER, (patches, 3), first) - 1)
 
 
 def _sha256(*parts: bytes | memoryview) -> bytes:

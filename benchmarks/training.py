@@ -1,0 +1,261 @@
+"""Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
+
+    python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed] [--compile]
+                                  [--batch 8] [--steps 1] [--rounds 4] [--threads 2] [--workers 0] [--peak 989]
+
+`--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
+
+Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.Fit` with its loader, losses, clipping,
+fused optimiser and history. It is held against
+
+- a bare loop: timm's network of the same name with global pooling and a linear head, L1, the same optimiser, batch,
+  precision and clipping, on one batch of pixels that is already on the device. Goal: at least 0.9 of its throughput;
+- the same step by hand: the project's model, loader, losses, optimiser and schedule in a plain `for`, which leaves
+  what Lightning costs.
+
+The loader alone is held against what training consumes. Goal: at least 3 times that.
+
+Time runs from the end of a batch to the end of a later one. Left out are the start (building the model, starting
+workers, the first batches) and what follows an epoch: validation, `history.csv`, checkpoints. Pixels are random, of
+the database's stored size, and in memory; weights are random, as neither changes the time.
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pandas as pd
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from benchmarks.common import CORES, compared, report
+from benchmarks.random_database import SIZES, random_database
+from iqa import config, losses, schedules, training
+from iqa.batches import Batch, train_loader
+from iqa.complexity import macs_torch
+from iqa.config import TrainParams
+from iqa.data.databases import Database
+from iqa.inference import choose_device
+from iqa.model import HyperIQA
+
+RUNS = ("koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1")
+EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
+LARGE = 128  # side of a crop from which on a CPU takes seconds for a batch
+LOADED = 40  # batches of the loader alone, which is quick
+
+
+def database(params: TrainParams, batches: int) -> Database:
+    """Random images of the study's size, enough for an epoch of so many full batches, and one to validate."""
+    images = max(32, -(-batches * params.batch_size // params.train_patches))
+    return random_database(["val"] + ["train"] * images, *SIZES[params.study], params.input)
+
+
+class Clock:
+    """Patches per second from the end of batch `first` to the end of batch `last` of an epoch."""
+
+    def __init__(self, first: int, last: int, batch: int):
+        self.first, self.last = first, last
+        self.patches = batch * (last - first)
+
+    def ended(self, number: int) -> bool:
+        """Take note that a batch has ended; True when the measurement is over."""
+        if number in (self.first, self.last):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            self.rate = self.patches / (now - self.start) if number == self.last else 0.0
+            self.start = now
+        return number >= self.last
+
+
+def timed_fit(clock: Clock, compiled: bool, after_epoch: Callable[[float], None]) -> type[training.Fit]:
+    """`Fit` with a clock: an epoch ends when it has seen enough, and `after_epoch` is told instead of validating."""
+
+    class Timed(training.Fit):
+        def on_fit_start(self) -> None:
+            if compiled:
+                self.model.compile()
+
+        def on_train_batch_start(self, batch: Batch, index: int) -> int | None:
+            return -1 if index > clock.last else None
+
+        def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+            clock.ended(index)
+
+        def on_train_epoch_end(self) -> None:
+            after_epoch(clock.rate)
+
+    return Timed
+
+
+def by_hand(params: TrainParams, data: Database, device: torch.device, compiled: bool) -> Callable[[Clock], float]:
+    """The steps of `Fit` in a plain loop over its loader; a function that runs it and returns patches per second."""
+    model = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).train()
+    optimizer = schedules.optimizer(model, params)
+    schedule = schedules.scheduler(optimizer, params, 1_000_000)
+    loader = train_loader(data, params)
+    call = torch.compile(model) if compiled else model
+
+    def step(batch: Batch) -> None:
+        pixels, target, _ = (part.to(device, non_blocking=True) for part in batch)
+        with autocast(params, device):
+            prediction = call(pixels).float()
+            loss = losses.total(prediction, target, params.terms(), params.rank_margin)["total"]
+        descend(loss, model, optimizer, params.clip)
+        schedule.step()
+
+    def run(clock: Clock) -> float:
+        return timed(map(step, loader), clock)
+
+    return run
+
+
+def bare(params: TrainParams, device: torch.device, compiled: bool) -> Callable[[Clock], float]:
+    """The floor: timm's network with a linear head on one batch in memory."""
+    dropped = {"drop_path_rate": params.drop_path} if params.drop_path else {}
+    model = timm.create_model(params.backbone, num_classes=1, **params.backbone_args, **dropped)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    optimizer = schedules.optimizer(model, params)
+    image = torch.randn(params.batch_size, 3, params.crop, params.crop, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    target = torch.rand(params.batch_size, device=device)
+    call = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        with autocast(params, device):
+            loss = l1_loss(call(image).flatten().float(), target)
+        descend(loss, model, optimizer, params.clip)
+
+    def run(clock: Clock) -> float:
+        return timed((step() for _ in itertools.count()), clock)
+
+    return run
+
+
+def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> None:
+    """One step of an optimiser."""
+    optimizer.zero_grad()
+    loss.backward()
+    if clip:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+
+
+def autocast(params: TrainParams, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16-mixed")
+
+
+def timed(steps: Iterator[None], clock: Clock) -> float:
+    """Take steps until the clock has seen enough."""
+    for number, _ in enumerate(steps):
+        if clock.ended(number):
+            break
+    return clock.rate
+
+
+def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dict[str, list[float]]:
+    """Patches per second of each way in each round.
+
+    One fit lasts over all rounds: its epochs are the rounds, and the other ways have their turn after each. The first
+    round does not count.
+    """
+    device, first = choose_device(params.device), 2 * params.workers  # by then what workers had prepared is used up
+    torch.set_num_threads(params.threads)
+    data, plenty = (database(params, first + 1 + count) for count in (steps, LOADED))
+    floor, hand = bare(params, device, options.compile), by_hand(params, data, device, options.compile)
+    found: dict[str, list[float]] = {"fit": [], "floor": [], "hand": [], "loader": []}
+
+    def clock(count: int = steps) -> Clock:
+        return Clock(first, first + count, params.batch_size)
+
+    def round(rate: float) -> None:
+        found["fit"].append(rate)
+        found["floor"].append(floor(clock()))
+        found["hand"].append(hand(clock()))
+        found["loader"].append(timed((None for _ in train_loader(plenty, params)), clock(LOADED)))
+        print(".", end="", flush=True)
+
+    timed_class = timed_fit(clock(), options.compile, round)
+    with tempfile.TemporaryDirectory() as folder, patch.object(training, "Fit", timed_class):
+        training.fit(params, data, Path(folder))
+    return {name: rates[1:] for name, rates in found.items()}
+
+
+def rows(params: TrainParams, found: dict[str, list[float]], peak: float | None) -> list[dict[str, Any]]:
+    """Rows of the table for one training run."""
+    run, unit = f"{params.study}/{params.run}", "patches/s"
+    batch = f"batch {params.batch_size}, {params.precision}"
+    head = f"{params.backbone} + linear head"
+    table = [
+        compared(f"{run}: training, {batch}", found["fit"], unit, f"{head}, bare loop", found["floor"], ">= 0.9"),
+        compared(f"{run}: training, {batch}", found["fit"], unit, "the same step by hand", found["hand"]),
+        compared(f"{run}: loader alone", found["loader"], unit, "what training consumes", found["fit"], ">= 3"),
+    ]
+    if params.study in EPOCH:
+        ours, least = ([EPOCH[params.study] / rate / 60 for rate in found[name]] for name in ("fit", "floor"))
+        table.append(compared(f"{run}: epoch of {EPOCH[params.study]:,} patches", ours, "min", f"{head}", least))
+    if peak:
+        flops = 3 * 2 * macs_torch(HyperIQA(params.architecture()).eval(), params.crop, params.crop)
+        used = [rate * flops / 1e12 for rate in found["fit"]]
+        table.append(compared(f"{run}: use of the device", used, "TFLOP/s", "its peak", [peak] * len(used)))
+    return table
+
+
+def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
+    """Parameters of a run as they are measured, and steps of a measurement: fewer where a CPU takes seconds for one."""
+    study, _, name = run.partition("/")
+    own = config.load(study, "train", name)
+    on_cpu = choose_device(options.device).type == "cpu"
+    slow = on_cpu and own.crop >= LARGE
+    changes = {
+        "device": options.device,
+        "precision": options.precision or ("32-true" if on_cpu else own.precision),
+        "batch_size": options.batch or (8 if slow else own.batch_size),
+        "threads": options.threads,
+        "workers": options.workers,
+        "epochs": options.rounds + 1,
+        "patience": None,
+        "pretrained": False,
+        "weights": None,
+    }
+    if options.deterministic is not None:
+        changes["deterministic"] = options.deterministic
+    return config.load(study, "train", name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", nargs="+", default=RUNS, help="<study>/<run>")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", help="32-true or bf16-mixed (default: 32-true on a CPU, else the run's own)")
+    parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="default: as the run has it")
+    parser.add_argument("--compile", action="store_true", help="compile all networks (torch.compile)")
+    parser.add_argument("--batch", type=int, help="default: the run's own; 8 for large crops on a CPU")
+    parser.add_argument(
+        "--steps", type=int, help="batches that are timed (default: 50; on a CPU 10, or 1 of large crops)"
+    )
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=CORES)
+    parser.add_argument("--workers", type=int, default=0, help="processes of the loader")
+    parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s")
+    options = parser.parse_args()
+    os.environ["IQA_BATCH"] = "1"  # no progress bars
+    table = []
+    for run in options.runs:
+        params, steps = settings(run, options)
+        table += rows(params, measure(params, options, steps), options.peak)
+    print("\nmedians over the rounds; left out: the start, the first batches, and validation after an epoch")
+    report("training", vars(options), pd.DataFrame(table))
+
+
+if __name__ == "__main__":
+    main()
