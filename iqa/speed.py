@@ -307,7 +307,7 @@ class _Live(TorchDispatchMode):
 def memory_limit(gigabytes: float | None) -> float:
     """Bytes that tensors on the CPU may take: `gigabytes` (GiB), or three fifths of what is available now.
 
-    The rest is for what operators need inside and for what the allocator keeps, a quarter more in training as was seen.
+    The rest is for what operators need inside and for what the allocator keeps: a quarter more was seen in training.
     """
     if gigabytes is not None:
         return gigabytes * GIB
