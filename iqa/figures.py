@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from iqa.prediction import PatchScores, Scale
 
 NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
+MANY_POINTS = 5_000  # points of a scatter beyond which they are a picture also in svg and pdf, at about 100 bytes each
 SPLIT_COLOURS = {"train": BLUE, "val": GREEN, "test": ORANGE}
 LOOKS = [  # of things that are compared: told apart by line and marker where colours are not seen
     {"color": INK, "linestyle": "-", "marker": "D"},
@@ -227,7 +228,8 @@ def _points(ax: Axes, predictions: pd.DataFrame, limits: tuple[float, float], ti
     mos, predicted = predictions["mos"], predictions["prediction"]
     ax.plot(limits, limits, color=INK, linewidth=1, linestyle="--", zorder=2)
     size, alpha = (9, 0.55) if len(predictions) <= 1000 else (5, 0.35)
-    ax.scatter(mos, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=3)
+    many = len(predictions) > MANY_POINTS
+    ax.scatter(mos, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=3, rasterized=many)
     text = f"SRCC {metrics.srcc(predicted, mos):.3f}\nPLCC {metrics.plcc(predicted, mos):.3f}\nn = {len(mos):,}"
     card = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#D9DEE7", "alpha": 0.9}
     ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8, bbox=card, zorder=4)

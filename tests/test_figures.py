@@ -101,6 +101,17 @@ def test_scatter_shows_every_prediction_unscaled_even_outside_the_range():
     assert ax.get_ylim()[0] < PREDICTIONS["prediction"].min() and ax.get_ylim()[1] > PREDICTIONS["prediction"].max()
 
 
+def test_a_scatter_of_many_images_is_no_larger_as_svg_than_one_of_few(tmp_path):
+    def size(images):
+        values = np.random.default_rng(0).uniform(1, 5, (images, 2))
+        figure = figures.prediction_scatter(pd.DataFrame(values, columns=["mos", "prediction"]), 1, 5)
+        figure.savefig(tmp_path / "scatter.svg")
+        return (tmp_path / "scatter.svg").stat().st_size
+
+    few, many = size(figures.MANY_POINTS), size(4 * figures.MANY_POINTS)
+    assert many < few
+
+
 def test_scatter_prints_agreement_and_count():
     shown = texts(figures.prediction_scatter(PREDICTIONS, 1, 5))
     assert "SRCC 1.000" in shown and "PLCC 1.000" in shown and "n = 40" in shown
