@@ -4,6 +4,7 @@ STUDY ?= demo
 JOBS ?=
 TRAIN ?= yes
 NAME ?=
+BENCHMARKS ?= model training data_path folder evaluation startup pipeline scaling
 # The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
 PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
@@ -34,8 +35,8 @@ test: $(STAMP) ## run all tests
 test-fast: $(STAMP) ## run the tests that are not marked slow
 	@$(PYTEST) -m "not slow"
 
-bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (some minutes; leave the machine alone)
-	@for name in model folder data_path; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (20 minutes; leave the machine alone)
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
 	$(BIN)/ruff check .
