@@ -64,6 +64,6 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $@
