@@ -564,6 +564,7 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
                     colour = ink if inside else INK
                     ax.annotate(place + 1, (values[place], srcc), (0, 0 if inside else 7), color=colour, **at)
         ax.set_xlabel(_wrapped(title, 52))
+        ax.xaxis.get_major_locator().set_params(nbins=5)
         ax.margins(0.14)
         if known.any():
             spread = values[known]

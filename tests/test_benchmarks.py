@@ -79,10 +79,6 @@ def test_the_import_cells_of_the_notebooks_are_python():
         compile(startup.import_cell(name), name, "exec")
 
 
-def test_the_pipeline_is_compared_with_the_bare_calls(measured):
-    assert list(rows_of(measured("pipeline"))["unit"]) == ["s", "MiB"]
-
-
 def test_the_floor_of_a_report_is_snakemake_with_nothing_to_do(tmp_path):
     taken, held = pipeline.Project(tmp_path).snakemake()
     assert taken > 0 and held > 10
