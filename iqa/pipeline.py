@@ -128,7 +128,8 @@ def jobs(study: str, train: bool = True) -> list[Job]:
     """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
 
     Args:
-        train: False leaves all trainings out, so that tables show those that are not finished as not run.
+        train: False leaves all trainings out, and the data of those that are finished as they are; tables show the
+            others as not run.
 
     Raises:
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
@@ -139,6 +140,8 @@ def jobs(study: str, train: bool = True) -> list[Job]:
     if train:
         _check_training_data(found, missing)
     untrained = set() if train else set(_untrained(found))
+    # to prepare a database anew would remove the trainings that were made from it
+    kept = set() if train else {name for params in _trained(found) for name in params.databases()}
     names = {(params.step, params.run) for params in found}
     home = paths.RESULTS / study
 
@@ -154,7 +157,9 @@ def jobs(study: str, train: bool = True) -> list[Job]:
                 raise ParameterError(
                     f"{file} needs the {step} run '{run}', which params/{study}/{step}/ lacks ({known})"
                 )
-        if (params.step == "data_prep" and params.run in missing) or (params.step == "train" and not train):
+        if params.step == "data_prep" and params.run in kept | missing.keys():
+            continue
+        if params.step == "train" and not train:
             continue
         folder = paths.run_folder(study, params.step, params.run)
         left_out = {("data_prep", name) for name in missing} | {("train", name) for name in untrained}
@@ -174,10 +179,16 @@ def jobs(study: str, train: bool = True) -> list[Job]:
     return graph
 
 
+def _trained(found: list[Params]) -> list[config.TrainParams]:
+    """Training runs that are finished."""
+    trainings = [params for params in found if isinstance(params, config.TrainParams)]
+    return [params for params in trainings if finished(params.study, params.step, params.run)]
+
+
 def _untrained(found: list[Params]) -> list[str]:
-    """Training runs that are not finished."""
-    trainings = [params for params in found if params.step == "train"]
-    return [params.run for params in trainings if not finished(params.study, params.step, params.run)]
+    """Names of the training runs that are not finished."""
+    done = {params.run for params in _trained(found)}
+    return [params.run for params in found if params.step == "train" and params.run not in done]
 
 
 def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
