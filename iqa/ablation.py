@@ -16,7 +16,7 @@ from scipy import stats
 
 from iqa import config, metrics, paths
 from iqa.config import TrainParams
-from iqa.results import ResultsError, finished, read_json, read_table
+from iqa.results import ResultsError, command_for, finished, read_json, read_table
 
 # parameters that name a run, its machine or its files, and do not make it another experiment
 NOT_COMPARED = {
@@ -66,7 +66,7 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         ParameterError: a run that is not finished has no parameter file.
         ValueError: the runs were not tested on the same images with the same scores.
     """
-    experiments = {run: name for name, names in config.experiments(study).items() for run in names}
+    experiments = config.experiment_of(study)
     defaults = TrainParams().model_dump()
     trained, waiting = [], []
     for run in runs:
@@ -90,7 +90,7 @@ def _metrics(study: str, run: str) -> dict[str, Any]:
     lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in found]
     if lacking:
         file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
-        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: iqa run {study}/train/{run}")
+        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: {command_for(study, 'train', run)}")
     return found
 
 
@@ -205,7 +205,7 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
             of_mean = _ends("srcc", samples[name].clip(-1, 1), confidence)
             row |= own | of_mean | _ends("delta", differences, confidence)
             row |= {"delta": own["srcc_mean"] - base["srcc_mean"], "delta_plcc": own["plcc_mean"] - base["plcc_mean"]}
-            row["p_value"] = p_value(differences) if freedom and name != "reference" else np.nan
+            row["p_value"] = metrics.p_value(differences) if freedom and name != "reference" else np.nan
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     table["p_holm"] = holm(table["p_value"])
@@ -234,15 +234,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     corrected = np.full(values.shape, np.nan)
     corrected[order] = np.minimum(1, np.maximum.accumulate(np.arange(order.size, 0, -1) * values[order]))
     return corrected
-
-
-def p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of resampled differences: twice the smaller share on either side of zero, at most 1.
-
-    The observed sample counts once, so that n resamples give no less than 2 / (n + 1).
-    """
-    rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    return float(min(1.0, 2 * (rarer_side + 1) / (differences.size + 1)))
 
 
 def selected_on_test(run: Run) -> bool:

@@ -421,6 +421,11 @@ def experiments(study: str) -> dict[str, list[str]]:
     return found
 
 
+def experiment_of(study: str) -> dict[str, str]:
+    """The experiment of each training run, by the run's name."""
+    return {run: name for name, runs in experiments(study).items() for run in runs}
+
+
 def _runs(study: str, step: str) -> dict[str, tuple[Path, int | None]]:
     """File and seed of each run of a step; the seed is None where the file does not list several."""
     found: dict[str, tuple[Path, int | None]] = {}

@@ -192,10 +192,17 @@ def paired_difference(
     prediction_b, mos = _pair(prediction_b, mos)
     a, b = resampled(statistic, [prediction_a, prediction_b], mos, resamples, seed, groups)
     differences = a - b
-    rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p_value = min(1.0, 2 * (rarer_side + 1) / (resamples + 1))
     observed = float(statistic(prediction_a, mos) - statistic(prediction_b, mos))
-    return Comparison(observed, *percentiles(differences, confidence), float(p_value))
+    return Comparison(observed, *percentiles(differences, confidence), p_value(differences))
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of resampled differences: twice the smaller share on either side of zero, at most 1.
+
+    The observed sample counts once, so that n resamples give no less than 2 / (n + 1).
+    """
+    rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    return float(min(1.0, 2 * (rarer_side + 1) / (differences.size + 1)))
 
 
 def draws(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
         `validation`), `status` (`finished`, or `not run`), and `published_srcc`, `published_plcc`,
         `published_protocol`, `published_source` as `iqa.ablation.with_published` joins them.
     """
-    experiments = {run: name for name, names in config.experiments(study).items() for run in names}
+    experiments = config.experiment_of(study)
     columns = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")]
     rows = []
     for run in runs:

@@ -215,10 +215,10 @@ def test_holm_refuses_what_is_no_p_value():
 
 
 def test_p_values_are_two_sided_and_never_zero():
-    assert ablation.p_value(np.full(99, 0.3)) == ablation.p_value(np.full(99, -0.3)) == 2 / 100
-    assert ablation.p_value(np.zeros(99)) == 1
+    assert metrics.p_value(np.full(99, 0.3)) == metrics.p_value(np.full(99, -0.3)) == 2 / 100
+    assert metrics.p_value(np.zeros(99)) == 1
     samples = np.array([-1.0] * 4 + [1.0] * 95)
-    assert ablation.p_value(samples) == ablation.p_value(-samples) == pytest.approx(2 * 5 / 100)
+    assert metrics.p_value(samples) == metrics.p_value(-samples) == pytest.approx(2 * 5 / 100)
 
 
 def test_p_values_of_the_same_model_trained_again_are_rarely_small():

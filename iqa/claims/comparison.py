@@ -87,7 +87,7 @@ def _seeds(count: int) -> str:
 
 def _crossed(known: Measured) -> list[dict]:
     """One row per experiment or checkpoint, and database that it was not trained on."""
-    experiment_of = {run: name for name, runs in config.experiments(known.study).items() for run in runs}
+    experiment_of = config.experiment_of(known.study)
     rows = []
     for run in config.run_names(known.study, "cross_dataset"):
         if not finished(known.study, "cross_dataset", run):
