@@ -43,7 +43,7 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
     >>> from iqa.config import ModelParams
     >>> inside = look_inside(HyperIQA(ModelParams()), torch.zeros(2, 3, 224, 224, dtype=torch.uint8))
     >>> inside.generated.shape
-    torch.Size([2, 33405])
+    torch.Size([2, 33545])
     """
     noted: dict[str, list] = {}
     hooks = [
