@@ -1,7 +1,7 @@
 """Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
 
     python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed] [--compile]
-                                  [--batch 8] [--steps 1] [--rounds 4] [--threads 2] [--workers 0] [--peak 989]
+                                  [--batch 8] [--steps 1] [--rounds 8] [--threads 2] [--workers 0] [--peak 989]
 
 `--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
 
@@ -76,14 +76,10 @@ class Clock:
         return number >= self.last
 
 
-def timed_fit(clock: Clock, compiled: bool, after_epoch: Callable[[float], None]) -> type[training.Fit]:
+def timed_fit(clock: Clock, after_epoch: Callable[[float], None]) -> type[training.Fit]:
     """`Fit` with a clock: an epoch ends when it has seen enough, and `after_epoch` is told instead of validating."""
 
     class Timed(training.Fit):
-        def on_fit_start(self) -> None:
-            if compiled:
-                self.model.compile()
-
         def on_train_batch_start(self, batch: Batch, index: int) -> int | None:
             return -1 if index > clock.last else None
 
@@ -96,16 +92,17 @@ def timed_fit(clock: Clock, compiled: bool, after_epoch: Callable[[float], None]
     return Timed
 
 
-def by_hand(params: TrainParams, data: Database, device: torch.device, compiled: bool) -> Callable[[Clock], float]:
+def by_hand(params: TrainParams, data: Database, device: torch.device) -> Callable[[Clock], float]:
     """The steps of `Fit` in a plain loop over its loader; a function that runs it and returns patches per second."""
-    model = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).train()
+    model = HyperIQA(params.architecture()).to(device, memory_format=layout(params)).train()
     optimizer = schedules.optimizer(model, params)
     schedule = schedules.scheduler(optimizer, params, 1_000_000)
     loader = train_loader(data, params)
-    call = torch.compile(model) if compiled else model
+    call = torch.compile(model) if params.compile else model
 
     def step(batch: Batch) -> None:
         pixels, target, _ = (part.to(device, non_blocking=True) for part in batch)
+        pixels = pixels.contiguous(memory_format=layout(params))
         with autocast(params, device):
             prediction = call(pixels).float()
             loss = losses.total(prediction, target, params.terms(), params.rank_margin)["total"]
@@ -118,16 +115,16 @@ def by_hand(params: TrainParams, data: Database, device: torch.device, compiled:
     return run
 
 
-def bare(params: TrainParams, device: torch.device, compiled: bool) -> Callable[[Clock], float]:
+def bare(params: TrainParams, device: torch.device) -> Callable[[Clock], float]:
     """The floor: timm's network with a linear head on one batch in memory."""
     dropped = {"drop_path_rate": params.drop_path} if params.drop_path else {}
     model = timm.create_model(params.backbone, num_classes=1, **params.backbone_args, **dropped)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device, memory_format=layout(params)).train()
     optimizer = schedules.optimizer(model, params)
     image = torch.randn(params.batch_size, 3, params.crop, params.crop, device=device)
-    image = image.contiguous(memory_format=torch.channels_last)
+    image = image.contiguous(memory_format=layout(params))
     target = torch.rand(params.batch_size, device=device)
-    call = torch.compile(model) if compiled else model
+    call = torch.compile(model) if params.compile else model
 
     def step() -> None:
         with autocast(params, device):
@@ -147,6 +144,10 @@ def descend(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, cl
     if clip:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
+
+
+def layout(params: TrainParams) -> torch.memory_format:
+    return torch.channels_last if params.channels_last else torch.contiguous_format
 
 
 def autocast(params: TrainParams, device: torch.device) -> torch.autocast:
@@ -170,7 +171,7 @@ def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dic
     device, first = choose_device(params.device), 2 * params.workers  # by then what workers had prepared is used up
     torch.set_num_threads(params.threads)
     data, plenty = (database(params, first + 1 + count) for count in (steps, LOADED))
-    floor, hand = bare(params, device, options.compile), by_hand(params, data, device, options.compile)
+    floor, hand = bare(params, device), by_hand(params, data, device)
     found: dict[str, list[float]] = {"fit": [], "floor": [], "hand": [], "loader": []}
 
     def clock(count: int = steps) -> Clock:
@@ -183,7 +184,7 @@ def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dic
         found["loader"].append(timed((None for _ in train_loader(plenty, params)), clock(LOADED)))
         print(".", end="", flush=True)
 
-    timed_class = timed_fit(clock(), options.compile, round)
+    timed_class = timed_fit(clock(), round)
     with tempfile.TemporaryDirectory() as folder, patch.object(training, "Fit", timed_class):
         training.fit(params, data, Path(folder))
     return {name: rates[1:] for name, rates in found.items()}
@@ -221,6 +222,9 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
         "batch_size": options.batch or (8 if slow else own.batch_size),
         "threads": options.threads,
         "workers": options.workers,
+        "compile": options.compile,
+        "channels_last": options.channels_last,
+        "fused": options.fused,
         "epochs": options.rounds + 1,
         "patience": None,
         "pretrained": False,
@@ -239,11 +243,13 @@ def main() -> None:
     parser.add_argument("--precision", help="32-true or bf16-mixed (default: 32-true on a CPU, else the run's own)")
     parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="default: as the run has it")
     parser.add_argument("--compile", action="store_true", help="compile all networks (torch.compile)")
+    parser.add_argument("--no-channels-last", dest="channels_last", action="store_false", help="channels first")
+    parser.add_argument("--no-fused", dest="fused", action="store_false", help="an optimiser of many kernels")
     parser.add_argument("--batch", type=int, help="default: the run's own; 8 for large crops on a CPU")
     parser.add_argument(
         "--steps", type=int, help="batches that are timed (default: 50; on a CPU 10, or 1 of large crops)"
     )
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=CORES)
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader")
     parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s")

@@ -256,6 +256,9 @@ class TrainParams(ModelParams, FigureParams):
     seed: int = 1
     deterministic: bool = True
     precision: Precision = "32-true"
+    compile: bool = False
+    channels_last: bool = True
+    fused: bool = True
     device: str = "auto"
     devices: Positive = 1
     threads: Positive = 1

@@ -31,7 +31,7 @@ def optimizer(model: HyperIQA, params: TrainParams) -> Optimizer:
         for (part, decayed), group in groups.items()
     ]
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    return kinds[params.optimizer](listed, fused=True)
+    return kinds[params.optimizer](listed, fused=params.fused)
 
 
 def rates(optimizer: Optimizer) -> dict[str, float]:

@@ -61,6 +61,8 @@ class Fit(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
+        # a function, not a module: what is saved keeps the names of the model's own tensors
+        self.predicted = torch.compile(model.forward) if params.compile else model.forward
         if params.freeze_backbone:
             model.backbone.requires_grad_(False)
 
@@ -85,7 +87,9 @@ class Fit(lightning.LightningModule):
         # the random state (dropout) follows from seed, epoch and batch, so a resumed run equals an unbroken one
         torch.manual_seed(hash((self.params.seed, self.current_epoch, index, self.global_rank)))
         pixels, target, images = batch
-        prediction = self.model(pixels).float()
+        if not self.params.channels_last:
+            pixels = pixels.contiguous()
+        prediction = self.predicted(pixels).float()
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
@@ -328,7 +332,9 @@ def _train(
     torch.manual_seed(params.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
-    module = Fit(model.to(memory_format=torch.channels_last), database, params, folder, monitored)
+    if params.channels_last:
+        model.to(memory_format=torch.channels_last)
+    module = Fit(model, database, params, folder, monitored)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     ]

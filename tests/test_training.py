@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,26 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, fitted,
 def test_loader_workers_change_nothing(data, fitted, tmp_path):
     history = fit(tiny.PARAMS.model_copy(update={"workers": 2}), data, tmp_path)
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
+
+
+@pytest.mark.parametrize("change", [{"channels_last": False}, {"fused": False}])
+def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rounding(data, fitted, tmp_path, change):
+    history = fit(tiny.PARAMS.model_copy(update=change), data, tmp_path)
+    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
+    assert history.columns.equals(fitted[1].columns)
+
+
+def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(
+    data, fitted, tmp_path, monkeypatch
+):
+    # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    history = fit(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
+    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
+    assert weights(tmp_path).keys() == weights(fitted[0]).keys()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
+        torch.load(fitted[0] / "last.ckpt", weights_only=False)["state_dict"].keys()
+    )
 
 
 def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, monkeypatch):
