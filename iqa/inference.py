@@ -1,7 +1,7 @@
 """Score the images of a database with a trained model, the same way every time."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,37 @@ def score(
         crop: side of a crop in pixels.
         precision: `32-true` or `bf16-mixed`.
     """
+    device = model.mean.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+    total, count = np.zeros(len(indices)), np.zeros(len(indices))
+    training = model.training
+    model.eval()
+    how = {"input": input, "crops": crops, "patches": patches, "crop": crop, "batch_size": batch_size, "seed": seed}
+    for rows, pixels in patch_batches(database, indices, **how):
+        with autocast:
+            scores = model(pixels.to(device, non_blocking=True)).float().cpu().numpy()
+        np.add.at(total, rows, scores)
+        np.add.at(count, rows, 1)
+    model.train(training)
+    return total / count
+
+
+def patch_batches(
+    database: Database,
+    indices: np.ndarray,
+    *,
+    input: str,
+    crops: str,
+    patches: int,
+    crop: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Full batches of the patches of all images, those of one size together; arguments as of `score`.
+
+    Yields:
+        Which of `indices` each patch belongs to (B,), as a position in it; pixels (B, 3, H, W), uint8.
+    """
     by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
     for row, index in enumerate(indices):
         pixels = database.pixels(index, input)
@@ -58,12 +89,6 @@ def score(
             key = content_key(pixels) if crops == "random" else 0
             for top, left in test_positions(crops, patches, height, width, crop, seed, key):
                 by_size[crop, crop].append((row, int(top), int(left)))
-
-    device = model.mean.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
-    total, count = np.zeros(len(indices)), np.zeros(len(indices))
-    training = model.training
-    model.eval()
     for (height, width), places in by_size.items():
         for start in range(0, len(places), batch_size):
             batch = places[start : start + batch_size]
@@ -71,13 +96,7 @@ def score(
                 database.pixels(indices[row], input)[top : top + height, left : left + width]
                 for row, top, left in batch
             ]
-            with autocast:
-                scores = model(to_pixels(windows).to(device, non_blocking=True)).float().cpu().numpy()
-            for (row, _, _), value in zip(batch, scores, strict=True):
-                total[row] += value
-                count[row] += 1
-    model.train(training)
-    return total / count
+            yield np.array([row for row, _, _ in batch]), to_pixels(windows)
 
 
 def to_pixels(windows: Sequence[np.ndarray]) -> Tensor:
