@@ -21,7 +21,7 @@ from iqa.results import ResultsError, command_for, finished, read_json, read_tab
 # parameters that name a run, its machine or its files, and do not make it another experiment
 NOT_COMPARED = {
     *("study", "run", "seed", "dpi", "device", "devices", "threads", "workers"),
-    *("deterministic", "save_all_epochs", "monitor_databases"),
+    *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
 }
 QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
 PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source", "experiment"]
@@ -113,7 +113,7 @@ def group(runs: Sequence[Run], reference: str) -> Groups:
         reference: an experiment or a run.
 
     Raises:
-        ValueError: the reference is not among the runs or not finished, or a group holds one seed twice.
+        ValueError: the reference is not among the runs, or a group holds one seed twice.
     """
     named = [run for run in runs if reference in (run.name, run.experiment)]
     if not named:
@@ -128,11 +128,6 @@ def group(runs: Sequence[Run], reference: str) -> Groups:
         seeds = [member.params["seed"] for member in members]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"'{name}' has a seed twice: {', '.join(member.name for member in members)}")
-    if not done(groups["reference"]):
-        raise ValueError(
-            f"key 'reference': no run of train/{reference} is finished, so there is nothing to compare with; "
-            f"make it with: {command(groups['reference'])}"
-        )
     return groups
 
 
@@ -186,6 +181,7 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
         `p_value`, `p_holm`: NaN for the reference, and where the noise of seeds is unknown;
         `verdict`: `reference`; `better` or `worse` if `p_holm` < 1 - confidence, else `not distinguishable`;
         `one seed only` if no group has two seeds, whose noise is then unknown; `not run` if no run is finished;
+        `no reference` if only the reference's runs are not;
         `decision`: `adopted` if better, `rejected` if worse, `not adopted` if not distinguishable (no reason to
         adopt), else empty, also if a better one was chosen on the test images and the reference was not;
         `command`: what makes the runs that are not finished, empty if all are.
@@ -193,7 +189,7 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
     measured = {name: runs for name, members in groups.items() if (runs := done(members))}
     freedom, noise = _seed_noise(measured)
     samples = _samples(measured, resamples, seed, freedom, noise)
-    base = _means(measured["reference"])
+    base = _means(measured["reference"]) if "reference" in measured else None
     rows = []
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
@@ -201,16 +197,19 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
         row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
         row |= {"command": command(members)}
         if name in measured:
-            own, differences = _means(measured[name]), samples[name] - samples["reference"]
-            of_mean = _ends("srcc", samples[name].clip(-1, 1), confidence)
-            row |= own | of_mean | _ends("delta", differences, confidence)
-            row |= {"delta": own["srcc_mean"] - base["srcc_mean"], "delta_plcc": own["plcc_mean"] - base["plcc_mean"]}
-            row["p_value"] = metrics.p_value(differences) if freedom and name != "reference" else np.nan
+            own = _means(measured[name])
+            row |= own | _ends("srcc", samples[name].clip(-1, 1), confidence)
+            if base is not None:
+                differences = samples[name] - samples["reference"]
+                row |= {f"delta{end}": own[key] - base[key] for end, key in (("", "srcc_mean"), ("_plcc", "plcc_mean"))}
+                row |= _ends("delta", differences, confidence)
+                row["p_value"] = metrics.p_value(differences) if freedom and name != "reference" else np.nan
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     table["p_holm"] = holm(table["p_value"])
-    table["best_on_validation"] = table.index == table["val_srcc_mean"].idxmax()
-    table["verdict"] = [_verdict(row, freedom, 1 - confidence) for row in table.to_dict("records")]
+    known = table["val_srcc_mean"].dropna()
+    table["best_on_validation"] = table.index == (known.idxmax() if len(known) else None)
+    table["verdict"] = [_verdict(row, base is not None, freedom, 1 - confidence) for row in table.to_dict("records")]
     table["decision"] = [_decision(row, table["chosen_on"].iloc[0]) for row in table.to_dict("records")]
     return table
 
@@ -253,7 +252,9 @@ def _samples(
     groups: dict[str, list[Trained]], resamples: int, seed: int, freedom: int, noise: float
 ) -> dict[str, np.ndarray]:
     """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
-    first = groups["reference"][0].predictions
+    if not groups:
+        return {}
+    first = next(iter(groups.values()))[0].predictions
     runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
     options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
     found = metrics.resampled(metrics.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
@@ -286,11 +287,13 @@ def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _verdict(row: dict[str, Any], freedom: int, alpha: float) -> str:
-    if not row["differs"]:
-        return "reference"
+def _verdict(row: dict[str, Any], reference: bool, freedom: int, alpha: float) -> str:
     if not row["seeds"]:
         return "not run"
+    if not row["differs"]:
+        return "reference"
+    if not reference:
+        return "no reference"
     if not freedom:
         return "one seed only"
     if row["p_holm"] >= alpha:
@@ -358,22 +361,26 @@ def dynamics(groups: Groups) -> pd.DataFrame:
         One row per group, quantity (`QUANTITIES`) and epoch: `group`, `label`, `differs`, `quantity`, `epoch`, `seeds`
         (that came so far), `mean`, `min`, `max`. Losses of groups that train with different ones do not compare.
     """
-    parts = []
+    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
+    parts = [pd.DataFrame(columns=columns)]
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         histories = [run.history for run in done(members)]
         for quantity in QUANTITIES if histories else ():
             joined = pd.concat([history[["epoch", quantity]] for history in histories])
             found = joined.groupby("epoch")[quantity].agg(seeds="size", mean="mean", min="min", max="max").reset_index()
             about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-            parts.append(found.assign(**about, quantity=quantity))
-    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
-    return pd.concat(parts, ignore_index=True)[columns]
+            parts.append(found.assign(**about, quantity=quantity)[columns])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:
-    """The reference and the finished groups whose SRCC differs most from it, `count` in all."""
+    """The reference and the finished groups whose SRCC differs most from it, `count` in all.
+
+    Where the reference is not finished, the finished groups with the highest SRCC.
+    """
     names = pd.Series(list(groups), index=table.index)
-    others = table["delta"].iloc[1:].abs().dropna().sort_values(ascending=False, kind="stable")
+    far = table["srcc_mean"] if table["delta"].isna().all() else table["delta"].abs()
+    others = far.iloc[1:].dropna().sort_values(ascending=False, kind="stable")
     return {name: groups[name] for name in ["reference", *names[others.index[: count - 1]]]}
 
 

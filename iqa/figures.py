@@ -263,7 +263,8 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     places, end = _rows(names, notes)
     figure = Figure(figsize=(WIDTH, 0.7 + 0.17 * end), layout="constrained")
     ax = figure.subplots()
-    ax.axvline(ablation["srcc_mean"].iloc[0], color=GREY, linewidth=1, linestyle=":")
+    if np.isfinite(reference := ablation["srcc_mean"].iloc[0]):
+        ax.axvline(reference, color=GREY, linewidth=1, linestyle=":")
     for y, note, row in zip(places, notes, ablation.to_dict("records"), strict=True):
         colour, marker = colours.get(row["verdict"], BLUE), markers.get(row["verdict"], "o")
         mean, spread = row["srcc_mean"], row["srcc_std"]
@@ -281,6 +282,13 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     ax.set_ylim(end, 0)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("SRCC, mean over seeds")
+    return figure
+
+
+def _nothing(why: str) -> Figure:
+    """In place of a figure that has nothing to show."""
+    figure = Figure(figsize=(WIDTH, 0.6))
+    figure.text(0.5, 0.5, why, ha="center", va="center", color="#5B6472")
     return figure
 
 
@@ -305,6 +313,8 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
         dynamics: as `iqa.ablation.dynamics` returns it: columns `label`, `quantity`, `epoch`, `mean`, `min`, `max`.
     """
     groups = list(dynamics["label"].unique())[: len(LOOKS)]
+    if not groups:
+        return _nothing("no training of this table is finished")
     legend = [_wrapped(label, 34) for label in groups]
     lines = sum(max(name.count("\n") + 1 for name in legend[start : start + 3]) for start in range(0, len(legend), 3))
     figure = Figure(figsize=(WIDTH, 2.3 + 0.16 * lines), layout="constrained")
@@ -332,7 +342,7 @@ def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
         panels: predictions by title, with columns `mos` and `prediction`; the reference comes first.
     """
     if not panels:
-        raise ValueError("scatter_pairs needs the predictions of one training at least")
+        return _nothing("no training of this table is finished")
     limits = _limits(pd.concat(panels.values()))
     columns = len(panels) if len(panels) <= 3 else 2
     rows, side = -(-len(panels) // columns), WIDTH / max(2, columns)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iqa import ablation, metrics, paths
+from iqa import ablation, figures, metrics, paths
 from iqa.ablation import Run, Trained, compare, group, holm
 from iqa.config import TrainParams
 from iqa.results import ResultsError
@@ -84,10 +84,27 @@ def test_a_reference_that_is_not_there_is_named():
         group([trained("main_s1", 1, 0.1)], "other")
 
 
-def test_a_reference_that_is_not_finished_names_its_command():
-    runs = [trained("last_s1", 1, 0.1, fusion="last"), planned("main_s1", 1), planned("main_s2", 2)]
-    with pytest.raises(ValueError, match=r"no run of train/main is finished.*iqa run toy/train/main$"):
-        group(runs, "main")
+def test_a_reference_that_is_not_finished_leaves_values_without_differences():
+    runs = [*seeds("last", 0.1, fusion="last"), planned("main_s1", 1), planned("main_s2", 2)]
+    groups = group(runs, "main")
+    table = compare(groups, resamples=50)
+    assert table["verdict"].tolist() == ["not run", "no reference"]
+    assert table["command"].tolist() == ["iqa run toy/train/main", ""]
+    assert table["srcc_mean"].notna().tolist() == [False, True]
+    assert table[["delta", "delta_low", "delta_high", "p_value", "p_holm"]].isna().all(axis=None)
+    assert table["decision"].tolist() == ["", ""] and table["best_on_validation"].tolist() == [False, True]
+    assert list(ablation.foremost(groups, table, 4)) == ["reference", "fusion: last"]
+    assert figures.ablation_forest(table).axes
+
+
+def test_a_table_of_which_nothing_is_finished_holds_the_commands():
+    groups = group([planned("main_s1", 1), planned("last_s1", 1, fusion="last")], "main")
+    table = compare(groups, resamples=50)
+    assert table["verdict"].tolist() == ["not run", "not run"]
+    assert table["command"].tolist() == ["iqa run toy/train/main", "iqa run toy/train/last"]
+    assert not table["best_on_validation"].any() and table["srcc_mean"].isna().all()
+    assert ablation.dynamics(groups).empty and ablation.first_seeds(groups) == {}
+    assert figures.ablation_forest(table).axes
 
 
 def test_a_seed_that_comes_twice_is_an_error():

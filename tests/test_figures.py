@@ -267,9 +267,10 @@ def test_pairs_share_one_square_scale_that_shows_every_prediction(count):
         assert ax.get_xlim()[0] < predictions.min(axis=None) and ax.get_xlim()[1] > predictions.max(axis=None)
 
 
-def test_pairs_of_nothing_are_an_error():
-    with pytest.raises(ValueError, match="one training at least"):
-        figures.scatter_pairs({})
+def test_figures_of_trainings_of_which_none_is_finished_say_so():
+    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
+    for figure in (figures.scatter_pairs({}), figures.compare_trainings(pd.DataFrame(columns=columns))):
+        assert figure.texts[0].get_text() == "no training of this table is finished"
 
 
 def sweep(*values):

@@ -103,7 +103,9 @@ class Measured:
         found: dict[tuple[str, str, str], Contrast] = {}
         for run in self._done("ablation"):
             table = read_table(self.study, "ablation", run, "ablation")
-            reference = table[table["verdict"] == "reference"].iloc[0]
+            if table["verdict"].iloc[0] != "reference":  # its runs are not finished
+                continue
+            reference = table.iloc[0]
             params = read_json(self.study, "train", reference["runs"].split()[0], "params")
             for row in table[table["verdict"].isin(list(SWAPPED))].to_dict("records"):
                 contrast = self._contrast(row, reference, params)
