@@ -64,8 +64,9 @@ class Tables:
         def records() -> list[dict[str, Any]]:
             return [read.record(f"{step}/{run}/record.json") for step, run in self.runs()]
 
-        yield "databases", ("Databases", audits[0], lambda: tables.databases(map(audit, here), titles))
-        yield "audits", ("Audit of the databases", audits[0], lambda: tables.audits(map(audit, here)))
+        if here:
+            yield "databases", ("Databases", audits[0], lambda: tables.databases(map(audit, here), titles))
+            yield "audits", ("Audit of the databases", audits[0], lambda: tables.audits(map(audit, here)))
         shape = f"{folder}/architecture.json"
         yield "architecture", ("Parts of the model", trained, lambda: tables.architecture(read.record(shape)))
         yield "main", ("Agreement with the MOS on the test images", trained, main)

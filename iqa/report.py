@@ -181,13 +181,13 @@ def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
 
 def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     """What the template can speak about besides the numbers of single files."""
+    metrics = reader.record(f"train/{params.main}/metrics.json")  # the one training that a report cannot do without
     listed = Tables(params, reader)
     audits = {
         run: reader.record(f"data_prep/{run}/audit.json")
         for run in config.run_names(params.study, "data_prep")
         if run not in listed.absent
     }
-    metrics = reader.record(f"train/{params.main}/metrics.json")
     database = metrics["database"]
     if database not in audits:
         raise ReportError(f"{reader.shown(f'train/{params.main}/metrics.json')}: no data_prep run '{database}'")
