@@ -61,8 +61,8 @@ class Subject:
 def photograph(name: str) -> Subject:
     """One of `PHOTOGRAPHS` without any distortion, at the size of the demo's images."""
     image = synthetic.photograph_contents(synthetic.photograph(name))[0]
-    used = "held out from the demo's training" if name in synthetic.HELD_OUT_PHOTOGRAPHS else "known to the demo"
-    return Subject(name, image, f"undistorted photograph, {used}")
+    seen = "new to" if name in synthetic.HELD_OUT_PHOTOGRAPHS else "known to"
+    return Subject(name, image, f"undistorted, {seen} the demo's models")
 
 
 def of_database(database: Database, index: int) -> Subject:
@@ -245,7 +245,7 @@ def numbers(found: dict[str, tuple[Assessment, Assessment]]) -> str:
     Args:
         found: what a model says of the image as it is shown and of the undistorted one, by the model's name.
     """
-    heads = ("model", "score", "spread over patches", "undistorted", "change", "attention to scale", "scale", "time")
+    heads = ("model", "score", "spread", "undistorted", "change", "scale", "attention to scales", "time")
     rows = []
     for name, (now, before) in found.items():
         many = len(now.patches.scores)
@@ -255,8 +255,8 @@ def numbers(found: dict[str, tuple[Assessment, Assessment]]) -> str:
             f"± {now.spread:.2g} ({many} {'patch' if many == 1 else 'patches'})",
             f"{before.score:.4g}",
             f"{now.score - before.score:+.3g}",
+            f"{now.scale.low:g} to {now.scale.high:g}{'' if now.scale.higher_is_better else ', low is good'}",
             weight_bars(now.scale_weights),
-            html.escape(f"{now.scale.low:g} to {now.scale.high:g}, {_best(now.scale)} is best"),
             f"{1000 * now.seconds:.0f} ms",
         ]
         rows.append(cells)
@@ -264,14 +264,10 @@ def numbers(found: dict[str, tuple[Assessment, Assessment]]) -> str:
 
 
 def _html_table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    style = 'style="text-align: left; padding: 2px 14px 2px 0"'
+    style = 'style="text-align: left; padding: 2px 14px 2px 0; white-space: nowrap"'
     lines = ["".join(f"<th {style}>{text}</th>" for text in heads)]
     lines += ["".join(f"<td {style}>{cell}</td>" for cell in cells) for cells in rows]
     return f'<table style="line-height: 20px">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
-
-
-def _best(scale: Scale) -> str:
-    return f"{scale.high if scale.higher_is_better else scale.low:g}"
 
 
 def weight_bars(weights: np.ndarray | None) -> str:

@@ -26,7 +26,7 @@ from iqa.playground import Assessment, Subject
 from iqa.prediction import ModelError, Predictor, load_model
 from iqa.results import RunFolder, command_for, finished, read_table
 
-PICTURE = 316  # width of a picture in pixels; three of them fit beside each other in JupyterLab
+PICTURE = 304  # width of a picture in pixels; three of them fit beside each other in JupyterLab
 SLOTS = 12  # images on a page of the gallery
 NONE = "none"
 # ipywidgets' upload button opens a dialogue and takes no drops: what is dropped here is handed to it as if chosen there
@@ -75,24 +75,25 @@ def _available(study: str) -> list[str]:
     return [name for name in names if databases.absent(config.load(study, "data_prep", name)) is None]
 
 
-def _wide(widget: widgets.Widget, label: str, width: str = "312px") -> widgets.Widget:
-    widget.description, widget.layout, widget.style.description_width = label, Layout(width=width), "88px"
+def _wide(widget: widgets.Widget, label: str, width: int = 302, label_width: int = 82) -> widgets.Widget:
+    widget.description, widget.layout = label, Layout(width=f"{width}px")
+    widget.style.description_width = f"{label_width}px"
     return widget
 
 
 def _picture(width: int = PICTURE) -> tuple[widgets.HTML, widgets.Image, widgets.VBox]:
     caption, image = widgets.HTML(), widgets.Image(layout=Layout(width=f"{width}px", max_height="420px"))
     image.layout.object_fit = "contain"
-    return caption, image, widgets.VBox([caption, image], layout=Layout(width=f"{width + 8}px"))
+    return caption, image, widgets.VBox([caption, image], layout=Layout(width=f"{width + 10}px"))
 
 
 def _caption(text: str) -> str:
-    return f'<div style="font-size: 12px; line-height: 16px; min-height: 32px">{text}</div>'
+    return f'<div style="font-size: 12px; line-height: 16px; min-height: 34px">{text}</div>'
 
 
 def _column(title: str, *children: widgets.Widget) -> widgets.VBox:
     head = widgets.HTML(f"<b>{title}</b>")
-    return widgets.VBox([head, *children], layout=Layout(width="326px"))
+    return widgets.VBox([head, *children], layout=Layout(width="314px"))
 
 
 class Playground:
@@ -128,7 +129,7 @@ class Playground:
 
     def _make_controls(self) -> None:
         self.source = widgets.ToggleButtons(options=["photograph", "database", "file", "drop"])
-        self.source.style.button_width = "72px"
+        self.source.style.button_width = "auto"
         self.photograph = _wide(widgets.Dropdown(options=playground.PHOTOGRAPHS, value="chelsea"), "photograph")
         self.database = _wide(widgets.Dropdown(options=[NONE, *_available(self.study)]), "database")
         self.image = _wide(widgets.Dropdown(), "image")
@@ -138,8 +139,8 @@ class Playground:
         crops = {"a grid": "grid", "random crops": "random", "the centre": "center", "the whole image": "whole"}
         self.crops = _wide(widgets.Dropdown(options=list(crops.items())), "scored are")
         self.patches = _wide(widgets.IntSlider(25, 1, 64), "patches")
-        self.with_map = widgets.Checkbox(True, description="quality map", indent=False, layout=Layout(width="120px"))
-        self.own = widgets.Checkbox(False, description="its own colours", indent=False, layout=Layout(width="150px"))
+        self.with_map = widgets.Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
+        self.own = widgets.Checkbox(False, description="its own colours", indent=False, layout=Layout(width="115px"))
         self.own.tooltip = "the colours span the map's own scores instead of the whole scale"
         self.model, self.other = (_wide(widgets.Dropdown(), label) for label in ("model", "beside"))
         self.checkpoint = _wide(
@@ -156,22 +157,24 @@ class Playground:
     @staticmethod
     def _distortion(name: str, level: float) -> tuple[widgets.Dropdown, widgets.FloatSlider]:
         chosen = _wide(widgets.Dropdown(options=[NONE, *playground.DISTORTIONS], value=name), "distortion")
-        return chosen, _wide(widgets.FloatSlider(level, min=0, max=5, step=0.1, readout_format=".1f"), "level")
+        slider = _wide(widgets.FloatSlider(level, min=0, max=5, step=0.1, readout_format=".1f"), "level")
+        slider.add_class("iqa-level")
+        return chosen, slider
 
     def _image_column(self) -> widgets.VBox:
         dropped = widgets.VBox([widgets.HTML(DROP), self.upload])
         dropped.add_class("iqa-upload")
-        self.upload.layout.width = "312px"
+        self.upload.layout.width = "302px"
         pages = [self.photograph, widgets.VBox([self.database, self.image]), self.path, dropped]
         self.pages = widgets.Stack(pages, selected_index=0)
-        return _column("Image", self.source, self.pages)
+        return _column("Image", self.source, self.pages, self.crops, self.patches)
 
     def _distortion_column(self) -> widgets.VBox:
         return _column("Distortions, one after the other", *(part for pair in self.distortions for part in pair))
 
     def _model_column(self) -> widgets.VBox:
-        checks = widgets.HBox([self.with_map, self.own], layout=Layout(margin="0 0 0 92px"))
-        return _column("Model", self.model, self.other, self.checkpoint, self.crops, self.patches, checks)
+        checks = widgets.HBox([self.with_map, self.own], layout=Layout(margin="0 0 0 82px"))
+        return _column("Model", self.model, self.other, self.checkpoint, checks)
 
     # --- what can be chosen
 
@@ -181,11 +184,10 @@ class Playground:
         model, other = self.model.label, self.other.label
         with self._quiet():
             self.model.options = list(found.items())
-            self.other.options = [(NONE, None), *found.items()]
+            self.other.options = [(NONE, ""), *found.items()]
             if found:
                 self.model.label = next(name for name in (model, self.preferred, *found) if name in found)
-            if other in found:
-                self.other.label = other
+            self.other.label = other if other in found else NONE
 
     def _add_checkpoint(self, change: dict) -> None:
         if not change["new"].strip():
@@ -208,8 +210,9 @@ class Playground:
                     (f"{row.mos:.4g}  {row.image}", int(index))
                     for index, row in zip(rows.index, rows.itertuples(), strict=True)
                 ]
-                self.message.value = ""
-        self._choose()
+                self.image.index = 0
+        if self.image.options:
+            self._choose()
 
     def show(self, database: str, index: int) -> None:
         """Choose an image of a database, undistorted by the page."""
@@ -239,8 +242,10 @@ class Playground:
             self.subject = None
             self._undistorted.clear()
             self.subject = self._chosen()
-        if not self.message.value:
+        if self.subject is not None:
             self._update()
+        elif not self.message.value:
+            self.message.value = "nothing is chosen yet; below is the image before"
 
     def _chosen(self) -> Subject | None:
         if self.source.value == "photograph":
@@ -268,7 +273,7 @@ class Playground:
             image = playground.distort(self.subject.image, steps)
             how = {"crops": self.crops.value, "patches": self.patches.value}
             chosen = {self.model.label: self.model.value}
-            if self.other.value is not None:
+            if self.other.value:
                 chosen[self.other.label] = self.other.value
             models = {name: _model(source) for name, source in chosen.items()}
             found = {name: playground.assess(model, image, **how, with_map=self.with_map.value)
@@ -431,16 +436,16 @@ class Trainer:
         self.start = config.load(lab.study, "train", saved)
         assert isinstance(self.start, TrainParams)
         first = self.start.model_dump() | {"epochs": epochs}
-        self.values = {name: _wide(_entry(name, first[name]), name, "236px") for name in TRAINED}
+        self.entries = {name: _wide(_entry(name, first[name]), name, 308, 100) for name in TRAINED}
         self.train = widgets.Button(description="train", button_style="primary")
         self.stop = widgets.Button(description="stop", disabled=True)
-        self.progress = widgets.IntProgress(min=0, max=epochs, layout=Layout(width="312px"))
+        self.progress = widgets.IntProgress(min=0, max=epochs, layout=Layout(width="240px"))
         self.message, self.status, self.result = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.result.add_class("iqa-comparison")
-        self.curves = widgets.Image(layout=Layout(width="980px", display="none"))
+        self.curves = widgets.Image(layout=Layout(width="940px", display="none"))
         buttons = widgets.HBox([self.train, self.stop, self.progress, self.status])
-        entries = widgets.HBox(list(self.values.values()), layout=Layout(flex_flow="row wrap", width="980px"))
-        self.box = widgets.VBox([entries, buttons, self.message, self.curves, self.result])
+        rows = widgets.HBox(list(self.entries.values()), layout=Layout(flex_flow="row wrap", width="940px"))
+        self.box = widgets.VBox([rows, buttons, self.message, self.curves, self.result])
         self.thread: threading.Thread | None = None
         self._stopping = False
         self.train.on_click(self._begin)
@@ -448,7 +453,7 @@ class Trainer:
 
     def _begin(self, _: Any) -> None:
         with told(self.message):
-            values = {name: widget.value for name, widget in self.values.items()}
+            values = {name: widget.value for name, widget in self.entries.items()}
             params = playground.train_params(values, self.start, self.run)
             self._stopping = False
             self.train.disabled, self.stop.disabled = True, False
