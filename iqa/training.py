@@ -36,7 +36,7 @@ from iqa.progress import in_batch
 from iqa.results import write_text
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec"):
+for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec", "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history

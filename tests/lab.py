@@ -102,9 +102,9 @@ def browser() -> Iterator[tuple[Any, list[str]]]:
         program.close()
 
 
-def open_notebook(page: Any, address: str, name: str) -> None:
-    """Open a notebook in a workspace of its own, its kernel ready."""
-    page.goto(f"{address}/workspaces/{Path(name).stem}/tree/notebooks/{name}?reset&token={TOKEN}")
+def open_notebook(page: Any, address: str, path: str) -> None:
+    """Open a notebook, given by its path in the served folder, in a workspace of its own, its kernel ready."""
+    page.goto(f"{address}/workspaces/{Path(path).stem}/tree/{path}?reset&token={TOKEN}")
     page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for(timeout=60_000)
     page.get_by_text(re.compile(r"Python 3.*\| Idle")).wait_for(timeout=60_000)
 
