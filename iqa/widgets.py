@@ -140,7 +140,7 @@ class Playground:
         self.crops = _wide(widgets.Dropdown(options=list(crops.items())), "scored are")
         self.patches = _wide(widgets.IntSlider(25, 1, 64), "patches")
         self.with_map = widgets.Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
-        self.own = widgets.Checkbox(False, description="its own colours", indent=False, layout=Layout(width="115px"))
+        self.own = widgets.Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
         self.own.tooltip = "the colours span the map's own scores instead of the whole scale"
         self.model, self.other = (_wide(widgets.Dropdown(), label) for label in ("model", "beside"))
         self.checkpoint = _wide(
@@ -215,8 +215,11 @@ class Playground:
             self._choose()
 
     def show(self, database: str, index: int) -> None:
-        """Choose an image of a database, undistorted by the page."""
+        """Choose an image of a database, undistorted by the page, and score it as the model's own test images are."""
         with self._quiet():
+            options = _model(self.model.value).options
+            self.crops.value = options.get("crops", self.crops.value)
+            self.patches.value = options.get("patches", self.patches.value)
             self.source.value, self.database.value = "database", database
             self.image.value = index
             for _, level in self.distortions:
