@@ -43,9 +43,9 @@ lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
+lab: $(STAMP) ## open the notebooks in JupyterLab (which asks the network for nothing)
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks \
-		$(if $(filter 0,$(shell id -u)),--allow-root)
+		--LabApp.app_settings_dir=$(CURDIR)/.jupyter $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lock: $(STAMP) ## write requirements.lock anew after a change of the dependencies in pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -382,7 +382,6 @@ class ReportParams(Params):
     """`07_report`: regenerate the tables and render the report of a study."""
 
     step: ClassVar[str] = "report"
-    run: Name = "report"
 
     title: str = "HyperIQA and its successors on the embedded demo study"
     main: Name = "main_s1"

@@ -20,7 +20,7 @@ import pypandoc
 import typst
 
 from iqa import config, paths, tables
-from iqa.appendix import Tables, table_folder
+from iqa.appendix import Tables
 from iqa.config import ReportParams
 from iqa.reader import Reader, ReportError, Sourced
 
@@ -86,6 +86,9 @@ class Writer:
 def render(params: ReportParams) -> dict[str, Path]:
     """Build `report.html`, `report.pdf`, `summary.json` and the folder `tables` of a study from its results.
 
+    A run that the study's parameter files name writes to `report/<study>/`, its summary to `results/<study>/`; any
+    other, such as `scratch`, to its own results folder, and leaves the study's report as it is.
+
     What an earlier build left is removed first; the new files appear only when all of them are complete.
 
     Returns:
@@ -94,15 +97,17 @@ def render(params: ReportParams) -> dict[str, Path]:
     Raises:
         ReportError: something that the report needs is missing or does not fit; the message names it.
     """
-    target = paths.REPORT / params.study
+    official = params.run in config.run_names(params.study, "report")
+    own = paths.run_folder(params.study, params.step, params.run)
+    target = paths.REPORT / params.study if official else own
     outputs = {
         "html": target / "report.html",
         "pdf": target / "report.pdf",
-        "summary": paths.RESULTS / params.study / "summary.json",
+        "summary": (paths.RESULTS / params.study if official else own) / "summary.json",
     }
     for path in outputs.values():
         path.unlink(missing_ok=True)
-    shutil.rmtree(table_folder(params.study), ignore_errors=True)
+    shutil.rmtree(target / "tables", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     reader = Reader(params.study)
     with TemporaryDirectory(prefix=".build-", dir=target) as name:
@@ -112,7 +117,7 @@ def render(params: ReportParams) -> dict[str, Path]:
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
         (folder / "summary.json").write_text(json.dumps(summary(params, reader), indent=2) + "\n", encoding="utf-8")
-        Tables(params, reader).write_all(table_folder(params.study))
+        Tables(params, reader).write_all(target / "tables")
         for path in outputs.values():
             (folder / path.name).replace(path)
     return outputs

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -35,11 +36,12 @@ from iqa.progress import in_batch
 from iqa.results import write_text
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec"):
+for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec", "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 NAMED = 8  # images that an error message names at most
+AfterEpoch = Callable[[pd.DataFrame], None]
 
 
 class Fit(lightning.LightningModule):
@@ -47,10 +49,17 @@ class Fit(lightning.LightningModule):
 
     Args:
         monitored: further databases whose test splits are scored after each epoch, by name.
+        after_epoch: is given the history after each epoch.
     """
 
     def __init__(
-        self, model: HyperIQA, database: Database, params: TrainParams, folder: Path, monitored: dict[str, Database]
+        self,
+        model: HyperIQA,
+        database: Database,
+        params: TrainParams,
+        folder: Path,
+        monitored: dict[str, Database],
+        after_epoch: AfterEpoch | None = None,
     ):
         super().__init__()
         self.model = model
@@ -58,6 +67,7 @@ class Fit(lightning.LightningModule):
         self.params = params
         self.folder = folder
         self.monitored = monitored
+        self.after_epoch = after_epoch
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
@@ -140,6 +150,8 @@ class Fit(lightning.LightningModule):
         self.log_dict({key: row[key] for key in {"val_loss", "val_srcc", self.params.select_on}}, prog_bar=True)
         if self.trainer.is_global_zero:
             self._write(row)
+            if self.after_epoch:
+                self.after_epoch(pd.DataFrame(self.history))
 
     def _validate(self) -> dict[str, float]:
         """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on what else is looked at."""
@@ -251,7 +263,11 @@ def fit_key(params: TrainParams, database: Database, monitored: dict[str, Databa
 
 
 def fit(
-    params: TrainParams, database: Database, folder: Path, monitored: dict[str, Database] | None = None
+    params: TrainParams,
+    database: Database,
+    folder: Path,
+    monitored: dict[str, Database] | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> pd.DataFrame:
     """Train, and return the history, one row per epoch.
 
@@ -262,6 +278,8 @@ def fit(
 
     Args:
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
+        after_epoch: is given the history after each epoch, in place of a progress bar (of one process); what it raises
+            ends the fit, which can go on later.
 
     Raises:
         ValueError: the database has no images to train on, to validate with, or to select on.
@@ -286,7 +304,7 @@ def fit(
     if params.devices > 1 and not launched:
         _launch(params, folder)
         return pd.DataFrame(json.loads(state.read_text())["history"])
-    history = _train(params, database, folder, monitored, same)
+    history = _train(params, database, folder, monitored, same, after_epoch)
     if not launched or distributed.get_rank() == 0:
         write_text(state, json.dumps({"key": key, "history": history}))
     return pd.DataFrame(history)
@@ -325,7 +343,12 @@ def _launch(params: TrainParams, folder: Path) -> None:
 
 
 def _train(
-    params: TrainParams, database: Database, folder: Path, monitored: dict[str, Database], resume: bool
+    params: TrainParams,
+    database: Database,
+    folder: Path,
+    monitored: dict[str, Database],
+    resume: bool,
+    after_epoch: AfterEpoch | None,
 ) -> list[dict[str, float]]:
     """The loop, from the beginning or after the last epoch; in each process, where there are several."""
     torch.set_num_threads(params.threads)
@@ -334,7 +357,7 @@ def _train(
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
-    module = Fit(model, database, params, folder, monitored)
+    module = Fit(model, database, params, folder, monitored, after_epoch)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     ]
@@ -356,7 +379,7 @@ def _train(
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=False,
-        enable_progress_bar=not in_batch(),
+        enable_progress_bar=not in_batch() and after_epoch is None,
         enable_model_summary=False,
     )
     share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if params.devices > 1 else (0, 1)

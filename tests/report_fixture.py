@@ -35,7 +35,7 @@ def build(root: Path, synthetic: bool = True) -> ReportParams:
     _complexity()
     _cross()
     _run("report", "report", {}, {}, {"claims": claims(), "published": published(measured=not synthetic)}, {})
-    return ReportParams(study=STUDY, title="A toy study with _marks_ & $signs", main="main_s1")
+    return ReportParams(study=STUDY, run="report", title="A toy study with _marks_ & $signs", main="main_s1")
 
 
 def _data_prep(name: str, synthetic: bool, shifted: bool) -> None:

@@ -224,6 +224,19 @@ def test_a_failed_build_leaves_no_old_report(study):
     assert list((paths.REPORT / "toy").iterdir()) == []
 
 
+def test_a_trial_is_written_to_its_own_folder_and_leaves_the_studys_report_alone(study):
+    params = study()
+    outputs = render(params)
+    before = {path: path.stat().st_mtime_ns for path in outputs.values()}
+    trial = params.model_copy(update={"run": "scratch", "title": "A trial"})
+    folder = paths.run_folder("toy", "report", "scratch")
+    shutil.copytree(paths.run_folder("toy", "report", "report"), folder)
+    found = render(trial)
+    assert all(path.is_relative_to(folder) for path in found.values()) and (folder / "tables" / "main.csv").is_file()
+    assert "A trial" in found["html"].read_text()
+    assert before == {path: path.stat().st_mtime_ns for path in outputs.values()}
+
+
 def test_every_table_is_written_as_csv_markdown_and_latex(built):
     folder = built[1]["html"].parent / "tables"
     stems = {file.stem for file in folder.iterdir()}

@@ -57,6 +57,22 @@ def test_a_fit_leaves_history_best_model_and_last_state(fitted):
     assert {"best.pt", "last.ckpt", "fit.json", "history.csv"} <= {file.name for file in folder.iterdir()}
 
 
+def test_the_history_so_far_is_told_after_each_epoch_and_what_that_raises_ends_the_fit(data, fitted, tmp_path):
+    told = []
+
+    def stop_after_two(history):
+        told.append(list(history["epoch"]))
+        if len(history) == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        fit(tiny.PARAMS, data, tmp_path, after_epoch=stop_after_two)
+    assert told == [[1], [1, 2]]
+    history = fit(tiny.PARAMS, data, tmp_path, after_epoch=lambda history: told.append(list(history["epoch"])))
+    assert told[-1] == [1, 2, 3]
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
+
+
 def test_the_best_epoch_is_the_one_that_was_kept(fitted):
     folder, history = fitted
     saved = torch.load(folder / "best.pt", weights_only=True)
