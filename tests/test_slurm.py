@@ -1,0 +1,88 @@
+"""A study on a real SLURM, which the test starts: one job for each run, and what is repeated after one was killed."""
+
+import os
+import subprocess
+import time
+
+import pytest
+import slurm_cluster
+from ruamel.yaml import YAML
+from slurm_cluster import cluster
+from test_pipeline import EVERY_RUN, Project
+
+from iqa import paths
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.notebook,
+    pytest.mark.skipif(slurm_cluster.lacking() is not None, reason=str(slurm_cluster.lacking())),
+]
+
+HANG = """
+import time
+from pathlib import Path
+while run == "b_s1" and Path("hang").exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The environment of a running SLURM of one node with two cores."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    with cluster(folder) as environment:
+        for name in environment.keys() - os.environ.keys():
+            monkeypatch.setenv(name, environment[name])
+        yield environment
+
+
+def profile(folder):
+    """The profile that comes with the project, for a cluster without accounting whose jobs take seconds."""
+    values = YAML(typ="safe").load(paths.ROOT / "profiles" / "slurm" / "config.yaml")
+    values |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1, "latency-wait": 5}
+    values |= {"seconds-between-status-checks": 1}
+    folder.mkdir()
+    YAML(typ="safe").dump(values, folder / "config.yaml")
+    return str(folder)
+
+
+def records(project):
+    found = {run: project.results(run) / "record.json" for run in EVERY_RUN}
+    return {run: file.read_text() for run, file in found.items() if file.is_file()}
+
+
+def test_after_a_job_was_killed_its_run_alone_is_repeated_and_what_needs_it(slurm, tmp_path):
+    project = Project(tmp_path / "project")
+    project.write_notebook("train", more=HANG)
+    project.write("resources", "train: {memory_gb: 1, minutes: 7}\nreport: {minutes: 3}")
+    (project.folder / "hang").touch()
+    command = ("report", "toy", "--profile", profile(tmp_path / "profile"))
+
+    process = project.start(*command)
+    others = EVERY_RUN - {"train/b_s1", "ablation/main", "report/report"}
+    try:
+        wait_for(lambda: others <= records(project).keys() and project.results("train/b_s1/log.txt").is_file(), process)
+        (waiting,) = slurm_cluster.queue(slurm, "%i %k %l %m %C")
+        job, *asked = waiting.split()
+        assert asked == ["rule_train_b_s1", "7:00", "1G", "1"]
+        subprocess.run(["scancel", "--signal=KILL", "--full", job], env=slurm, check=True)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and "train_b_s1" in out + err, out + err
+    first = records(project)
+    assert first.keys() == others
+
+    (project.folder / "hang").unlink()
+    project.report(*command)
+    second = records(project)
+    assert {run for run in second if first.get(run) != second[run]} == EVERY_RUN - others
+    assert (project.folder / "report" / "toy" / "report.html").is_file()
+
+
+def wait_for(done, process):
+    give_up = time.monotonic() + 240
+    while not done():
+        assert process.poll() is None and time.monotonic() < give_up, process.communicate()
+        time.sleep(0.2)
