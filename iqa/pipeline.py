@@ -274,7 +274,7 @@ def _workers(params: Params) -> int:
     return params.workers * params.devices if isinstance(params, config.TrainParams) else 0
 
 
-def _within(params: Params, cores: int) -> Params:
+def within(params: Params, cores: int) -> Params:
     """The parameters with no more workers than `cores` leave beside the threads; their number changes no result."""
     if isinstance(params, config.DataPrepParams):
         return params.model_copy(update={"workers": min(params.workers or cores, cores)})
@@ -444,7 +444,7 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
     threads = str(getattr(params, "threads", 1))
     made_from = state(params)
     if granted := os.environ.get(CORES):
-        params = _within(params, int(granted))
+        params = within(params, int(granted))
     os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:

@@ -36,6 +36,8 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
 MinJobAge=600
+SlurmdParameters=config_overrides
+EnforcePartLimits=ALL
 SchedulerParameters=sched_interval=1,batch_sched_delay=1
 KillWait=2
 PluginDir={plugins}
@@ -57,23 +59,21 @@ def program(name: str) -> str | None:
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int = 1, cpus: int = 2) -> Iterator[dict[str, str]]:
+def cluster(folder: Path, nodes: int = 1, cpus: int = 4) -> Iterator[dict[str, str]]:
     """Starts a cluster and yields the environment in which its commands work.
 
     Args:
         folder: where its files go; an empty one.
         nodes: how many, all on this machine.
-        cpus: of each node, as SLURM counts them; it does not matter how many there are.
+        cpus: of each node, as SLURM is told; there need not be as many.
 
     Raises:
         RuntimeError: it did not come up; the message holds the end of its logs.
     """
     names = [f"n{index}" for index in range(nodes)]
     ports = _free_ports(1 + nodes)
-    lines = [
-        f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} State=UNKNOWN"
-        for name, port in zip(names, ports[1:], strict=True)
-    ]
+    every = f"NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000"
+    lines = [f"NodeName={name} {every} Port={port}" for name, port in zip(names, ports[1:], strict=True)]
     plugins = next(Path("/usr/lib").glob("*/slurm-wlm"))
     values = {"folder": folder, "host": socket.gethostname(), "controller": ports[0], "plugins": plugins}
     config = folder / "slurm.conf"
@@ -82,7 +82,11 @@ def cluster(folder: Path, nodes: int = 1, cpus: int = 2) -> Iterator[dict[str, s
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
-    environment = os.environ | {"SLURM_CONF": str(config)}
+    environment = os.environ | {"SLURM_CONF": str(config), "PATH": f"{folder}:{os.environ['PATH']}"}
+    # Snakemake's job steps hide SLURM_CONF from srun, which would look for the configuration of a real cluster
+    srun = folder / "srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={config} exec {program("srun")} "$@"\n')
+    srun.chmod(0o755)
     places = {name: folder / f"munge.{name}" for name in ("socket", "pid", "log", "seed")}
     munge = [f"--{option}={places[name]}" for name, option in zip(places, MUNGE_OPTIONS, strict=True)]
     with ExitStack() as stack:
