@@ -661,7 +661,7 @@ def differing(records: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
     """In what the places and packages of runs differ: the values, in order of appearance, of each that has several."""
     found: dict[str, list[str]] = {}
     for record in records:
-        place = {"machine": record.get("machine"), "processor": record["hardware"]["cpu"]}
+        place = {"machine": record.get("machine", "not named"), "processor": record["hardware"]["cpu"]}
         place |= {"GPU": record["hardware"]["gpu"]} | {name: record["versions"].get(name) for name in DECIDING}
         for name, value in place.items():
             values = found.setdefault(name, [])
