@@ -379,6 +379,8 @@ def report(
         where = ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={gpus.slots(runs_per_gpu)}"]
     else:
         where = ["--profile", str(cluster), *(["--jobs", str(cores)] if cores else [])]
+        # a profile may bring the executor that it names
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cluster), os.environ.get("PYTHONPATH")]))
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
         *("--directory", str(home), *where),

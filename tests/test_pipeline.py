@@ -44,7 +44,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("iqa", "report"):
+        for name in ("iqa", "report", "profiles"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.html", "*.pdf"))
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "notebooks").mkdir()
