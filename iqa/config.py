@@ -430,10 +430,12 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     """
     file = paths.PARAMS / study / "resources.yaml"
     written = read_yaml(file) if file.is_file() else {}
-    steps = {step: [(step, run) for run in run_names(study, step)] for step in STEPS}
-    named = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
-    named |= {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
-    groups = steps | named
+    known = {step: _runs(study, step) for step in STEPS}
+    steps = {step: [(step, run) for run in runs] for step, runs in known.items()}
+    named: dict[str, list[tuple[str, str]]] = {}
+    for run, (experiment, _) in known["train"].items():
+        named.setdefault(f"train/{experiment.stem}", []).append(("train", run))
+    groups = steps | named | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
     if unknown := written.keys() - groups.keys():
         raise ParameterError(f"{paths.shown(file)}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")
     asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}

@@ -98,10 +98,10 @@ def state(params: Params) -> dict[str, str]:
 def _made(study: str, step: str, run: str) -> str:
     """The contents of a run's results, as a hash; of a database, which every machine prepares for itself, its data."""
     record = paths.run_folder(study, step, run) / RECORD
-    if step == "data_prep":
-        params = config.load(study, step, run)
-        return NOT_HERE if _absent([params]) else (_made_from(record) or {}).get("data", "not made")
-    return file_hash(record) if record.is_file() else "not made"
+    if not record.is_file():
+        here = step != "data_prep" or not _absent([config.load(study, step, run)])
+        return "not made" if here else NOT_HERE
+    return _made_from(record).get("data", "not made") if step == "data_prep" else file_hash(record)
 
 
 def _hash_of(file: str) -> str:
@@ -183,7 +183,7 @@ def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool
     # to prepare a database anew would remove the trainings that were made from it
     kept = set() if train else {name for params in _trained(found) for name in params.databases()}
     names = {(params.step, params.run) for params in found}
-    asked = config.resources(study)
+    asked = config.resources(study) if cluster else {}
     machine = Machine(None if cluster else cores or os.cpu_count() or 1, found)
     home = paths.RESULTS / study
 
@@ -208,6 +208,7 @@ def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool
         left_out = {("data_prep", name) for name in missing} | {("train", name) for name in untrained}
         needs = [need for need in params.needs() if need not in left_out]
         fresh = _fresh(params, folder / RECORD)
+        want = asked.get((params.step, params.run), config.Resources())
         if not fresh or due & set(needs) or not all(file.exists() for file in outputs(params)):
             due.add((params.step, params.run))
         graph.append(
@@ -221,9 +222,9 @@ def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool
                 fresh=fresh,
                 due=(params.step, params.run) in due,
                 cores=machine.cores(params),
-                gpus=asked[params.step, params.run].gpus if cluster else machine.gpus(params),
-                memory_mb=round(asked[params.step, params.run].memory_gb * 1024),
-                minutes=asked[params.step, params.run].minutes,
+                gpus=want.gpus if cluster else machine.gpus(params),
+                memory_mb=round(want.memory_gb * 1024),
+                minutes=want.minutes,
                 nodes=params.nodes if isinstance(params, config.TrainParams) else 1,
                 command=f'"{sys.executable}" -m iqa.cli run {study}/{params.step}/{params.run}',
             )

@@ -325,7 +325,8 @@ def _launch(params: TrainParams, folder: Path) -> None:
         meet = ["--rdzv-backend=c10d", where, f"--rdzv-id={params.study}-{params.run}"]
         command += [f"--nnodes={params.nodes}", *meet, "-m", "iqa.training", str(folder)]
         if "SLURM_JOB_ID" in os.environ:
-            tasks = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1"]
+            cores = params.devices * (params.threads + params.workers)
+            tasks = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1", f"-c{cores}"]
             command = ["srun", *tasks, "--kill-on-bad-exit=1", *command]
         else:
             _log(folder, f"waiting for {params.nodes - 1} more nodes; start there: {shlex.join(command)}")

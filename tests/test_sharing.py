@@ -114,7 +114,7 @@ def test_resources_make_nothing_anew(study):
 )
 def test_a_mistake_in_the_resources_names_file_and_key(study, text, message):
     with pytest.raises(ParameterError, match=message):
-        study(resources=text)
+        study(cluster=True, resources=text)
 
 
 def test_an_unknown_profile_is_told_with_the_places_tried():

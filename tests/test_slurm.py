@@ -1,10 +1,12 @@
-"""A study on a real SLURM, which the test starts: one job for each run, and what is repeated after one was killed."""
+"""A study on a real SLURM, which the test starts: a job for each run, and what is repeated after one was killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 from slurm_cluster import cluster, lacking, queue
@@ -28,10 +30,10 @@ while run == "b_s1" and Path("hang").exists():
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """The environment of a running SLURM of one node."""
+    """The environment of a running SLURM of two nodes, of which one takes the jobs that need no more."""
     folder = tmp_path / "slurm"
     folder.mkdir()
-    with cluster(folder) as environment:
+    with cluster(folder, nodes=2) as environment:
         for name in ("SLURM_CONF", "PATH"):
             monkeypatch.setenv(name, environment[name])
         yield environment
@@ -80,6 +82,21 @@ def test_after_a_job_was_killed_its_run_alone_is_repeated_and_what_needs_it(slur
     second = records(project)
     assert {run for run in second if first.get(run) != second[run]} == EVERY_RUN - others
     assert (project.folder / "report" / "toy" / "report.html").is_file()
+
+
+def test_a_training_on_two_nodes_is_one_job_and_reaches_the_metrics_of_one_process(slurm, tmp_path):
+    project = Project(tmp_path / "project")
+    shutil.rmtree(project.folder / "params")
+    for name in ("01_data_prep.ipynb", "02_train.ipynb"):
+        shutil.copy(paths.NOTEBOOKS / name, project.folder / "notebooks")
+    project.write("data_prep/demo", "scale: 0.1")
+    project.write("train", "{epochs: 2, crop: 64, freeze_batch_norm: true}")  # of statistics, each process has its own
+    project.write("train/one", "nodes: 1")
+    project.write("train/two", "nodes: 2")
+    project.report("report", "toy", "--profile", profile(tmp_path / "profile"))
+    one, two = (pd.read_csv(project.results(f"train/{name}/history.csv")) for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
+    assert "MEMBER: 2/2" in project.results("train/two/log.txt").read_text()
 
 
 def wait_for(done, process):
