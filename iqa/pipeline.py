@@ -136,7 +136,6 @@ class Job:
         nodes: machines that it runs on together.
     """
 
-    study: str
     step: str
     run: str
     inputs: list[str]
@@ -213,7 +212,6 @@ def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool
             due.add((params.step, params.run))
         graph.append(
             Job(
-                study=study,
                 step=params.step,
                 run=params.run,
                 inputs=relative([paths.run_folder(study, *need) / RECORD for need in needs]),
@@ -247,8 +245,8 @@ class Machine:
 
     def gpus(self, params: Params) -> int:
         """GPUs, counted as often as one takes a run."""
-        want = gpus.wanted(params.device, _processes(params)) if hasattr(params, "device") else 0
-        return min(self.slots, want)
+        want = _wanted(params)
+        return min(self.slots, len(want) if isinstance(want, list) else want)
 
     def cores(self, params: Params) -> int:
         """Cores for the threads and loader workers of a run, not more than its share where GPUs could run others.
@@ -268,6 +266,11 @@ class Machine:
 
 def _processes(params: Params) -> int:
     return params.devices if isinstance(params, config.TrainParams) else 1
+
+
+def _wanted(params: Params) -> list[int] | int:
+    """GPUs that a run uses where there are any: how many, or which one."""
+    return gpus.wanted(params.device, _processes(params)) if hasattr(params, "device") else 0
 
 
 def _workers(params: Params) -> int:
@@ -453,9 +456,8 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
     with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
         log = Tee(file_log, f"{step}/{name}")
         log.write(f"{notebook(step).name} with {paths.shown(config.params_file(study, step, name))}\n")
-        want = gpus.wanted(params.device, _processes(params)) if hasattr(params, "device") else 0
         try:
-            with gpus.claimed(want, log.write):
+            with gpus.claimed(_wanted(params), log.write):
                 papermill.execute_notebook(
                     notebook(step),
                     folder / "notebook.ipynb",

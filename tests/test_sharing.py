@@ -13,6 +13,7 @@ FILES = {
     "train/main": "seeds: [1, 2]\nthreads: 2\nworkers: 4",
     "train/wide": "devices: 2\nworkers: 1",
     "train/cpu": "device: cpu",
+    "train/second": "device: cuda:1",
     "train/far": "devices: 4\nnodes: 2",
     "cross_dataset/main": "databases: [demo]",
     "complexity/main": "devices: [cpu]",
@@ -59,6 +60,7 @@ def test_a_gpu_takes_one_run_unless_told_otherwise(study, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     taken = {run: job.gpus for run, job in study().items()}
     assert taken["train/main_s1"] == taken["cross_dataset/main"] == 1 and taken["train/wide"] == 2
+    assert taken["train/second"] == 1
     assert taken["train/cpu"] == taken["data_prep/demo"] == 0
     assert gpus.slots() == 2 and gpus.slots(3) == 6
 
