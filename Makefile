@@ -3,6 +3,8 @@
 STUDY ?= demo
 JOBS ?=
 TRAIN ?= yes
+PROFILE ?=
+RUNS_PER_GPU ?=
 NAME ?=
 BENCHMARKS ?= model training data_path folder evaluation startup pipeline scaling
 # The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
@@ -23,8 +25,9 @@ help: ## list the targets
 
 setup: $(STAMP) ## make the environment in .venv from requirements.lock (needs Python >= 3.11 and nothing else)
 
-report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=processes; TRAIN=no)
-	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter no,$(TRAIN)),--no-train)
+report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=cores; TRAIN=no; PROFILE=slurm)
+	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter no,$(TRAIN)),--no-train) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(RUNS_PER_GPU),--runs-per-gpu $(RUNS_PER_GPU))
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
 	@$(BIN)/iqa table $(NAME) --study $(STUDY)

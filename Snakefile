@@ -1,6 +1,6 @@
 # The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
-# A run is made anew when one of its outputs is missing, when a run that it needs was made anew, or when
-# `iqa.pipeline.report` forces it, because its parameter values, the code that it reaches or its data changed.
+# A run is made anew when `iqa.pipeline.jobs` says that it is due; the ages of files do not count (`ancient`), as folders
+# may come from other machines.
 
 import sys
 
@@ -8,7 +8,8 @@ sys.path.insert(0, workflow.basedir)
 
 from iqa import pipeline
 
-jobs = pipeline.jobs(config["study"], config.get("train", True))
+cluster = config.get("cluster", False)
+jobs = pipeline.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
 
 
 # every output of every run, so that one which is missing is made again even where the report looks newer
@@ -24,13 +25,15 @@ for job in jobs:
         name:
             f"{job.step}_{job.run}"
         input:
-            job.inputs,
+            job.inputs if job.due else [ancient(file) for file in job.inputs],
         output:
             job.outputs,
         log:
             job.logs,
         params:
             command=job.command,
-        threads: job.threads
+        threads: job.cores
+        resources:
+            **job.resources(cluster),
         shell:
-            "{params.command}"
+            f"{pipeline.CORES}={{threads}} {{params.command}}"

@@ -20,7 +20,7 @@ from iqa.results import ResultsError, command_for, finished, read_json, read_tab
 
 # parameters that name a run, its machine or its files, and do not make it another experiment
 NOT_COMPARED = {
-    *("study", "run", "seed", "dpi", "device", "devices", "threads", "workers"),
+    *("study", "run", "seed", "dpi", "device", "devices", "nodes", "strategy", "threads", "workers"),
     *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
 }
 QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")

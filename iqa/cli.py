@@ -68,7 +68,10 @@ def _parser() -> Parser:
 
     report = commands.add_parser("report", help="bring a study up to date and render its report")
     report.add_argument("study", nargs="?", default="demo")
-    report.add_argument("--jobs", type=int, metavar="N", help="cores that the runs share (default: all)")
+    add = report.add_argument
+    add("--jobs", type=_positive, metavar="N", help="cores that the runs share (all); with --profile: jobs at once")
+    add("--runs-per-gpu", type=_positive, default=1, metavar="N", help="runs that share a GPU here (%(default)s)")
+    add("--profile", metavar="NAME", help="each run is a job of a cluster: slurm, kubernetes, or a folder of one's own")
     report.add_argument("--no-train", action="store_true", help="report what is trained, and the rest as not run")
     report.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     report.set_defaults(call=_report)
@@ -180,7 +183,8 @@ def _report(options: argparse.Namespace) -> int:
     from iqa import pipeline
 
     extra = ["--dry-run"] if options.dry_run else None
-    pipeline.report(options.study, options.jobs, extra, train=not options.no_train)
+    train, profile = not options.no_train, options.profile
+    pipeline.report(options.study, options.jobs, extra, train, profile, options.runs_per_gpu)
     return 0
 
 

@@ -93,18 +93,22 @@ class Params(BaseModel):
     @classmethod
     def build(cls, values: dict[str, Any], source: str) -> Self:
         """Typed parameters from plain values; `source` is named in the error message."""
-        try:
-            return cls(**values)
-        except pydantic.ValidationError as error:
-            lines = [_explain(cls, problem) for problem in error.errors()]
-            raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+        return _build(cls, values, source)
 
     def needs(self) -> list[tuple[str, str]]:
         """Runs `(step, run)` of the same study whose results this run reads."""
         return []
 
 
-def _explain(cls: type[Params], problem: dict) -> str:
+def _build(cls: Any, values: dict[str, Any], source: str) -> Any:
+    try:
+        return cls(**values)
+    except pydantic.ValidationError as error:
+        lines = [_explain(cls, problem) for problem in error.errors()]
+        raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _explain(cls: Any, problem: dict) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{key}'; the keys of {cls.step} are: {', '.join(cls.model_fields)}"
@@ -261,6 +265,8 @@ class TrainParams(ModelParams, FigureParams):
     fused: bool = True
     device: str = "auto"
     devices: Positive = 1
+    nodes: Positive = 1
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
     threads: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 0
 
@@ -270,9 +276,14 @@ class TrainParams(ModelParams, FigureParams):
             raise ValueError(
                 f"'color_jitter' changes colours, which input '{self.input}' does not have; use input: rgb"
             )
-        if self.batch_size % self.devices:
-            raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {self.devices} 'devices': not a multiple")
+        if self.batch_size % self.processes():
+            shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
+            raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
         return self
+
+    def processes(self) -> int:
+        """How many processes share each batch: `devices` on each of `nodes`."""
+        return self.devices * self.nodes
 
     def needs(self) -> list[tuple[str, str]]:
         return [("data_prep", name) for name in self.databases()]
@@ -397,6 +408,47 @@ STEPS: dict[str, type[Params]] = {
     cls.step: cls
     for cls in (DataPrepParams, TrainParams, AblationParams, ComplexityParams, CrossDatasetParams, ReportParams)
 }
+
+
+class Resources(BaseModel):
+    """What a run asks of a cluster, besides cores (its `threads` and `workers`) and `nodes`. It decides no result."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    step: ClassVar[str] = "resources"
+
+    gpus: Annotated[int, Field(ge=0)] = 0  # on each node
+    memory_gb: Annotated[Number, Field(gt=0)] = 8.0  # on each node
+    minutes: Positive = 240
+
+
+def resources(study: str) -> dict[tuple[str, str], Resources]:
+    """What each run `(step, run)` of a study asks of a cluster: `params/<study>/resources.yaml`, else the defaults.
+
+    The keys of the file are steps, experiments (`train/<name>`, for all their seeds) and runs (`train/<name>_s1`), each
+    with some fields of `Resources`; what is said of fewer runs wins. A change of it makes nothing anew.
+
+    Raises:
+        ParameterError: an unknown step, run or field, or a wrong type.
+    """
+    file = paths.PARAMS / study / "resources.yaml"
+    written = read_yaml(file) if file.is_file() else {}
+    known = {step: _runs(study, step) for step in STEPS}
+    steps = {step: [(step, run) for run in runs] for step, runs in known.items()}
+    named: dict[str, list[tuple[str, str]]] = {}
+    for run, (experiment, _) in known["train"].items():
+        named.setdefault(f"train/{experiment.stem}", []).append(("train", run))
+    groups = steps | named | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
+    if unknown := written.keys() - groups.keys():
+        raise ParameterError(f"{paths.shown(file)}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")
+    asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}
+    for key, runs in groups.items():  # from steps to single runs
+        values = written.get(key) or {}
+        if not isinstance(values, dict):
+            raise ParameterError(f"{paths.shown(file)}: key '{key}': expected lines of 'key: value', not {values!r}")
+        _build(Resources, values, f"{paths.shown(file)}: key '{key}'")
+        for run in runs:
+            asked[run] |= values
+    return {run: Resources(**values) for run, values in asked.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

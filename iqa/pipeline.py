@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from iqa import config, paths, source
+from iqa import config, gpus, paths, source
 from iqa.config import ParameterError, Params
 from iqa.data import DataError
 from iqa.results import FIGURE_FORMATS, RECORD, clear, finished, write_json
@@ -33,6 +33,11 @@ OUTPUTS = {
     "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
     "report": ["claims.csv", "published.csv"],
 }
+
+
+NOT_HERE = "not here"
+CORES = "IQA_CORES"  # tells a run how many cores the pipeline granted it
+CLUSTER_CORES = 4  # for a database whose file does not set `workers`
 
 
 class RunFailed(RuntimeError):
@@ -66,8 +71,13 @@ def outputs(params: Params) -> list[Path]:
 
 
 def state(params: Params) -> dict[str, str]:
-    """What decides whether a run is up to date, besides the runs that it needs: hashes of values, code and data."""
+    """What decides whether a run is up to date: hashes of values, code, data, and of the results that it reads.
+
+    Nothing in it depends on where or when something was made, so results of several machines can lie side by side.
+    `NOT_HERE` stands for files and databases that this machine lacks.
+    """
     found = {"values": digest(params.model_dump()), "code": source.notebook_hash(notebook(params.step))}
+    found |= {f"{step}/{run}": _made(params.study, step, run) for step, run in params.needs()}
     if isinstance(params, config.DataPrepParams):
         from iqa.data.databases import fingerprint
 
@@ -75,13 +85,9 @@ def state(params: Params) -> dict[str, str]:
     if isinstance(params, config.TrainParams) and params.weights:
         found["weights"] = _hash_of(params.weights)
     if isinstance(params, config.CrossDatasetParams):
-        found["checkpoints"] = digest(*map(_hash_of, params.checkpoints()))
-        found["absent"] = ", ".join(
-            _absent([config.load(params.study, "data_prep", name) for name in params.databases])
-        )
+        found |= {f"checkpoint {file}": _hash_of(file) for file in params.checkpoints()}
     if isinstance(params, config.AblationParams):
         found["published"] = file_hash(paths.REPORT / "published.csv")
-        found["runs"] = ", ".join(params.train_runs())
     if isinstance(params, config.ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
@@ -89,9 +95,18 @@ def state(params: Params) -> dict[str, str]:
     return found
 
 
+def _made(study: str, step: str, run: str) -> str:
+    """The contents of a run's results, as a hash; of a database, which every machine prepares for itself, its data."""
+    record = paths.run_folder(study, step, run) / RECORD
+    if not record.is_file():
+        here = step != "data_prep" or not _absent([config.load(study, step, run)])
+        return "not made" if here else NOT_HERE
+    return _made_from(record).get("data", "not made") if step == "data_prep" else file_hash(record)
+
+
 def _hash_of(file: str) -> str:
     path = paths.resolve(file)
-    return file_hash(path) if path.is_file() else "missing"
+    return file_hash(path) if path.is_file() else NOT_HERE
 
 
 def _absent(found: list[Params]) -> dict[str, str]:
@@ -111,7 +126,14 @@ def _absent(found: list[Params]) -> dict[str, str]:
 class Job:
     """One run as the graph sees it; paths are relative to the study's results folder.
 
-    `fresh` is False where results lie that were made from other values, code or data than those of now.
+    Attributes:
+        fresh: False where results lie that were made from other values, code or data than those of now.
+        due: whether it is to be made: it is not fresh, an output is missing, or a run that it needs is due. This and
+            not the ages of files decides, which say nothing once folders were copied.
+        cores: that its threads and loader workers keep busy.
+        gpus: that it takes, on this machine or, for a cluster, on each node.
+        memory_mb, minutes: that it asks of a cluster.
+        nodes: machines that it runs on together.
     """
 
     step: str
@@ -120,16 +142,33 @@ class Job:
     outputs: list[str]
     logs: list[str]
     fresh: bool
-    threads: int
+    due: bool
+    cores: int
+    gpus: int
+    memory_mb: int
+    minutes: int
+    nodes: int
     command: str
 
+    def resources(self, cluster: bool) -> dict[str, int | str]:
+        """What Snakemake is told, in the words of its executors; memory and time count on clusters alone."""
+        if not cluster:
+            return {"gpu": self.gpus}
+        asked: dict[str, int | str] = {"mem_mb": self.memory_mb, "runtime": self.minutes}
+        if self.nodes > 1:  # `mpi` leaves it to the run to start a task on each node
+            gres = {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0} if self.gpus else {}
+            return asked | {"nodes": self.nodes, "tasks": self.nodes, "mpi": "srun"} | gres
+        return asked | ({"gpu": self.gpus, "gpu_manufacturer": "nvidia"} if self.gpus else {})
 
-def jobs(study: str, train: bool = True) -> list[Job]:
+
+def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool = False) -> list[Job]:
     """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
 
     Args:
         train: False leaves all trainings out, and the data of those that are finished as they are; tables show the
             others as not run.
+        cores: of this machine, that the runs share; all by default.
+        cluster: whether each run is a job of a cluster, with the resources of `params/<study>/resources.yaml`.
 
     Raises:
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
@@ -143,12 +182,15 @@ def jobs(study: str, train: bool = True) -> list[Job]:
     # to prepare a database anew would remove the trainings that were made from it
     kept = set() if train else {name for params in _trained(found) for name in params.databases()}
     names = {(params.step, params.run) for params in found}
+    asked = config.resources(study) if cluster else {}
+    machine = Machine(None if cluster else cores or os.cpu_count() or 1, found)
     home = paths.RESULTS / study
 
     def relative(files: list[Path]) -> list[str]:
         return [Path(os.path.relpath(file, home)).as_posix() for file in files]
 
     graph = []
+    due: set[tuple[str, str]] = set()
     for params in found:
         file = paths.shown(config.params_file(study, params.step, params.run))
         for step, run in params.needs():
@@ -164,6 +206,10 @@ def jobs(study: str, train: bool = True) -> list[Job]:
         folder = paths.run_folder(study, params.step, params.run)
         left_out = {("data_prep", name) for name in missing} | {("train", name) for name in untrained}
         needs = [need for need in params.needs() if need not in left_out]
+        fresh = _fresh(params, folder / RECORD)
+        want = asked.get((params.step, params.run), config.Resources())
+        if not fresh or due & set(needs) or not all(file.exists() for file in outputs(params)):
+            due.add((params.step, params.run))
         graph.append(
             Job(
                 step=params.step,
@@ -171,12 +217,75 @@ def jobs(study: str, train: bool = True) -> list[Job]:
                 inputs=relative([paths.run_folder(study, *need) / RECORD for need in needs]),
                 outputs=relative(outputs(params)),
                 logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
-                fresh=_fresh(params, folder / RECORD),
-                threads=getattr(params, "threads", 1),
+                fresh=fresh,
+                due=(params.step, params.run) in due,
+                cores=machine.cores(params),
+                gpus=want.gpus if cluster else machine.gpus(params),
+                memory_mb=round(want.memory_gb * 1024),
+                minutes=want.minutes,
+                nodes=params.nodes if isinstance(params, config.TrainParams) else 1,
                 command=f'"{sys.executable}" -m iqa.cli run {study}/{params.step}/{params.run}',
             )
         )
     return graph
+
+
+class Machine:
+    """How runs beside each other share the machine that they run on.
+
+    Args:
+        cores: that all runs share; None on a cluster, where each run has what it asks for.
+        found: the runs.
+    """
+
+    def __init__(self, cores: int | None, found: list[Params]):
+        self.all = cores
+        self.slots = 0 if cores is None else gpus.slots()
+        self.databases = sum(params.step == "data_prep" for params in found)
+
+    def gpus(self, params: Params) -> int:
+        """GPUs, counted as often as one takes a run."""
+        want = _wanted(params)
+        return min(self.slots, len(want) if isinstance(want, list) else want)
+
+    def cores(self, params: Params) -> int:
+        """Cores for the threads and loader workers of a run, not more than its share where GPUs could run others.
+
+        Databases share the cores evenly. What measures time gets all, so that nothing runs beside it.
+        """
+        if isinstance(params, config.DataPrepParams):
+            return params.workers or (CLUSTER_CORES if self.all is None else max(1, self.all // self.databases))
+        threads = params.threads * _processes(params) if hasattr(params, "threads") else 1
+        if self.all is None:
+            return threads + _workers(params)
+        if isinstance(params, config.ComplexityParams):
+            return self.all
+        beside = self.slots // self.gpus(params) if self.gpus(params) else 1
+        return min(self.all, threads + _workers(params), max(threads, self.all // beside))
+
+
+def _processes(params: Params) -> int:
+    return params.devices if isinstance(params, config.TrainParams) else 1
+
+
+def _wanted(params: Params) -> list[int] | int:
+    """GPUs that a run uses where there are any: how many, or which one."""
+    return gpus.wanted(params.device, _processes(params)) if hasattr(params, "device") else 0
+
+
+def _workers(params: Params) -> int:
+    """Loader workers of all processes on a machine."""
+    return params.workers * params.devices if isinstance(params, config.TrainParams) else 0
+
+
+def within(params: Params, cores: int) -> Params:
+    """The parameters with no more workers than `cores` leave beside the threads; their number changes no result."""
+    if isinstance(params, config.DataPrepParams):
+        return params.model_copy(update={"workers": min(params.workers or cores, cores)})
+    if isinstance(params, config.TrainParams):
+        left = max(0, cores // params.devices - params.threads)
+        return params.model_copy(update={"workers": min(params.workers, left)})
+    return params
 
 
 def _trained(found: list[Params]) -> list[config.TrainParams]:
@@ -218,7 +327,12 @@ def _fresh(params: Params, record: Path) -> bool:
 
         if absent(params) is not None:  # results that were brought here without the images
             return True
-    return made_from == state(params)
+    return _agree(state(params), made_from)
+
+
+def _agree(now: dict[str, str], before: dict[str, str]) -> bool:
+    """Whether two states are one, as far as this machine can tell."""
+    return now.keys() == before.keys() and all(now[key] in (before[key], NOT_HERE) for key in now)
 
 
 def _made_from(record: Path) -> dict[str, str] | None:
@@ -235,33 +349,68 @@ def _all_params(study: str) -> Iterator[Params]:
             yield config.load(study, step, run)
 
 
-def report(study: str, cores: int | None = None, extra: list[str] | None = None, train: bool = True) -> None:
+def report(
+    study: str,
+    cores: int | None = None,
+    extra: list[str] | None = None,
+    train: bool = True,
+    profile: str | None = None,
+    runs_per_gpu: int = 1,
+) -> None:
     """Bring every run of a study and its report up to date: what changed, and nothing else.
 
     Args:
-        cores: how many cores the runs share; all by default.
+        cores: how many cores the runs share; all by default. With a profile: how many jobs there are at once.
         train: False trains nothing; what was not trained is reported as not run.
+        profile: a folder of `profiles/`, or of one's own, that says how a cluster takes jobs: each run becomes one.
+        runs_per_gpu: how many runs share a GPU of this machine.
         extra: further arguments for Snakemake, such as `--dry-run`.
 
     Raises:
+        ParameterError: there is no such profile.
         RunFailed: a run failed; those that do not depend on it were finished first.
     """
-    stale = [f"{job.step}_{job.run}" for job in jobs(study, train) if not job.fresh]
+    cluster = None if profile is None else profile_folder(profile)
+    due = [f"{job.step}_{job.run}" for job in jobs(study, train, cores, cluster is not None) if job.due]
     if not train and (left := _untrained(list(_all_params(study)))):
         print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
     for name, reason in _absent(list(_all_params(study))).items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
     home = paths.RESULTS / study
+    environment = dict(os.environ)
+    if cluster is None:
+        environment[gpus.RUNS_PER_GPU] = str(runs_per_gpu)
+        where = ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={gpus.slots(runs_per_gpu)}"]
+    else:
+        where = ["--profile", str(cluster), *(["--jobs", str(cores)] if cores else [])]
+        # a profile may bring the executor that it names
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cluster), os.environ.get("PYTHONPATH")]))
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
-        *("--directory", str(home), "--cores", str(cores or os.cpu_count() or 1)),
-        *("--rerun-triggers", "input", "mtime", "--rerun-incomplete", "--keep-going", "--nolock"),
-        *(["--forcerun", *stale] if stale else []),
-        *("--quiet", "rules", "host", "--config", f"study={study}", f"train={train}", *(extra or [])),
+        *("--directory", str(home), *where),
+        *("--rerun-triggers", "input", "--rerun-incomplete", "--keep-going", "--nolock"),
+        *(["--forcerun", *due] if due else []),
+        *("--quiet", "rules", "host", *(extra or [])),
+        *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}"),
     ]
     with _only_one(home):
-        if subprocess.run(command, check=False).returncode:
+        if subprocess.run(command, check=False, env=environment).returncode:
             raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+
+
+def profile_folder(profile: str) -> Path:
+    """The folder of a Snakemake profile, by its name in `profiles/` or by its path.
+
+    Raises:
+        ParameterError: it is not there.
+    """
+    places = [paths.ROOT / "profiles" / profile, paths.resolve(profile)]
+    for folder in places:
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ParameterError(
+        f"no profile '{profile}': neither {' nor '.join(paths.shown(p) for p in places)} holds config.yaml"
+    )
 
 
 @contextmanager
@@ -300,24 +449,27 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
 
     threads = str(getattr(params, "threads", 1))
     made_from = state(params)
+    if granted := os.environ.get(CORES):
+        params = within(params, int(granted))
     os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
         log = Tee(file_log, f"{step}/{name}")
         log.write(f"{notebook(step).name} with {paths.shown(config.params_file(study, step, name))}\n")
         try:
-            papermill.execute_notebook(
-                notebook(step),
-                folder / "notebook.ipynb",
-                parameters=params.model_dump(),  # all of them: the parameters cell may have been played with
-                kernel_name="python3",
-                cwd=paths.ROOT,
-                progress_bar=False,
-                stdout_file=log,
-                stderr_file=log,
-                start_timeout=300,
-                extra_arguments=["--log-level=CRITICAL"],
-            )
+            with gpus.claimed(_wanted(params), log.write):
+                papermill.execute_notebook(
+                    notebook(step),
+                    folder / "notebook.ipynb",
+                    parameters=params.model_dump(),  # all of them: the parameters cell may have been played with
+                    kernel_name="python3",
+                    cwd=paths.ROOT,
+                    progress_bar=False,
+                    stdout_file=log,
+                    stderr_file=log,
+                    start_timeout=300,
+                    extra_arguments=["--log-level=CRITICAL"],
+                )
         except (PapermillExecutionError, DeadKernelError) as error:
             (folder / RECORD).unlink(missing_ok=True)
             reason = "the kernel died; was there too little memory?"
@@ -342,13 +494,9 @@ def refresh(study: str, step: str, name: str) -> None:
     if step not in ("ablation", "complexity"):
         return
     params = config.load(study, step, name)
-    record = paths.run_folder(study, step, name) / RECORD
-    needed = [paths.run_folder(study, *need) / RECORD for need in params.needs()]
-    if _made_from(record) == state(params):
-        made = record.stat().st_mtime
-        if all(file.stat().st_mtime <= made for file in needed if file.is_file()):
-            return
-    run(study, step, name)
+    made_from = _made_from(paths.run_folder(study, step, name) / RECORD)
+    if made_from is None or not _agree(state(params), made_from):
+        run(study, step, name)
 
 
 def _dependents(study: str, step: str, run: str) -> list[Params]:

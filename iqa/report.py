@@ -222,6 +222,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "verdicts": dict(Counter(row["verdict"] for row in found["claims"])),
         "commits": sorted({tables.revision(reader.record(f"{step}/{run}/record.json")) for step, run in listed.runs()}),
         "unfinished": listed.unfinished(),
+        "mixed": _mixed(params, reader, listed),
         "tables": listed,
         "cost": _cost(params, reader),
         "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
@@ -237,6 +238,17 @@ def _ablation(run: str, reader: Reader) -> dict[str, Any]:
         "verdicts": reader.tabulate(tables.ablation_verdicts, file),
         "further": reader.tabulate(tables.ablation_further, file),
     }
+
+
+def _mixed(params: ReportParams, reader: Reader, listed: Tables) -> dict[str, dict[str, list[str]]]:
+    """Comparisons of trainings that were made on different machines or with different versions, by title: in what."""
+    finished = set(listed.runs())
+    found = {}
+    for run in listed.ablations():
+        needs = [need for need in config.load(params.study, "ablation", run).needs() if need in finished]
+        if differing := tables.differing(reader.record(f"{step}/{name}/record.json") for step, name in needs):
+            found[listed.titles[f"ablation/{run}"]] = differing
+    return found
 
 
 def _cost(params: ReportParams, reader: Reader) -> dict[str, Any]:

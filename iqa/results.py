@@ -94,6 +94,7 @@ class RunFolder:
             "run": self.params.run,
             **commit(),
             "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "machine": platform.node(),
             "hardware": hardware(),
             "seed": values.get("seed"),
             "data": data or {},

@@ -628,13 +628,14 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """When, from which code and from which data each run was made, one row per `record.json`."""
+    """When, where, from which code and from which data each run was made, one row per `record.json`."""
     return _table(
         {
             "Step": record["step"],
             "Run": record["run"],
             "Started (UTC)": record["started"][:16].replace("T", " "),
             "Seconds": record["seconds"],
+            "Machine": record.get("machine"),  # records of older code name none
             "Seed": record["seed"],
             "Commit": revision(record),
             "Data": ", ".join(f"{name} {value[:8]}" for name, value in record["data"].items()) or None,
@@ -656,6 +657,19 @@ def environment(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
+def differing(records: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """In what the places and packages of runs differ: the values, in order of appearance, of each that has several."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        place = {"machine": record.get("machine", "not named"), "processor": record["hardware"]["cpu"]}
+        place |= {"GPU": record["hardware"]["gpu"]} | {name: record["versions"].get(name) for name in DECIDING}
+        for name, value in place.items():
+            values = found.setdefault(name, [])
+            values += [str(value or "none")] if str(value or "none") not in values else []
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+DECIDING = ("python", "torch", "timm", "lightning", "numpy")  # packages whose version may change the numbers
 ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GPU"}
 
 

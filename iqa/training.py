@@ -1,13 +1,16 @@
 """Fit one training run: checkpoints, history, and what is measured after each epoch. Lightning runs the loop.
 
-Several processes (GPUs) share a training by its `devices`: `fit` starts them as `python -m iqa.training RUN_FOLDER`
-through torchrun.
+Several processes (GPUs) share a training by its `devices` and `nodes`: `fit` starts them as
+`python -m iqa.training RUN_FOLDER` through torchrun, which SLURM starts on each of its nodes.
 """
 
 import json
 import logging
 import os
+import platform
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -301,7 +304,7 @@ def fit(
         return history
     if not launched:
         _begin(params, database, folder, key, same)
-    if params.devices > 1 and not launched:
+    if params.processes() > 1 and not launched:
         _launch(params, folder)
         return pd.DataFrame(json.loads(state.read_text())["history"])
     history = _train(params, database, folder, monitored, same, after_epoch)
@@ -335,11 +338,29 @@ def _begin(params: TrainParams, database: Database, folder: Path, key: str, same
 
 
 def _launch(params: TrainParams, folder: Path) -> None:
-    """Train in several processes of this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={params.devices}"]
-    done = subprocess.run([*command, "-m", "iqa.training", str(folder)], check=False, cwd=paths.ROOT)
+    """Train in several processes: of this machine, or of each node of a SLURM job whose first node this is."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={params.devices}"]
+    if params.nodes == 1:
+        command += ["--standalone", "-m", "iqa.training", str(folder)]
+    else:
+        where = f"--rdzv-endpoint={platform.node()}:{_free_port()}"
+        meet = ["--rdzv-backend=c10d", where, f"--rdzv-id={params.study}-{params.run}"]
+        command += [f"--nnodes={params.nodes}", *meet, "-m", "iqa.training", str(folder)]
+        if "SLURM_JOB_ID" in os.environ:
+            cores = params.devices * (params.threads + params.workers)
+            tasks = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1", f"-c{cores}"]
+            command = ["srun", *tasks, "--kill-on-bad-exit=1", *command]
+        else:
+            _log(folder, f"waiting for {params.nodes - 1} more nodes; start there: {shlex.join(command)}")
+    done = subprocess.run(command, check=False, cwd=paths.ROOT)
     if done.returncode:
-        raise RuntimeError(f"training with {params.devices} processes failed; the reason is above and in train.log")
+        raise RuntimeError(f"training with {params.processes()} processes failed; the reason is above and in train.log")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
 
 
 def _train(
@@ -366,11 +387,13 @@ def _train(
         callbacks.append(EarlyStopping(params.select_on, patience=params.patience, mode=mode))
     device = choose_device(params.device)
     one = [device.index or 0] if device.type == "cuda" else 1
+    several = params.processes() > 1
     trainer = lightning.Trainer(
         accelerator=device.type,
-        devices=params.devices if params.devices > 1 else one,
-        strategy="ddp" if params.devices > 1 else "auto",
-        sync_batchnorm=params.devices > 1 and device.type == "cuda",
+        devices=params.devices if several else one,
+        num_nodes=params.nodes,
+        strategy=params.strategy if several else "auto",
+        sync_batchnorm=several and device.type == "cuda",
         precision=params.precision,
         deterministic="warn" if params.deterministic else False,
         max_epochs=params.epochs,
@@ -382,7 +405,7 @@ def _train(
         enable_progress_bar=not in_batch() and after_epoch is None,
         enable_model_summary=False,
     )
-    share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if params.devices > 1 else (0, 1)
+    share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
     loader = train_loader(database, params, share)
     trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
     return module.history

@@ -1,4 +1,4 @@
-"""One of two processes that fit the tiny database: started by tests/test_training.py through torchrun."""
+"""One of two processes that fit the tiny database, with `devices` and `nodes` as given by tests/test_training.py."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,5 @@ import tiny
 from iqa.training import fit
 
 if __name__ == "__main__":
-    fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), tiny.database(), Path(sys.argv[1]))
+    share = {"devices": int(sys.argv[2]), "nodes": int(sys.argv[3])}
+    fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | share), tiny.database(), Path(sys.argv[1]))

@@ -66,6 +66,21 @@ def test_results_that_were_brought_here_count_without_their_images(elsewhere):
     assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
 
 
+def test_a_training_that_was_brought_here_counts_without_its_database_and_its_weights(elsewhere):
+    file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
+    file.write_text("database: far\nweights: weights.pth\n")
+    params = config.load("toy", "train", "main_s1")
+    made_from = pipeline.state(params) | {"data_prep/far": "of another machine", "weights": "of another machine"}
+    folder = paths.run_folder("toy", "train", "main_s1")
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"state": made_from}))
+    fresh = {job.run: job.fresh for job in pipeline.jobs("toy") if job.step == "train"}
+    assert fresh == {"main_s1": True}
+    (elsewhere / "root").mkdir(exist_ok=True)
+    (elsewhere / "root" / "weights.pth").write_bytes(b"others")
+    assert not next(job for job in pipeline.jobs("toy") if job.step == "train").fresh
+
+
 def test_opening_says_why_a_database_is_not_there(elsewhere):
     opened, missing = databases.open_available("toy", ["far"])
     assert opened == {}

@@ -6,7 +6,7 @@ from iqa import config, paths
 from iqa.config import AblationParams, ParameterError, TrainParams
 
 RUN_FILES = sorted(paths.PARAMS.glob("*/*/*.yaml"))
-STEP_FILES = sorted(paths.PARAMS.glob("*/*.yaml"))
+STEP_FILES = sorted(file for file in paths.PARAMS.glob("*/*.yaml") if file.stem != "resources")
 
 
 @pytest.fixture
@@ -267,3 +267,9 @@ def test_every_parameter_file_loads_and_needs_only_runs_that_exist(file):
 def test_every_steps_file_belongs_to_a_step_with_runs(file):
     assert file.stem in config.STEPS
     assert config.run_names(file.parent.name, file.stem)
+
+
+@pytest.mark.parametrize("study", sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir()))
+def test_every_study_says_what_its_runs_ask_of_a_cluster_or_leaves_it_at_the_defaults(study):
+    asked = config.resources(study)
+    assert asked.keys() == {(step, run) for step in config.STEPS for run in config.run_names(study, step)}

@@ -6,6 +6,7 @@ with real kernels, papermill and Snakemake. `test_smoke_study.py` runs the real 
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -43,7 +44,7 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("iqa", "report"):
+        for name in ("iqa", "report", "profiles"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.html", "*.pdf"))
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "notebooks").mkdir()
@@ -215,6 +216,24 @@ def test_without_training_the_report_is_made_of_what_is_finished(project):
     assert "1 training runs are not finished, and are reported so: c_s1" in text
     executed, _ = project.report()
     assert executed == EVERY_RUN | {"train/c_s1"}
+
+
+def test_folders_of_several_machines_are_taken_as_they_are_whatever_their_ages(project, tmp_path):
+    other = object.__new__(Project)
+    other.folder = tmp_path / "other"
+    shutil.copytree(project.folder, other.folder, symlinks=True)
+    other.report("run", "toy/data_prep/demo", "toy/train/b_s1")  # a database and a training of its own
+    shutil.rmtree(project.results("train/b_s1"))
+    shutil.copytree(other.results("train/b_s1"), project.results("train/b_s1"))
+    shutil.rmtree(project.results(".snakemake"))  # nor does another machine know when its files were made
+    files = sorted(file for file in project.results("").rglob("*") if file.is_file())
+    for file, age in zip(files, random.Random(0).sample(range(10**6), len(files)), strict=True):
+        os.utime(file, (1.7e9 + age, 1.7e9 + age))
+    brought = project.results("train/b_s1/record.json").read_bytes()
+    assert project.would_run() == {"ablation/main", "report/report"}
+    assert project.report()[0] == {"ablation/main", "report/report"}
+    assert project.results("train/b_s1/record.json").read_bytes() == brought
+    assert project.would_run() == set()
 
 
 def test_a_killed_pipeline_is_taken_up_again(project):

@@ -11,7 +11,7 @@ import report_fixture
 
 from iqa import appendix, paths, tables
 from iqa.reader import Reader, ReportError, Sourced
-from iqa.report import render
+from iqa.report import _fill, render
 
 SECTIONS = [
     "Summary",
@@ -264,6 +264,18 @@ def test_trainings_that_are_not_finished_are_told(study):
     (paths.RESULTS / "toy/train/last_s2/record.json").unlink()
     text = re.sub(r"\s+", " ", render(params)["html"].read_text())
     assert "1 training runs of this study are not finished" in text and "last_s2" in text
+
+
+def test_trainings_of_several_machines_and_versions_are_told(study, tmp_path):
+    params = study()
+    assert "were made in different places" not in _fill(params, Reader("toy"), tmp_path)
+    file = paths.RESULTS / "toy/train/last_s1/record.json"
+    record = json.loads(file.read_text())
+    record |= {"machine": "node 7", "versions": record["versions"] | {"torch": "2.16.0"}}
+    file.write_text(json.dumps(record))
+    text = _fill(params, Reader("toy"), tmp_path)
+    assert "different places: machine node 7 and not named; torch 2.16.0 and 2.15.0. Equal" in " ".join(text.split())
+    assert "| node 7 |" in text
 
 
 def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study):

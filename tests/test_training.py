@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -170,19 +171,23 @@ def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, 
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_metrics_of_one(data, tmp_path):
+@pytest.mark.parametrize("nodes", [1, 2], ids=["on_one_machine", "on_two_nodes"])
+def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    alone = fit(tiny.PARAMS.model_copy(update={**tiny.DISTRIBUTED, "devices": 1}), data, tmp_path / "one")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, "tests/distributed_fit.py", str(tmp_path / "two")],
-        cwd=paths.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    alone = fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
+    devices = 2 // nodes
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--local-addr=127.0.0.1"]
+    where = ["--standalone"] if nodes == 1 else [f"--nnodes={nodes}", "--rdzv-id=1", *meet]
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={devices}", *where]
+    command += ["tests/distributed_fit.py", str(tmp_path / "two"), str(devices), str(nodes)]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    agents = [subprocess.Popen(command, cwd=paths.ROOT, **pipe) for _ in range(nodes)]
+    for agent in agents:
+        _, errors = agent.communicate(timeout=300)
+        assert agent.returncode == 0, errors
     together = pd.read_csv(tmp_path / "two" / "history.csv")
     assert list(together.columns) == list(alone.columns)
     np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)

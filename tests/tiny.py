@@ -22,7 +22,7 @@ PARAMS = TrainParams(
 
 
 # what two processes must reach as one does: no statistics of a batch, which each has of its own share
-DISTRIBUTED = {"devices": 2, "freeze_batch_norm": True, "rank_weight": 0.5, "loss": "l1 + plcc"}
+DISTRIBUTED = {"freeze_batch_norm": True, "rank_weight": 0.5, "loss": "l1 + plcc"}
 # what makes a resumed fit depend on more than its weights
 RESUMED = {"dropout": 0.3, "rank_weight": 0.3, "schedule": "cosine", "patience": 9, "save_all_epochs": True}
 
