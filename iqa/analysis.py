@@ -8,6 +8,7 @@ one draw.
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,7 +352,7 @@ def _quantities(scales: np.ndarray) -> dict[str, np.ndarray]:
 def attention_tests(
     gathered: dict[str, Gathered], bands: int, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """The claim that deep scales count for good images and all scales evenly for bad ones, in four parts and as a whole.
+    """The claim that deep scales count for good images and all scales evenly for bad ones, in parts and as a whole.
 
     Deep are the two coarser scales. A slope is that of the regression line over all images, as the change from the
     worst to the best end of the score range. The claim holds if all parts do, so no correction for four tests is due.
@@ -390,9 +391,7 @@ def attention_tests(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _slope(
-    x: np.ndarray, y: np.ndarray, groups: np.ndarray, resamples: int, seed: int
-) -> tuple[float, np.ndarray]:
+def _slope(x: np.ndarray, y: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> tuple[float, np.ndarray]:
     """Slope of the regression line of y on x, and its resampled values."""
     x = x - x.mean()
     moments = np.stack([x, y, x * y, x * x], axis=1)
@@ -521,7 +520,7 @@ def chosen(table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
 def ceiling(
     table: pd.DataFrame, ratings: int | None, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """What the true mean opinion could reach, as the MOS of finitely many ratings is not it, beside what the model does.
+    """What the true mean opinion could reach, as the MOS of finitely many ratings is not it, beside the model.
 
     Model of the noise: MOS = true mean + error; the errors are independent and normal with the variance s^2 / N of N
     ratings with standard deviation s. The true means have the variance of the MOS less the mean error variance: the MOS
@@ -534,9 +533,9 @@ def ceiling(
         ratings: number of ratings behind a MOS, None where not known.
 
     Returns:
-        Rows `model`, `simulated`, `known` (noise-free quality): `n`, `srcc`, `srcc_low`, `srcc_high`, the same of `plcc`,
-        `reliability`, and `reason` where there is no value. The interval of `simulated` is that of the draws, the others
-        are bootstraps over contents.
+        Rows `model`, `simulated`, `known` (noise-free quality): `n`, `srcc`, `srcc_low`, `srcc_high`, the same of
+        `plcc`, `reliability`, and `reason` where there is no value. The interval of `simulated` is that of the draws,
+        the others are bootstraps over contents.
     """
     mos, contents = table["mos"].to_numpy(), table["reference"].to_numpy()
     options = (resamples, confidence, seed, contents)
@@ -551,7 +550,9 @@ def ceiling(
         own, error = mos[known], table["mos_std"].to_numpy()[known] / np.sqrt(ratings)
         reliability = 1 - np.mean(error**2) / own.var()
         if reliability <= 0:
-            reason = f"the rating noise ({np.sqrt(np.mean(error**2)):.3g}) exceeds the spread of the MOS ({own.std():.3g})"
+            reason = (
+                f"the rating noise ({np.sqrt(np.mean(error**2)):.3g}) exceeds the spread of the MOS ({own.std():.3g})"
+            )
     if reason is None:
         true = own.mean() + np.sqrt(reliability) * (own - own.mean())
         drawn = true + np.random.default_rng(seed).normal(0, 1, (resamples, len(own))) * error
@@ -585,20 +586,104 @@ def _agreement(
 # maps of single images
 
 
-def feature_maps(model: Predictor, image: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Mean activation per level of the backbone, finest first, (H_l, W_l) each, and the part of the image it is of.
-
-    The whole image for a model that is tested on whole images, otherwise the centre crop, as the backbone may not take
-    other sizes.
+@dataclass(frozen=True)
+class Maps:
+    """An image with what a model makes of its places.
 
     Args:
-        image: (height, width, 3), uint8, as it is scored (`Predictor.rgb`).
+        title: its name, why it is shown, and its scores.
+        image: (H, W, 3), uint8, or the part of it that the maps are of.
+        maps: (h, w) each, to be stretched over the image.
+        titles: of the maps.
     """
-    pixels = model.pixels(image)
-    if model.options["crops"] != "whole":
-        height, width = pixels.shape[:2]
-        top, left = (height - model.crop) // 2, (width - model.crop) // 2
-        here = np.s_[top : top + model.crop, left : left + model.crop]
-        pixels, image = pixels[here], image[here]
-    inside = look_inside(model.network, to_pixels([pixels]))
-    return image, [each[0].float().mean(dim=0).cpu().numpy() for each in inside.maps]
+
+    title: str
+    image: np.ndarray
+    maps: list[np.ndarray]
+    titles: list[str]
+
+
+def quality_rows(model: Predictor, files: list[Path], rows: pd.DataFrame) -> list[Maps]:
+    """The quality map of each image, turned where lower scores are better, so that high is good.
+
+    Args:
+        files: of the images.
+        rows: one per image, as `chosen` returns them.
+    """
+    found = []
+    for file, row in zip(files, rows.to_dict("records"), strict=True):
+        scores = model.quality_map(file)
+        quality = scores.per_pixel() * (1 if model.scale.higher_is_better else -1)
+        low, high = scores.scores.min(), scores.scores.max()
+        text = f"{len(scores.scores)} crops of {scores.window[0]} x {scores.window[1]}: {low:.3g} to {high:.3g}"
+        found.append(Maps(_titled(row), model.rgb(file), [quality], [text]))
+    return found
+
+
+def feature_rows(model: Predictor, files: list[Path], rows: pd.DataFrame) -> list[Maps]:
+    """The mean activation of each level of the backbone, finest first.
+
+    Of the whole image for a model that is tested on whole images, otherwise of the centre crop, as a backbone may not
+    take other sizes. Arguments as of `quality_rows`.
+    """
+    found = []
+    for file, row in zip(files, rows.to_dict("records"), strict=True):
+        image = model.rgb(file)
+        pixels = model.pixels(image)
+        if model.options["crops"] != "whole":
+            (top, left), *_ = test_positions("center", 1, *pixels.shape[:2], model.crop, 0, 0)
+            here = np.s_[top : top + model.crop, left : left + model.crop]
+            pixels, image = pixels[here], image[here]
+        maps = [
+            each[0].float().mean(dim=0).cpu().numpy() for each in look_inside(model.network, to_pixels([pixels])).maps
+        ]
+        titles = [f"level {number}: {' x '.join(map(str, each.shape))}" for number, each in enumerate(maps, 1)]
+        found.append(Maps(_titled(row), image, maps, titles))
+    return found
+
+
+def _titled(row: dict[str, Any]) -> str:
+    return f"{row['image']} ({row['why']}): MOS {row['mos']:.3g}, predicted {row['prediction']:.3g}"
+
+
+# what the run as a whole tells
+
+
+def models_table(gathered: dict[str, Gathered], models: dict[str, Predictor], waiting: dict[str, str]) -> pd.DataFrame:
+    """One row per model: `model`, `fusion`, `weights` (generated per image), `crops`, `n`, `srcc`, `status`, `command`.
+
+    Args:
+        waiting: models that are not trained, by name: how to make them.
+    """
+    rows = []
+    for name, found in gathered.items():
+        about = {"fusion": models[name].network.params.fusion, "weights": found.weights.shape[1]}
+        about |= {"crops": models[name].options["crops"], "n": len(found.table)}
+        srcc = metrics.srcc(found.table["prediction"], found.table["mos"])
+        rows.append({"model": name, **about, "srcc": srcc, "status": "finished"})
+    rows += [{"model": name, "status": "not run", "command": command} for name, command in waiting.items()]
+    columns = ["model", "fusion", "weights", "crops", "n", "srcc", "status", "command"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def summary(
+    database: Database,
+    gathered: dict[str, Gathered],
+    left_out: dict[str, str],
+    pictured: pd.DataFrame,
+    waiting: dict[str, str],
+) -> dict[str, Any]:
+    """What `analysis.json` holds besides the tables: what was looked at, and what could not be."""
+    table = next(iter(gathered.values())).table
+    return {
+        "database": database.name,
+        "title": database.title,
+        "synthetic": database.synthetic,
+        "n": len(table),
+        "contents": int(table["reference"].nunique()),
+        "models": list(gathered),
+        "attends": [name for name, found in gathered.items() if found.scales is not None],
+        "waiting": waiting,
+        "left_out": left_out,
+        "pictured": pictured[["image", "why"]].to_dict("records"),
+    }

@@ -376,7 +376,7 @@ class CrossDatasetParams(FigureParams):
 
 
 class AnalysisParams(FigureParams):
-    """`06_analysis`: generated weights, attention, maps and errors of a trained model on the test split of a database."""
+    """`06_analysis`: generated weights, attention, maps and errors of trained models on a test split."""
 
     step: ClassVar[str] = "analysis"
 

@@ -5,7 +5,7 @@ As in `iqa.figures`: frames and arrays in, matplotlib figure out, no file is ope
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,25 +15,11 @@ from matplotlib.figure import Figure
 from iqa.figures import LOOKS, sample_images
 from iqa.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
 
-KINDS = 6  # classes that are told apart by marker; further ones share the last
+if TYPE_CHECKING:
+    from iqa.analysis import Maps
+
+KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
 SIDE = 320  # pixels of the longer side of images on a page of cases
-
-
-@dataclass(frozen=True)
-class Maps:
-    """An image with what a model makes of its places.
-
-    Args:
-        title: its name, and why it is shown.
-        image: (H, W, 3), uint8.
-        maps: (h, w) each, stretched over the image.
-        titles: of the maps.
-    """
-
-    title: str
-    image: np.ndarray
-    maps: list[np.ndarray]
-    titles: list[str]
 
 
 @in_style
@@ -46,47 +32,42 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
         points, variance: as `iqa.analysis.weight_space` returns them.
     """
     models = list(points["model"].unique())
-    figure = Figure(figsize=(WIDTH, 0.9 + 2 * WIDTH / max(len(models), 2)), layout="constrained")
-    grid = figure.subplots(2, len(models), sharex=True, sharey=True, squeeze=False)
-    limit = 1.08 * points[["pc1", "pc2"]].abs().to_numpy().max() or 1.0
-    by, kinds = _kinds(points)
-    for place, model in enumerate(models):
+    by, classes = _kinds(points)
+    kinds = list(classes.value_counts(sort=False).index)
+    rows = 2 if kinds else 1
+    limits = [1.08 * points[name].abs().max() or 1.0 for name in ("pc1", "pc2")]
+    figure = Figure(figsize=(WIDTH, 2.1 * rows + (0.7 if rows > 1 else 0.2)), layout="constrained")
+    grid = figure.subplots(rows, len(models), sharex=True, sharey=True, squeeze=False)
+    mark = {"s": 11, "linewidths": 0}
+    for column, model in zip(grid.T, models, strict=True):
         own, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
-        above, below = grid[:, place]
-        mark = {"s": 11, "linewidths": 0}
-        shown = above.scatter(own["pc1"], own["pc2"], c=own["good"], cmap="viridis", vmin=0, vmax=1, **mark)
-        above.set_title(_wrapped(model, 60 // len(models)))
-        for number, kind in enumerate(kinds):
-            part = own[own[by] == kind] if number < KINDS - 1 or len(kinds) <= KINDS else own[own[by].isin(kinds[number:])]
-            look = LOOKS[number]
-            label = str(kind) if number < KINDS - 1 or len(kinds) <= KINDS else f"{len(kinds) - number} others"
-            style = {"color": look["color"], "marker": look["marker"], "alpha": 0.7}
-            below.scatter(part["pc1"], part["pc2"], label=label if place == 0 else None, **style, **mark)
-            if number == KINDS - 1:
-                break
-        if not kinds:
-            text = "neither distortion nor content\nis known to repeat"
-            below.text(0.5, 0.5, text, transform=below.transAxes, ha="center", va="center", fontsize=8)
-        below.set_xlabel(f"component 1 ({shares[0]:.0%} of variance)")
-        for ax in (above, below):
-            ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-            if place == 0 or ax is above:
-                ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
-    figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (MOS, 1 is best)")
+        shown = column[0].scatter(own["pc1"], own["pc2"], c=own["good"], cmap="viridis", vmin=0, vmax=1, **mark)
+        for kind, look in zip(kinds, LOOKS, strict=False):
+            part = own[classes[own.index] == kind]
+            column[1].scatter(
+                part["pc1"], part["pc2"], label=kind, color=look["color"], marker=look["marker"], alpha=0.7, **mark
+            )
+        column[0].set_title(_wrapped(model, 60 // len(models)))
+        column[-1].set_xlabel(f"component 1 ({shares[0]:.0%})")
+        for ax in column:
+            ax.set(xlim=(-limits[0], limits[0]), ylim=(-limits[1], limits[1]))
+            ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
+    figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (1 is best)")
     if kinds:
-        legend = {"loc": "outside lower center", "ncols": min(len(kinds), 4), "title": by, "title_fontsize": 8}
+        legend = {"loc": "outside lower center", "ncols": 3, "title": f"below: {by}", "title_fontsize": 8}
         figure.legend(*grid[1, 0].get_legend_handles_labels(), **legend)
     return figure
 
 
-def _kinds(points: pd.DataFrame) -> tuple[str, list]:
-    """The column of classes and its values, the most frequent first: distortions, or contents that repeat."""
-    model = points[points["model"] == points["model"].iloc[0]]
-    for column in ("distortion", "reference"):
-        counts = model[column].value_counts()
-        if len(counts) > 1 and counts.iloc[0] > 1 and counts.iloc[1] > 1:
-            return column, list(counts.index)
-    return "distortion", []
+def _kinds(points: pd.DataFrame) -> tuple[str, pd.Series]:
+    """What classes there are, and that of each row: the most frequent distortions, or else contents that repeat."""
+    for column, title in (("distortion", "distortion"), ("reference", "content")):
+        values = points[column]
+        counts = values[points["model"] == points["model"].iloc[0]].value_counts()
+        if (counts > 1).sum() > 1:
+            frequent = list(counts.index[: KINDS if len(counts) <= KINDS else KINDS - 1])
+            return title, values.where(values.isin(frequent), f"{len(counts) - len(frequent)} others")
+    return "", pd.Series(dtype=object)
 
 
 @in_style
@@ -124,24 +105,27 @@ def attention(bands: pd.DataFrame) -> Figure:
 
 @in_style
 def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
-    """Residuals against MOS and rating deviation, and the bias of each kind of image with its interval.
+    """Residuals against MOS and, where it is known, rating deviation; bias of each kind of image with its interval.
 
     Args:
         table: `iqa.analysis.Gathered.table`: `mos`, `mos_std`, `residual`.
         groups: as `iqa.analysis.errors` returns them.
     """
     rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
+    rated = table["mos_std"].notna().any()
     height = 0.16 * len(rows) + 0.5 if len(rows) else 0.0
-    figure = Figure(figsize=(WIDTH, 2.7 + height), layout="constrained")
-    ratios = {"height_ratios": [2.7, height]} if len(rows) else {}
-    grid = figure.subplots(2 if len(rows) else 1, 2, squeeze=False, gridspec_kw=ratios)
-    _residuals(grid[0, 0], table, groups, "mos", "MOS", "mean opinion score")
-    _residuals(grid[0, 1], table, groups, "mos_std", "rating deviation", "standard deviation of the ratings")
-    grid[0, 0].set_ylabel("prediction less MOS")
+    figure = Figure(figsize=(WIDTH if rated or len(rows) else 0.6 * WIDTH, 2.7 + height), layout="constrained")
+    grid = figure.add_gridspec(
+        2 if len(rows) else 1, 2 if rated else 1, height_ratios=[2.7, height][: 1 + (height > 0)]
+    )
+    left = figure.add_subplot(grid[0, 0])
+    _residuals(left, table, groups, "mos", "MOS", "mean opinion score")
+    left.set_ylabel("prediction less MOS")
+    if rated:
+        right = figure.add_subplot(grid[0, 1], sharey=left)
+        _residuals(right, table, groups, "mos_std", "rating deviation", "standard deviation of the ratings")
     if len(rows):
-        for ax in grid[1]:
-            ax.remove()
-        ax = figure.add_subplot(grid[1, 0].get_gridspec()[1, :])
+        ax = figure.add_subplot(grid[1, :])
         y = np.arange(len(rows))
         span = np.abs([rows["bias"] - rows["bias_low"], rows["bias_high"] - rows["bias"]])
         ax.axvline(0, color=INK, linewidth=1, linestyle="--")
@@ -157,10 +141,6 @@ def _residuals(ax: Axes, table: pd.DataFrame, groups: pd.DataFrame, column: str,
     """Residuals against a column, with the mean of each band."""
     known = table[table[column].notna()]
     ax.set_xlabel(label)
-    if known.empty:
-        ax.text(0.5, 0.5, "not known for this database", transform=ax.transAxes, ha="center", va="center")
-        ax.set(xticks=[], yticks=[])
-        return
     ax.scatter(known[column], known["residual"], s=7, alpha=0.4, color=BLUE, linewidths=0)
     ax.axhline(0, color=INK, linewidth=1, linestyle="--")
     own = groups[groups["by"] == by]
@@ -190,21 +170,22 @@ def _smaller(image: np.ndarray) -> np.ndarray:
 
 
 @in_style
-def maps(rows: list[Maps], label: str) -> Figure:
+def maps(rows: list["Maps"], label: str) -> Figure:
     """Images, each with its maps laid over it: bright is high, the colours of each map span its own values.
 
     Args:
-        rows: one per image, all with equally many maps.
+        rows: one per image, all with equally many maps (`iqa.analysis.quality_rows`, `feature_rows`).
         label: what the colours mean.
     """
     columns = 1 + len(rows[0].maps)
+    width = min(WIDTH, 2.3 * columns)
     aspect = float(np.mean([row.image.shape[0] / row.image.shape[1] for row in rows]))
-    figure = Figure(figsize=(WIDTH, len(rows) * (WIDTH / columns * aspect + 0.32) + 0.25), layout="constrained")
+    figure = Figure(figsize=(width, len(rows) * (width / columns * aspect + 0.45) + 0.25), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         height, width = row.image.shape[:2]
         grey = _smaller(row.image).mean(axis=2)
         axes[0].imshow(_smaller(row.image), extent=(0, width, height, 0))
-        titles = [_wrapped(row.title, 90 // columns), *row.titles]
+        titles = [_wrapped(text, int(16 * width / columns)) for text in (row.title, *row.titles)]
         for ax, values in zip(axes[1:], row.maps, strict=True):
             ax.imshow(grey, cmap="gray", extent=(0, width, height, 0))
             ax.imshow(values, cmap="viridis", alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear")
