@@ -182,13 +182,13 @@ def maps(rows: list["Maps"], label: str) -> Figure:
     aspect = float(np.mean([row.image.shape[0] / row.image.shape[1] for row in rows]))
     figure = Figure(figsize=(width, len(rows) * (width / columns * aspect + 0.45) + 0.25), layout="constrained")
     for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
-        height, width = row.image.shape[:2]
         grey = _smaller(row.image).mean(axis=2)
-        axes[0].imshow(_smaller(row.image), extent=(0, width, height, 0))
+        extent = (0, row.image.shape[1], row.image.shape[0], 0)
+        axes[0].imshow(_smaller(row.image), extent=extent)
         titles = [_wrapped(text, int(16 * width / columns)) for text in (row.title, *row.titles)]
         for ax, values in zip(axes[1:], row.maps, strict=True):
-            ax.imshow(grey, cmap="gray", extent=(0, width, height, 0))
-            ax.imshow(values, cmap="viridis", alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear")
+            ax.imshow(grey, cmap="gray", extent=extent)
+            ax.imshow(values, cmap="viridis", alpha=0.65, extent=extent, interpolation="bilinear")
         for ax, title in zip(axes, titles, strict=True):
             ax.set_title(title, fontsize=7, fontweight="normal", loc="center", pad=2)
             ax.axis("off")
