@@ -69,7 +69,7 @@ def gather(model: Predictor, database: Database, split: str = "test") -> Gathere
         for size, own in places.items()
         for start in range(0, len(own), options["batch_size"])
     ]
-    for (height, width), batch in bar(batches, total=len(batches), desc=f"looking into {model.name}", unit="batch"):
+    for (height, width), batch in bar(batches, total=len(batches), desc=f"looking into {model.name}", unit="step"):
         windows = [
             database.pixels(indices[row], kind)[top : top + height, left : left + width] for row, top, left in batch
         ]

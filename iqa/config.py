@@ -386,7 +386,7 @@ class AnalysisParams(FigureParams):
     attention: Name | None = "attention_s1"
     components: Annotated[int, Field(ge=2)] = 10
     bands: Annotated[int, Field(ge=2)] = 5
-    cases: Positive = 12
+    cases: Positive = 8
     images: list[str] = []
     ratings: Positive | None = None
     resamples: Positive = 2000

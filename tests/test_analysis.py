@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 
-from iqa import analysis, config, figures_analysis, inference, metrics
+from iqa import analysis, config, figures_analysis, inference, metrics, paths, pipeline
 from iqa.analysis import Gathered
 from iqa.data import DataError, synthetic
 from iqa.data.cache import Size
@@ -335,6 +335,25 @@ def test_a_run_that_is_its_own_reference_is_looked_at_once():
     params = config.AnalysisParams(reference="main_s1", attention=None)
     assert params.train_runs() == ["main_s1"]
     assert params.needs() == [("train", "main_s1"), ("data_prep", "demo")]
+
+
+def test_a_report_without_training_looks_into_what_is_finished(tmp_path, monkeypatch):
+    for name in ("RESULTS", "PARAMS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    named = {"data_prep/demo": "scale: 0.1", "train/main_s1": "seed: 1", "train/attention_s1": "fusion: attention"}
+    for run, text in {**named, "analysis/main": "reference: main_s1"}.items():
+        file = paths.PARAMS / "toy" / f"{run}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    for run in ("data_prep/demo", "train/main_s1"):
+        folder = paths.RESULTS / "toy" / run
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text("{}")
+    (job,) = [job for job in pipeline.jobs("toy", train=False) if job.step == "analysis"]
+    assert job.inputs == ["train/main_s1/record.json", "data_prep/demo/record.json"]
+    (job,) = [job for job in pipeline.jobs("toy") if job.step == "analysis"]
+    assert "train/attention_s1/record.json" in job.inputs
+    assert {"analysis/main/weight_space.svg", "analysis/main/attention.csv"} <= set(job.outputs)
 
 
 def test_one_model_alone_and_models_that_are_not_trained_stand_in_the_table():
