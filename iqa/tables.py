@@ -38,6 +38,7 @@ FORMATS = {
     **dict.fromkeys(("Explained", "Cumulative"), ".1%"),
     **dict.fromkeys(("Prediction", "Error", "Bias", "Mean absolute error"), ".3g"),
     "Level": "g",
+    **dict.fromkeys((*(f"Scale {number}" for number in range(1, 5)), "Entropy"), ".2f"),
     "Seeds": COUNT,
     "Statements": COUNT,
     "Seed": ".0f",
