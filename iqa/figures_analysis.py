@@ -114,7 +114,7 @@ def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
     rated = table["mos_std"].notna().any()
     height = 0.16 * len(rows) + 0.5 if len(rows) else 0.0
-    figure = Figure(figsize=(WIDTH if rated or len(rows) else 0.6 * WIDTH, 2.7 + height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.7 + height), layout="constrained")
     grid = figure.add_gridspec(
         2 if len(rows) else 1, 2 if rated else 1, height_ratios=[2.7, height][: 1 + (height > 0)]
     )

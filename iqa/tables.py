@@ -622,20 +622,23 @@ def analysed(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def separation(separation: pd.DataFrame) -> pd.DataFrame:
-    """How well generated weights tell quality, content and distortion apart, from `separation.csv`."""
-    return _table(
-        {
-            "Model": row["model"],
-            "Of": row["of"],
-            "Measure": row["measure"],
-            "Classes": row["classes"],
-            "Images": row["n"],
-            "Value": _interval_or_none(row["value"], row["low"], row["high"]),
-            "Chance": row["chance"],
-            "Verdict": _text(row["verdict"]) or f"not available: {row['reason']}",
-        }
-        for row in records(separation)
-    )
+    """How well generated weights tell quality, content and distortion apart, from `separation.csv`.
+
+    What is not available for the same reason has one row at the end, whichever the models and measures.
+    """
+    rows, lacking = [], {}
+    for row in records(separation):
+        if missing(row["value"]):
+            lacking.setdefault((row["of"], row["reason"]), []).append(row["model"])
+            continue
+        told = {"Model": row["model"], "Of": row["of"], "Measure": row["measure"], "Classes": row["classes"]}
+        interval = Interval(row["value"], row["low"], row["high"])
+        rows.append(told | {"Images": row["n"], "Value": interval, "Chance": row["chance"], "Verdict": row["verdict"]})
+    names = ("Measure", "Classes", "Images", "Value", "Chance")
+    for (of, reason), models in lacking.items():
+        about = {"Model": ", ".join(dict.fromkeys(models)), "Of": of, **dict.fromkeys(names)}
+        rows.append(about | {"Verdict": f"not available: {reason}"})
+    return _table(rows)
 
 
 def variance(variance: pd.DataFrame) -> pd.DataFrame:

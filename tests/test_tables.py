@@ -221,3 +221,11 @@ def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_f
     assert list(bands)[3:] == ["Scale 1", "Scale 2", "Scale 3", "Scale 4", "Entropy"]
     shown = tables.cases(analysis.cases(found.table, 3))
     assert "Level" not in shown and "Distortion" in shown and len(shown) == 6
+
+
+def test_what_generated_weights_cannot_tell_has_one_row_per_reason():
+    found = {name: report_fixture.gathered(synthetic=False) for name in ("a", "b")}
+    frame = analysis.separation(found, analysis.weight_space(found, 3)[2], resamples=50)
+    table = tables.separation(frame)
+    assert len(frame) == 12 and table["Model"].tolist() == ["a", "a", "b", "b", "a, b", "a, b"]
+    assert table["Verdict"].iloc[-2] == "not available: the database shows no content twice"
