@@ -93,6 +93,19 @@ class Tables:
         file = "/".join(crossed) + "/cross.csv"
         yield "cross", ("Other databases", crossed, self._of(tables.cross_database, file))
         yield "cross_further", ("Other databases: further measures", crossed, self._of(tables.cross_further, file))
+        inside = ("analysis", params.analysis)
+        listed = (
+            ("inside", "Models that were looked into", tables.analysed, "models"),
+            ("weight_space", "What generated weights tell", tables.separation, "separation"),
+            ("components", "Principal components of generated weights", tables.variance, "variance"),
+            ("attention_bands", "Attention weights in bands of MOS", tables.attention_bands, "bands"),
+            ("attention", "The statement on attention weights", tables.attention_tests, "attention"),
+            ("errors", "Errors by kind of image", tables.errors, "errors"),
+            ("cases", "Images with the largest and smallest errors", tables.cases, "cases"),
+            ("ceiling", "Agreement and the ceiling of rating noise", tables.ceiling, "ceiling"),
+        )
+        for name, title, function, csv in listed:
+            yield name, (title, inside, self._of(function, f"{'/'.join(inside)}/{csv}.csv"))
         own = ("report", params.run)
         file = f"report/{params.run}"
         yield (

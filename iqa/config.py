@@ -389,6 +389,35 @@ class CrossDatasetParams(FigureParams):
         return [model for model in self.models if "/" in model or model.endswith((".pt", ".pth", ".pkl"))]
 
 
+class AnalysisParams(FigureParams):
+    """`06_analysis`: generated weights, attention, maps and errors of trained models on a test split."""
+
+    step: ClassVar[str] = "analysis"
+
+    database: Name = "demo"
+    model: Name = "main_s1"
+    reference: Name = "last_s1"
+    attention: Name | None = "attention_s1"
+    components: Annotated[int, Field(ge=2)] = 10
+    bands: Annotated[int, Field(ge=2)] = 5
+    cases: Positive = 8
+    images: list[str] = []
+    ratings: Positive | None = None
+    resamples: Positive = 2000
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    seed: int = 0
+    device: str = "auto"
+    threads: Positive = 1
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [*(("train", run) for run in self.train_runs()), ("data_prep", self.database)]
+
+    def train_runs(self) -> list[str]:
+        """The models that are looked into, the report's first, each once."""
+        named = [self.model, self.reference, self.attention]
+        return list(dict.fromkeys(run for run in named if run is not None))
+
+
 class ReportParams(Params):
     """`07_report`: regenerate the tables and render the report of a study."""
 
@@ -399,6 +428,7 @@ class ReportParams(Params):
     cross: Name = "main"
     ablation: Name = "main"
     complexity: Name = "main"
+    analysis: Name = "main"
 
     def needs(self) -> list[tuple[str, str]]:
         return [(step, run) for step in STEPS if step != self.step for run in run_names(self.study, step)]
@@ -406,7 +436,10 @@ class ReportParams(Params):
 
 STEPS: dict[str, type[Params]] = {
     cls.step: cls
-    for cls in (DataPrepParams, TrainParams, AblationParams, ComplexityParams, CrossDatasetParams, ReportParams)
+    for cls in (
+        *(DataPrepParams, TrainParams, AblationParams, ComplexityParams),
+        *(CrossDatasetParams, AnalysisParams, ReportParams),
+    )
 }
 
 

@@ -31,6 +31,11 @@ OUTPUTS = {
         *("latency.*", "throughput.*", "tradeoff.*"),
     ],
     "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
+    "analysis": [
+        *("analysis.json", "models.csv", "points.csv", "variance.csv", "separation.csv", "bands.csv", "attention.csv"),
+        *("errors.csv", "cases.csv", "ceiling.csv", "predictions.csv", "weight_space.*", "attention.*", "errors.*"),
+        *("worst.*", "best.*", "quality_maps.*", "feature_maps.*"),
+    ],
     "report": ["claims.csv", "published.csv"],
 }
 

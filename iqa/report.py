@@ -226,6 +226,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "tables": listed,
         "cost": _cost(params, reader),
         "breakdowns": tables.breakdowns(parts, found["cross"][0]["model"]),
+        "inside": _inside(params, reader),
     }
 
 
@@ -265,6 +266,26 @@ def _cost(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "run": run,
         "operations": tables.counters(counters, run),
         "where": tables.where_measured(reader.rows(f"{folder}/latency.csv")),
+    }
+
+
+def _inside(params: ReportParams, reader: Reader) -> dict[str, Any]:
+    """What the chapter on the inside of a model says in words besides whole tables: values of single rows."""
+    folder = f"analysis/{params.analysis}"
+    rows = {
+        name: tables.records(reader.rows(f"{folder}/{name}.csv"))
+        for name in ("models", "separation", "variance", "attention", "errors", "ceiling")
+    }
+    shares: dict[str, list[dict[str, Any]]] = {}
+    for row in rows["variance"]:
+        shares.setdefault(row["model"], []).append(row)
+    return {
+        **rows,
+        "shares": shares,
+        "about": reader.record(f"{folder}/analysis.json"),
+        "params": reader.record(f"{folder}/params.json"),
+        "ceilings": {row["what"]: row for row in rows["ceiling"]},
+        "wholes": [row for row in rows["attention"] if row["part"] == "the claim as a whole"],
     }
 
 

@@ -33,6 +33,12 @@ FORMATS = {
     "MOS": ".2f",
     "MOS SD": ".2f",
     "p (Holm)": P_VALUE,
+    "p": P_VALUE,
+    **dict.fromkeys(("Classes", "Component"), COUNT),
+    **dict.fromkeys(("Explained", "Cumulative"), ".1%"),
+    **dict.fromkeys(("Prediction", "Error", "Bias", "Mean absolute error"), ".3g"),
+    "Level": "g",
+    **dict.fromkeys((*(f"Scale {number}" for number in range(1, 5)), "Entropy"), ".2f"),
     "Seeds": COUNT,
     "Statements": COUNT,
     "Seed": ".0f",
@@ -597,6 +603,118 @@ def breakdowns(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
         )
         for title, part in own.groupby("title", sort=False)
     }
+
+
+def analysed(models: pd.DataFrame) -> pd.DataFrame:
+    """The models that were looked into, from `models.csv`; one that is not trained has its command."""
+    return _table(
+        {
+            "Model": row["model"],
+            "Fusion": _text(row["fusion"]),
+            "Weights made": row["weights"],
+            "Scored": _text(row["crops"]),
+            "Images": row["n"],
+            "SRCC": row["srcc"],
+            "Status": row["status"] + (f": {row['command']}" if _text(row["command"]) else ""),
+        }
+        for row in records(models)
+    )
+
+
+def separation(separation: pd.DataFrame) -> pd.DataFrame:
+    """How well generated weights tell quality, content and distortion apart, from `separation.csv`.
+
+    What is not available for the same reason has one row at the end, whichever the models and measures.
+    """
+    rows, lacking = [], {}
+    for row in records(separation):
+        if missing(row["value"]):
+            lacking.setdefault((row["of"], row["reason"]), []).append(row["model"])
+            continue
+        told = {"Model": row["model"], "Of": row["of"], "Measure": row["measure"], "Classes": row["classes"]}
+        interval = Interval(row["value"], row["low"], row["high"])
+        rows.append(told | {"Images": row["n"], "Value": interval, "Chance": row["chance"], "Verdict": row["verdict"]})
+    names = ("Measure", "Classes", "Images", "Value", "Chance")
+    for (of, reason), models in lacking.items():
+        about = {"Model": ", ".join(dict.fromkeys(models)), "Of": of, **dict.fromkeys(names)}
+        rows.append(about | {"Verdict": f"not available: {reason}"})
+    return _table(rows)
+
+
+def variance(variance: pd.DataFrame) -> pd.DataFrame:
+    """Share of the variance of each principal component of the generated weights, from `variance.csv`."""
+    names = {"component": "Component", "explained": "Explained", "cumulative": "Cumulative"}
+    return _table(
+        {"Model": row["model"], **{title: row[name] for name, title in names.items()}} for row in records(variance)
+    )
+
+
+def attention_bands(bands: pd.DataFrame) -> pd.DataFrame:
+    """Mean weight of each scale and the entropy of the weights in bands of MOS, from `bands.csv`."""
+    rows = []
+    for (model, _), own in bands.groupby(["model", "band"], sort=False):
+        found = {row["quantity"]: row for row in records(own)}
+        first = next(iter(found.values()))
+        row = {"Model": model, "MOS of band": f"{first['from']:.4g} to {first['to']:.4g}", "Images": first["n"]}
+        for quantity, each in found.items():
+            if quantity != "deep":
+                row[quantity.capitalize()] = Interval(each["mean"], each["low"], each["high"])
+        rows.append(row)
+    return _table(rows)
+
+
+def attention_tests(tests: pd.DataFrame) -> pd.DataFrame:
+    """The statement on attention weights in parts and as a whole, from `attention.csv`."""
+    return _table(
+        {
+            "Model": row["model"],
+            "Part": row["part"],
+            "Stated": row["stated"],
+            "Found": _interval_or_none(row["value"], row["low"], row["high"]),
+            "p": row["p_value"],
+            "Verdict": row["verdict"],
+        }
+        for row in records(tests)
+    )
+
+
+def errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Bias and mean absolute error of all images and of groups of them, from `errors.csv`."""
+    return _table(
+        {
+            "By": row["by"],
+            "Group": row["value"],
+            "Images": row["n"],
+            "Bias": Interval(row["bias"], row["bias_low"], row["bias_high"]),
+            "Mean absolute error": Interval(row["mae"], row["mae_low"], row["mae_high"]),
+            "Predicted": row["verdict"],
+        }
+        for row in records(errors)
+    )
+
+
+def cases(cases: pd.DataFrame) -> pd.DataFrame:
+    """The images with the largest and smallest errors, from `cases.csv`, without what the database does not tell."""
+    names = {"kind": "Kind", "image": "Image", "mos": "MOS", "mos_std": "Rating SD", "prediction": "Prediction"}
+    names |= {"residual": "Error", "distortion": "Distortion", "level": "Level"}
+    rows = records(cases)
+    told = {name: title for name, title in names.items() if any(not missing(row[name]) for row in rows)}
+    return _table({title: row[name] for name, title in told.items()} for row in rows)
+
+
+def ceiling(ceiling: pd.DataFrame) -> pd.DataFrame:
+    """What the model reaches beside what the rating noise allows, from `ceiling.csv`."""
+    names = {"model": "the model", "simulated": "ceiling, simulated", "known": "ceiling, known quality"}
+    return _table(
+        {
+            "Agreement of": names[row["what"]],
+            "Images": row["n"],
+            **_with_intervals(row, "srcc", "plcc"),
+            "Reliability": row["reliability"],
+            "Reason": _text(row["reason"]),
+        }
+        for row in records(ceiling)
+    )
 
 
 def published(published: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa import figures, paths
-from iqa.config import AblationParams, ReportParams, TrainParams
+from iqa import analysis, figures, figures_analysis, paths
+from iqa.analysis import Gathered, Maps
+from iqa.config import AblationParams, AnalysisParams, ReportParams, TrainParams
 
 STUDY = "toy"
 REPORT_SOURCES = paths.REPORT
@@ -34,6 +35,7 @@ def build(root: Path, synthetic: bool = True) -> ReportParams:
     _ablation()
     _complexity()
     _cross()
+    _analysis(synthetic)
     _run("report", "report", {}, {}, {"claims": claims(), "published": published(measured=not synthetic)}, {})
     return ReportParams(study=STUDY, run="report", title="A toy study with _marks_ & $signs", main="main_s1")
 
@@ -324,6 +326,65 @@ def _cross() -> None:
     drawn = {"scatter": figures.scatter_grid({"Toy database, shifted": (predictions, 0, 100)})}
     frames = {"cross": pd.DataFrame([row, absent]), "breakdown": pd.DataFrame(parts)}
     _run("cross_dataset", "main", {"models": ["main_s1"]}, {}, frames, drawn)
+
+
+def gathered(attends: bool = True, synthetic: bool = True, n: int = 120) -> Gathered:
+    """What a model made of images whose quality lies in the first of 40 weights, and the distortion in the next ones.
+
+    The weight of the deepest scale rises with the quality; the weights of the worst image are even.
+    """
+    rng = np.random.default_rng(3)
+    good = rng.permutation(n) / (n - 1)
+    kind, content = np.arange(n) % 3, np.arange(n) // 6
+    weights = rng.normal(0, 0.1, (n, 40))
+    weights[:, 0] += 3 * good
+    weights[np.arange(n), 1 + kind] += 1
+    scales = np.stack([(1 - good) / 4] * 3 + [1 - 0.75 * (1 - good)], axis=1) if attends else None
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "mos": 100 * good, "good": good, "level": np.nan})
+    table = table.assign(
+        prediction=100 * good + rng.normal(0, 9, n), mos_std=rng.uniform(5, 15, n), height=48, width=64, split="test"
+    )
+    table = table.assign(residual=table["prediction"] - table["mos"], reference=[f"content {i}" for i in content])
+    table = table.assign(distortion=np.array(["blur", "noise", "jpeg"])[kind] if synthetic else "authentic")
+    if synthetic:
+        table = table.assign(quality=table["mos"] + rng.normal(0, 2, n))
+    else:
+        table = table.assign(reference=table["image"], mos_std=np.nan)
+    return Gathered(table, weights.astype(np.float32), scales)
+
+
+def _analysis(synthetic: bool) -> None:
+    """The synthetic study has a run with attention, the real one has none."""
+    found = {"main_s1": gathered(False, synthetic), "last_s1": gathered(False, synthetic)}
+    found |= {"attention_s1": gathered(True, synthetic)} if synthetic else {}
+    table, quick = found["main_s1"].table, {"resamples": 100}
+    points, variance, spaces = analysis.weight_space(found, 5)
+    errors, left_out = analysis.errors(table, 5, **quick)
+    bands = analysis.attention_bands(found, 5, **quick)
+    models = pd.DataFrame({"model": list(found), "fusion": "concat", "weights": 40, "crops": "whole", "n": len(table)})
+    frames = {
+        "models": models.assign(srcc=0.95, status="finished", command=""),
+        "points": points,
+        "variance": variance,
+        "separation": analysis.separation(found, spaces, **quick),
+        "bands": bands,
+        "attention": analysis.attention_tests(found, 5, **quick),
+        "errors": errors,
+        "cases": analysis.cases(table, 4),
+        "ceiling": analysis.ceiling(table, 30, **quick),
+        "predictions": table,
+    }
+    about = {"database": "toy_data", "title": "Toy database", "synthetic": synthetic, "n": len(table), "contents": 20}
+    about |= {"models": list(found), "attends": ["attention_s1"] * synthetic, "waiting": {}, "left_out": left_out}
+    about |= {"pictured": [{"image": "1.png", "why": "smallest error"}]}
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    shown = [Maps("1.png", image, [np.eye(4), np.eye(8)], ["level 1", "level 2"])]
+    page = figures_analysis.cases([image] * 4, analysis.cases(table, 4).iloc[:4])
+    drawn = {"weight_space": figures_analysis.weight_space(points, variance), "worst": page, "best": page}
+    drawn |= {"attention": figures_analysis.attention(bands), "errors": figures_analysis.errors(table, errors)}
+    drawn |= dict.fromkeys(("quality_maps", "feature_maps"), figures_analysis.maps(shown, "bright: high"))
+    params = AnalysisParams(ratings=30).model_dump(exclude={"study", "run"})
+    _run("analysis", "main", params, {"analysis": about}, frames, drawn)
 
 
 def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: dict) -> None:

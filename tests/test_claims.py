@@ -393,6 +393,47 @@ def test_results_on_other_databases_are_means_over_the_seeds_of_a_model(made):
     assert not table["srcc"].eq(0.5).any()
 
 
+def analysed(made, database, model) -> None:
+    """An analysis of one model that weighs the finest scale for good images, and has clear clusters of quality."""
+    ends = {"low": 0.1, "high": 0.3}
+    parts = [("deep weight against quality", "rises"), ("the claim as a whole", "all parts")]
+    tests = pd.DataFrame([{"part": part, "stated": stated} | ends for part, stated in parts])
+    tests = tests.assign(model=model, value=0.2, verdict="does not hold")
+    space = pd.DataFrame([{"model": model, "of": "quality", "measure": "silhouette", "value": 0.2} | ends])
+    other = space.assign(model="hyperiqa_s1", value=0.05, low=0.04, high=0.06)
+    made._params("analysis", "main", f"database: {database}\nmodel: {model}\n")
+    tables = {"attention": tests, "separation": pd.concat([space, other])}
+    made.finish("analysis", "main", analysis={"database": database}, **tables)
+
+
+def test_an_analysis_on_koniq_settles_what_is_said_of_attention_weights(made):
+    made.database("k", "koniq10k")
+    made.train("swin_base_attention", "k", seeds=(1,))
+    analysed(made, "k", "swin_base_attention_s1")
+    found = finding("D46", made)
+    assert (found.verdict, found.basis) == ("does not hold", checks.ON_KONIQ)
+    assert "deep weight against quality 0.200 [0.100, 0.300], stated: rises, does not hold" in found.found
+
+
+def test_an_analysis_on_koniq_settles_whether_clusters_are_clearer(made):
+    made.database("k", "koniq10k")
+    for experiment in ("resnet50_super", "hyperiqa"):
+        made.train(experiment, "k", seeds=(1,))
+    analysed(made, "k", "resnet50_super_s1")
+    found = finding("D45", made)
+    assert found.verdict == "holds" and "0.200 [0.100, 0.300] (resnet50_super_s1)" in found.found
+
+
+def test_an_analysis_elsewhere_is_told_beside_and_settles_nothing(made, settled):
+    made.database("demo", "synthetic")
+    made.train("attention", "demo", seeds=(1,))
+    analysed(made, "demo", "attention_s1")
+    for claim in ("D45", "D46"):
+        found = finding(claim, made)
+        assert found.verdict == settled.loc[claim, "verdict"] == "not testable here"
+        assert found.basis.endswith("beside it measured in this study") and "0.200 [0.100, 0.300]" in found.found
+
+
 def test_no_sentence_of_a_check_holds_a_typed_number():
     """Figures in the code of the checks would go stale; those that are left name epochs, documents and formats."""
     for name in ("of_models", "of_results", "of_statements"):

@@ -22,6 +22,7 @@ SECTIONS = [
     "Ablation",
     "Complexity",
     "Cross-database evaluation",
+    "Inside the model",
 ]
 SECTIONS += ["Published methods", "Claims, and what holds", "Appendix: further comparisons", "Provenance", "References"]
 
@@ -306,6 +307,49 @@ def test_the_method_says_how_the_main_run_was_trained(study, params, text):
     file.write_text(json.dumps(json.loads(file.read_text()) | params))
     html = re.sub(r"<[^>]+>", "", render(found)["html"].read_text())
     assert text in re.sub(r"\s+", " ", html)
+
+
+def words(html):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
+
+
+def test_the_inside_of_the_model_is_told_with_its_numbers(built):
+    text, titles = words(built[0]), Resources(built[0]).titles
+    assert "The images are synthetic" in text and "For attention_s1 it holds on these images." in text
+    assert any("analysis/main/separation.csv : main_s1 (row 1), value = " in title for title in titles)
+    assert any("analysis/main/ceiling.csv : simulated, srcc = " in title for title in titles)
+    assert "For these synthetic images the noise-free quality is known" in text
+    assert "Not grouped by level: not known for this database." in text
+
+
+def test_a_study_without_attention_and_ratings_says_what_they_would_need(study):
+    text = words(render(study("real"))["html"].read_text())
+    assert "named as attention in params/toy/analysis/main.yaml" in text
+    assert "The ceiling was not simulated: the database gives no deviation of the ratings." in text
+    assert "not available: the database shows no content twice" in text
+
+
+@pytest.mark.parametrize(
+    ("whole", "text"),
+    [("does not hold", "it does not hold on these images"), ("not distinguishable", "neither confirmed nor refuted")],
+)
+def test_the_verdict_on_attention_weights_is_worded_with_care(study, whole, text):
+    params = study()
+    file = paths.RESULTS / "toy/analysis/main/attention.csv"
+    rows = pd.read_csv(file)
+    rows.loc[rows["part"] == "the claim as a whole", "verdict"] = whole
+    rows.to_csv(file, index=False)
+    assert text in words(render(params)["html"].read_text())
+
+
+def test_a_run_with_attention_that_is_not_trained_is_told_with_its_command(study):
+    params = study("real")
+    file = paths.RESULTS / "toy/analysis/main/analysis.json"
+    waiting = {"waiting": {"attention_s1": "iqa run toy/train/attention_s1"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | waiting))
+    assert "attention_s1 is not run; make it with: iqa run toy/train/attention_s1" in words(
+        render(params)["html"].read_text()
+    )
 
 
 def test_numbers_keep_their_source_through_tables(study):

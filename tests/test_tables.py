@@ -8,7 +8,7 @@ import pypandoc
 import pytest
 import report_fixture
 
-from iqa import tables
+from iqa import analysis, tables
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
 
@@ -212,3 +212,20 @@ def test_memory_is_shown_in_mebibytes():
     row = {"run": "a", "device": "cpu", "precision": "32-true", "batch_size": 8, "inference_bytes": 2**20}
     shown = tables.rounded(tables.memory(pd.DataFrame([row | {"training_bytes": np.nan, "reason": "training: full"}])))
     assert shown.iloc[0].tolist() == ["a", "cpu", "32-true", "8", "1.0", tables.DASH, "training: full"]
+
+
+def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_for_them():
+    found = report_fixture.gathered()
+    bands = tables.attention_bands(analysis.attention_bands({"a": found}, 4, resamples=50))
+    assert len(bands) == 4 and bands["Images"].eq(30).all()
+    assert list(bands)[3:] == ["Scale 1", "Scale 2", "Scale 3", "Scale 4", "Entropy"]
+    shown = tables.cases(analysis.cases(found.table, 3))
+    assert "Level" not in shown and "Distortion" in shown and len(shown) == 6
+
+
+def test_what_generated_weights_cannot_tell_has_one_row_per_reason():
+    found = {name: report_fixture.gathered(synthetic=False) for name in ("a", "b")}
+    frame = analysis.separation(found, analysis.weight_space(found, 3)[2], resamples=50)
+    table = tables.separation(frame)
+    assert len(frame) == 12 and table["Model"].tolist() == ["a", "a", "b", "b", "a, b", "a, b"]
+    assert table["Verdict"].iloc[-2] == "not available: the database shows no content twice"

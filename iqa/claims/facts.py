@@ -35,7 +35,7 @@ class Claim:
 
     Args:
         id: `C..` or `D..`.
-        source: documents S000 to S004, with blanks between them.
+        source: documents S000 to S005, with blanks between them.
         claim: what is said; `stated`: the figures that go with it.
         kind: what the claim is about: parameters, complexity, hardware, results, training, protocol, geometry, usage,
             arithmetic or generalisation.

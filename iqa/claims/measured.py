@@ -189,6 +189,15 @@ class Measured:
             for place, values in gains.items()
         )
 
+    def analysed(self, name: str) -> list[tuple[str, bool, pd.DataFrame]]:
+        """Title of the database, whether it is synthetic, and the table `name`, of each finished analysis."""
+        found = []
+        for run in self._done("analysis"):
+            database = read_json(self.study, "analysis", run, "analysis")["database"]
+            title, synthetic = self.place(database)
+            found.append((title + self.part(database), synthetic, read_table(self.study, "analysis", run, name)))
+        return found
+
     @cached_property
     def timings(self) -> pd.DataFrame:
         """One row per model and device: `latency.csv` of one image in full precision, with backbone and fusion."""

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from iqa import analysis, config
 from iqa.claims import facts
 from iqa.claims.checks import (
     BOUND,
     COMPUTED,
     ERROR,
     FAILS,
+    HOLDS,
     ON_KONIQ,
     OPEN,
     PUBLISHED,
@@ -281,5 +283,40 @@ def super_semantic_vector(claim: Claim, study: Measured) -> Finding:
 @check("D45")
 def clusters_of_weights(claim: Claim, study: Measured) -> Finding:
     made = facts.description(claim.experiments[0])["generated_weights"]
-    found = f"No figure is given; principal components of the {made:,} weights generated for each image would show it."
-    return needs(f"{runs(claim)}, and an analysis of their generated weights", found)
+    found = f"No figure is given; the silhouette of the {made:,} weights generated for each image would be one."
+    seen = ""
+    for title, synthetic, table in study.analysed("separation"):
+        rows = table[(table["measure"] == "silhouette") & table["value"].notna()]
+        values = [f"{row['of']} {interval(row)} ({row['model']})" for row in rows.to_dict("records")]
+        seen += f" In this study ({study.where(title, synthetic)}): silhouettes of {', '.join(values)}." * bool(values)
+        own = rows[rows["of"] == "quality"].assign(experiment=rows["model"].map(config.experiment_of(study.study)))
+        pair = [own[own["experiment"] == experiment] for experiment in claim.experiments]
+        if title == facts.DATABASE and all(map(len, pair)):
+            new, old = (rows.iloc[0] for rows in pair)
+            right = HOLDS if new["low"] > old["high"] else FAILS if new["high"] < old["low"] else OPEN
+            return Finding(f"{found}{seen} One training of each is compared.", ON_KONIQ, right)
+    return needs(f"{runs(claim)}, and an analysis of their generated weights", found).beside(seen)
+
+
+@check("D46")
+def weights_of_scales(claim: Claim, study: Measured) -> Finding:
+    bad = np.array(claim.numbers[:4]) / sum(claim.numbers[:4])
+    found = (
+        f"Three images were looked at. The stated weights of the bad one have {analysis.entropy(bad[None])[0]:.0%} of "
+        "the entropy of even ones; over all test images the weights follow from a training."
+    )
+    seen = ""
+    for title, synthetic, table in study.analysed("attention"):
+        for model, rows in table.groupby("model", sort=False):
+            *parts, whole = rows.to_dict("records")
+            told = [f"{row['part']} {interval(row)}, stated: {row['stated']}, {row['verdict']}" for row in parts]
+            seen += f" In this study ({study.where(title, synthetic)}), {model}: {'; '.join(told)}."
+            if title == facts.DATABASE and config.experiment_of(study.study).get(model) in claim.experiments:
+                return Finding(found + seen, ON_KONIQ, whole["verdict"])
+    return needs(f"{runs(claim)}, and their analysis", found).beside(seen)
+
+
+def interval(row: dict) -> str:
+    """A value with its interval."""
+    value, low, high = (number(row[name], ".3f") for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
