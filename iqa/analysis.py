@@ -5,7 +5,6 @@ that. Intervals are percentile bootstraps over contents (`iqa.metrics.draws`), s
 one draw.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from iqa import metrics
 from iqa.data import DataError
-from iqa.data.crops import content_key, test_positions
+from iqa.data.crops import test_positions
 from iqa.data.databases import Database
 from iqa.evaluation import MOST
-from iqa.inference import to_pixels
+from iqa.inference import patch_batches, to_pixels
 from iqa.inside import look_inside
 from iqa.prediction import Predictor
 from iqa.progress import bar
@@ -57,58 +56,33 @@ def gather(model: Predictor, database: Database, split: str = "test") -> Gathere
 
     Patches are those of the model's own test split (`Predictor.options`).
     """
-    options, indices = model.options, database.indices(split)
-    kind = options["input"]
-    places = _places(database, indices, options)
+    indices = database.indices(split)
+    precision = model.options["precision"]
+    batches = patch_batches(database, indices, **{k: v for k, v in model.options.items() if k != "precision"})
     device = model.network.mean.device
-    lower = torch.autocast(device.type, torch.bfloat16, enabled=options["precision"] == "bf16-mixed")
+    lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
     total, count = np.zeros(len(indices)), np.zeros(len(indices))
     weights, scales = np.zeros((0, 0), np.float32), None
-    batches = [
-        (size, own[start : start + options["batch_size"]])
-        for size, own in places.items()
-        for start in range(0, len(own), options["batch_size"])
-    ]
-    for (height, width), batch in bar(batches, total=len(batches), desc=f"looking into {model.name}", unit="step"):
-        windows = [
-            database.pixels(indices[row], kind)[top : top + height, left : left + width] for row, top, left in batch
-        ]
-        with lower:
-            inside = look_inside(model.network, to_pixels(windows).to(device))
-        rows = np.array([row for row, _, _ in batch])
-        np.add.at(total, rows, inside.scores.cpu().numpy())
-        np.add.at(count, rows, 1)
-        generated = inside.generated.float().cpu().numpy()
-        weights = weights if weights.size else np.zeros((len(indices), generated.shape[1]), np.float32)
-        np.add.at(weights, rows, generated)
-        if inside.scale_weights is not None:
-            scales = np.zeros((len(indices), inside.scale_weights.shape[1])) if scales is None else scales
-            np.add.at(scales, rows, inside.scale_weights.float().cpu().numpy())
+    with bar(total=len(indices), desc=f"looking into {model.name}", unit="image") as done:
+        for rows, pixels in batches:
+            with lower:
+                inside = look_inside(model.network, pixels.to(device))
+            np.add.at(total, rows, inside.scores.cpu().numpy())
+            np.add.at(count, rows, 1)
+            generated = inside.generated.float().cpu().numpy()
+            weights = weights if weights.size else np.zeros((len(indices), generated.shape[1]), np.float32)
+            np.add.at(weights, rows, generated)
+            if inside.scale_weights is not None:
+                scales = np.zeros((len(indices), inside.scale_weights.shape[1])) if scales is None else scales
+                np.add.at(scales, rows, inside.scale_weights.float().cpu().numpy())
+            done.update(np.count_nonzero(count) - done.n)
     table = database.table.iloc[indices].reset_index(drop=True)
     prediction = database.denormalise(total / count)
-    sizes = np.array([database.pixels(index, kind).shape[:2] for index in indices])
+    sizes = np.array([database.pixels(index, model.options["input"]).shape[:2] for index in indices])
     table = table.assign(prediction=prediction, residual=prediction - table["mos"])
     table = table.assign(good=database.normalise(table["mos"]), height=sizes[:, 0], width=sizes[:, 1])
     weights /= count[:, None].astype(np.float32)
     return Gathered(table, weights, None if scales is None else scales / count[:, None])
-
-
-def _places(
-    database: Database, indices: np.ndarray, options: dict[str, Any]
-) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
-    """Row, top and left of each patch, by the patch's size."""
-    found: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
-    crops, crop = options["crops"], options["crop"]
-    for row, index in enumerate(indices):
-        pixels = database.pixels(index, options["input"])
-        height, width = pixels.shape[:2]
-        if crops == "whole":
-            found[height, width].append((row, 0, 0))
-            continue
-        key = content_key(pixels) if crops == "random" else 0
-        for top, left in test_positions(crops, options["patches"], height, width, crop, options["seed"], key):
-            found[crop, crop].append((row, int(top), int(left)))
-    return found
 
 
 # weight space
