@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 
 from iqa import analysis, config, figures_analysis, inference, metrics, paths, pipeline
-from iqa.analysis import Gathered
+from iqa.analysis import Gathered, attention
 from iqa.data import DataError, synthetic
 from iqa.data.cache import Size
 from iqa.model import HyperIQA
@@ -204,7 +204,7 @@ def test_weights_that_do_not_depend_on_the_quality_rarely_decide_anything():
 
 def test_the_slope_is_that_of_numpy():
     x, y = RNG.uniform(size=50), RNG.uniform(size=50)
-    slope, resampled = analysis._slope(x, y, np.arange(50), 200, 0)
+    slope, resampled = attention._slope(x, y, np.arange(50), 200, 0)
     assert slope == pytest.approx(np.polyfit(x, y, 1)[0])
     assert resampled.std() == pytest.approx(y.std() / x.std() / np.sqrt(50), rel=0.3)
 

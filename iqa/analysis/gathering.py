@@ -1,0 +1,127 @@
+"""What models make of the images of a database, kept once; means over its contents, and what is told of the whole."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from iqa import metrics
+from iqa.data.databases import Database
+from iqa.inference import patch_batches
+from iqa.inside import look_inside
+from iqa.prediction import Predictor
+from iqa.progress import bar
+
+OPEN = "not distinguishable"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a model made of n images.
+
+    Args:
+        table: the database's rows with `prediction` and `residual` (prediction - MOS) on the database's scale, `good`
+            (the MOS on 0..1, 1 is best), `height` and `width` of the stored image in pixels.
+        weights: (n, w), float32, generated for each image's target network; the mean over its patches.
+        scales: (n, 4), how much each scale counts, finest first; None where the fusion does not weigh the scales.
+    """
+
+    table: pd.DataFrame
+    weights: np.ndarray
+    scales: np.ndarray | None
+
+
+def gather(model: Predictor, database: Database, split: str = "test") -> Gathered:
+    """Scores of a split as `iqa.inference.score` gives them, and what led to them, in one pass of full batches.
+
+    Patches are those of the model's own test split (`Predictor.options`).
+    """
+    indices = database.indices(split)
+    precision = model.options["precision"]
+    batches = patch_batches(database, indices, **{k: v for k, v in model.options.items() if k != "precision"})
+    device = model.network.mean.device
+    lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+    total, count = np.zeros(len(indices)), np.zeros(len(indices))
+    weights, scales = np.zeros((0, 0), np.float32), None
+    with bar(total=len(indices), desc=f"looking into {model.name}", unit="image") as done:
+        for rows, pixels in batches:
+            with lower:
+                inside = look_inside(model.network, pixels.to(device))
+            np.add.at(total, rows, inside.scores.cpu().numpy())
+            np.add.at(count, rows, 1)
+            generated = inside.generated.float().cpu().numpy()
+            weights = weights if weights.size else np.zeros((len(indices), generated.shape[1]), np.float32)
+            np.add.at(weights, rows, generated)
+            if inside.scale_weights is not None:
+                scales = np.zeros((len(indices), inside.scale_weights.shape[1])) if scales is None else scales
+                np.add.at(scales, rows, inside.scale_weights.float().cpu().numpy())
+            done.update(np.count_nonzero(count) - done.n)
+    table = database.table.iloc[indices].reset_index(drop=True)
+    prediction = database.denormalise(total / count)
+    sizes = np.array([database.pixels(index, model.options["input"]).shape[:2] for index in indices])
+    table = table.assign(prediction=prediction, residual=prediction - table["mos"])
+    table = table.assign(good=database.normalise(table["mos"]), height=sizes[:, 0], width=sizes[:, 1])
+    weights /= count[:, None].astype(np.float32)
+    return Gathered(table, weights, None if scales is None else scales / count[:, None])
+
+
+def band(values: pd.Series | np.ndarray, count: int) -> np.ndarray:
+    """Number (n,) of the band of each value, 0 the lowest: about equally many images each, equal values in one."""
+    values = np.asarray(values, dtype=float)
+    inner = np.unique(np.quantile(values, np.arange(1, count) / count))
+    return np.unique(np.searchsorted(inner, values, side="right"), return_inverse=True)[1]
+
+
+def mean_interval(
+    values: np.ndarray, groups: np.ndarray, resamples: int, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Interval of the mean of one value per image."""
+    return metrics.percentiles(resampled_means(values[:, None], groups, resamples, seed)[:, 0], confidence)
+
+
+def resampled_means(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Resampled means (resamples, k) of k values per image (n, k)."""
+    drawn = metrics.draws(len(values), resamples, seed, groups)
+    return np.concatenate([counts @ values / counts.sum(axis=1, keepdims=True) for counts in drawn])
+
+
+def models_table(gathered: dict[str, Gathered], models: dict[str, Predictor], waiting: dict[str, str]) -> pd.DataFrame:
+    """One row per model: `model`, `fusion`, `weights` (generated per image), `crops`, `n`, `srcc`, `status`, `command`.
+
+    Args:
+        waiting: models that are not trained, by name: how to make them.
+    """
+    rows = []
+    for name, found in gathered.items():
+        about = {"fusion": models[name].network.params.fusion, "weights": found.weights.shape[1]}
+        about |= {"crops": models[name].options["crops"], "n": len(found.table)}
+        srcc = metrics.srcc(found.table["prediction"], found.table["mos"])
+        rows.append({"model": name, **about, "srcc": srcc, "status": "finished"})
+    rows += [{"model": name, "status": "not run", "command": command} for name, command in waiting.items()]
+    columns = ["model", "fusion", "weights", "crops", "n", "srcc", "status", "command"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def summary(
+    database: Database,
+    gathered: dict[str, Gathered],
+    left_out: dict[str, str],
+    pictured: pd.DataFrame,
+    waiting: dict[str, str],
+) -> dict[str, Any]:
+    """What `analysis.json` holds besides the tables: what was looked at, and what could not be."""
+    table = next(iter(gathered.values())).table
+    return {
+        "database": database.name,
+        "title": database.title,
+        "synthetic": database.synthetic,
+        "n": len(table),
+        "contents": int(table["reference"].nunique()),
+        "models": list(gathered),
+        "attends": [name for name, found in gathered.items() if found.scales is not None],
+        "waiting": waiting,
+        "left_out": left_out,
+        "pictured": pictured[["image", "why"]].to_dict("records"),
+    }
