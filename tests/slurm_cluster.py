@@ -118,9 +118,9 @@ def cluster(folder: Path, nodes: int = 1, cpus: int = 4) -> Iterator[dict[str, s
 MUNGE_OPTIONS = ("socket", "pid-file", "log-file", "seed-file")
 
 
-def queue(environment: dict[str, str], form: str = "%i") -> list[str]:
-    """A line for each job that waits or runs."""
-    command = ["squeue", "--noheader", "--states=PD,R,CG", f"--format={form}"]
+def queue(environment: dict[str, str], form: str = "%i", states: str = "PD,R,CG") -> list[str]:
+    """A line for each job that waits or runs; with `states="all"` for those that ended as well."""
+    command = ["squeue", "--noheader", f"--states={states}", f"--format={form}"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
