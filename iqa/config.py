@@ -8,6 +8,8 @@ are the fields below, and the parameters cell of each notebook repeats them (a t
 """
 
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -487,12 +489,18 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A parameter file as plain values, read as YAML 1.2 (`1e-4` is a number, `on` is a string)."""
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        values = _parsed(path.read_text(encoding="utf-8"))
     except YAMLError as error:
         raise ParameterError(f"{paths.shown(path)}: not valid YAML: {error}") from None
     if not isinstance(values or {}, dict):
         raise ParameterError(f"{paths.shown(path)}: expected lines of 'key: value', found {type(values).__name__}")
-    return values or {}
+    return deepcopy(values or {})
+
+
+@cache
+def _parsed(text: str) -> Any:
+    """What a YAML text says; the files of a study are asked for over and over."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def run_names(study: str, step: str) -> list[str]:
