@@ -15,7 +15,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-stamp
 UV_VERSION := 0.13.8
 UV = $(BIN)/uv
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup report table test test-fast bench lint lab lock clean
