@@ -48,12 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     from iqa.results import ResultsError
 
     try:
-        return options.call(options)
+        status = options.call(options)
+        sys.stdout.flush()
+        return status
     except (Mistake, ParameterError, DataError, PathError, ReportError, RunFailed, ResultsError) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parser() -> Parser:

@@ -294,6 +294,11 @@ class TrainParams(ModelParams, FigureParams):
         """The database to train on, then the monitored ones."""
         return list(dict.fromkeys([self.database, *self.monitor_databases]))
 
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the best epoch is chosen on the test images, which makes its test figures too good."""
+        return self.select_on.startswith("test_")
+
     def terms(self) -> dict[str, float]:
         """Weights of the terms of the training loss, the ranking loss among them if it counts."""
         weights = loss_terms(self.loss)

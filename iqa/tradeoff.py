@@ -28,7 +28,7 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
         done = finished(study, "train", run)
         found = read_json(study, "train", run, "metrics") if done else {}
         row = {"run": run, **{column: found.get(column, float("nan")) for column in columns}}
-        row["chosen_on"] = "TEST" if params.select_on.startswith("test_") else "validation"
+        row["chosen_on"] = "TEST" if params.selects_on_test else "validation"
         row["status"] = "finished" if done else "not run"
         title = databases.title(config.load(study, "data_prep", params.database))
         own = pd.DataFrame([{**row, "group": experiments[run]}])

@@ -161,7 +161,7 @@ class Fit(lightning.LightningModule):
         whole = self.params.test_crops == "whole"
         value, truth = self._scored(self.database, "val", crops="whole" if whole else "center", patches=1)
         found = {"val_loss": float(np.abs(value - truth).mean()), **_agreement("val", value, truth)}
-        others = {"test": self.database} if self.params.select_on.startswith("test") else {}
+        others = {"test": self.database} if self.params.selects_on_test else {}
         for name, database in (others | self.monitored).items():
             as_tested = {"crops": self.params.test_crops, "patches": self.params.test_patches}
             found |= _agreement(name, *self._scored(database, "test", **as_tested))
@@ -256,7 +256,7 @@ def _save(saved: dict[str, Any], file: Path) -> None:
 
 def fit_key(params: TrainParams, database: Database, monitored: dict[str, Database] | None = None) -> str:
     """Hash of everything that decides the fitted weights and the history: parameters, data, code and versions."""
-    tests = bool(monitored) or params.select_on.startswith("test")
+    tests = bool(monitored) or params.selects_on_test
     decides = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
     file = paths.resolve(params.weights) if params.weights else None
@@ -314,7 +314,7 @@ def fit(
 
 
 def _check_splits(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
-    selected = ["test"] if params.select_on.startswith("test") else []
+    selected = ["test"] if params.selects_on_test else []
     needed = [(database, split) for split in ("train", "val", *selected)]
     for each, split in [*needed, *((other, "test") for other in monitored.values())]:
         if not len(each.indices(split)):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -310,3 +311,12 @@ def test_export_says_what_was_checked(model, tmp_path, monkeypatch, capsys):
 def test_an_export_that_fails_is_told(model, tmp_path, capsys):
     assert cli.main(["export", model, str(tmp_path / "nowhere" / "model.onnx")]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "iqa.cli", "table", "--study", "smoke"]
+    done = subprocess.run(command, cwd=paths.ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

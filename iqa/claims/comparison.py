@@ -53,7 +53,7 @@ def _trained(known: Measured) -> list[dict]:
 
 def protocol(params: TrainParams, seeds: int) -> str:
     """Split, choice of the epoch, crops and seeds of a training's test result, in the words of `published.csv`."""
-    chosen = "test set" if params.select_on.startswith("test") else "validation set"
+    chosen = "test set" if params.selects_on_test else "validation set"
     parts = [split(params.study, params.database), f"best epoch on the {chosen}"]
     return "; ".join([*parts, _crops(params.test_crops, params.test_patches), _seeds(seeds)])
 
