@@ -254,10 +254,10 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     """
     colours = {"better": GREEN, "worse": ORANGE, "not run": GREY}
     markers = {"reference": "D", "better": "^", "worse": "v"}
-    names = [_wrapped(label, 32) for label in ablation["label"]]
+    names = [wrapped(label, 32) for label in ablation["label"]]
     lacking = ablation["verdict"] == "not run"
     notes = [
-        _wrapped(f"make it with: {row}", 48) if empty else ""
+        wrapped(f"make it with: {row}", 48) if empty else ""
         for row, empty in zip(ablation["command"], lacking, strict=True)
     ]
     places, end = _rows(names, notes)
@@ -285,14 +285,14 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     return figure
 
 
-def _nothing(why: str) -> Figure:
+def nothing(why: str) -> Figure:
     """In place of a figure that has nothing to show."""
     figure = Figure(figsize=(WIDTH, 0.6))
     figure.text(0.5, 0.5, why, ha="center", va="center", color="#5B6472")
     return figure
 
 
-def _wrapped(text: object, width: int) -> str:
+def wrapped(text: object, width: int) -> str:
     """A text in lines of at most so many characters."""
     return textwrap.fill(str(text), width, break_on_hyphens=False)
 
@@ -314,8 +314,8 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
     """
     groups = list(dynamics["label"].unique())[: len(LOOKS)]
     if not groups:
-        return _nothing("no training of this table is finished")
-    legend = [_wrapped(label, 34) for label in groups]
+        return nothing("no training of this table is finished")
+    legend = [wrapped(label, 34) for label in groups]
     lines = sum(max(name.count("\n") + 1 for name in legend[start : start + 3]) for start in range(0, len(legend), 3))
     figure = Figure(figsize=(WIDTH, 2.3 + 0.16 * lines), layout="constrained")
     titles = {"train_loss": "training loss", "val_srcc": "validation SRCC", "val_plcc": "validation PLCC"}
@@ -342,11 +342,11 @@ def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
         panels: predictions by title, with columns `mos` and `prediction`; the reference comes first.
     """
     if not panels:
-        return _nothing("no training of this table is finished")
+        return nothing("no training of this table is finished")
     limits = _limits(pd.concat(panels.values()))
     columns = len(panels) if len(panels) <= 3 else 2
     rows, side = -(-len(panels) // columns), WIDTH / max(2, columns)
-    titles = [_wrapped(title, int(11 * side)) for title in panels]
+    titles = [wrapped(title, int(11 * side)) for title in panels]
     height = rows * side + 0.13 * sum(title.count("\n") + 1 for title in titles[::columns])
     figure = Figure(figsize=(columns * side, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -424,7 +424,7 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
         y = [titles.index(title) + (place - (len(models) - 1) / 2) * 0.8 / len(models) for title in rows["title"]]
         span = np.abs([rows["srcc"] - rows["srcc_low"], rows["srcc_high"] - rows["srcc"]])
         point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none", "capsize": 2}
-        name = _wrapped(model if len(rows) else f"{model} (no results)", 34)
+        name = wrapped(model if len(rows) else f"{model} (no results)", 34)
         bars = ax.errorbar(rows["srcc"], y, xerr=span, label=name, **point)
         bars[2][0].set_linestyle(look["linestyle"])
     for y, title in enumerate(titles):
@@ -433,7 +433,7 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
             ax.text(0.02, y, "not available", fontsize=7.5, color="#5B6472", **place)
         if y:
             ax.axhline(y - 0.5, color="#E4E7EC", linewidth=0.7)
-    ax.set_yticks(range(len(titles)), [_wrapped(title, 24) for title in titles])
+    ax.set_yticks(range(len(titles)), [wrapped(title, 24) for title in titles])
     ax.set_ylim(len(titles) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("SRCC")
@@ -450,7 +450,7 @@ def latency(latency: pd.DataFrame) -> Figure:
             a column `run`.
     """
     runs, settings = list(latency["run"].unique()), _settings(latency)
-    names = [_wrapped(run, 26) for run in runs]
+    names = [wrapped(run, 26) for run in runs]
     height = 0.14 * len(settings) + 0.16
     size = (WIDTH, 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3))
     figure = Figure(figsize=size, layout="constrained")
@@ -468,7 +468,7 @@ def latency(latency: pd.DataFrame) -> Figure:
                     at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
                     ax.text(0.02, height, reason.split(":")[0], **at)
         ax.set_xlim(left=0)
-        ax.set_title(_wrapped(_hardware(latency, device), 68 // len(devices)))
+        ax.set_title(wrapped(_hardware(latency, device), 68 // len(devices)))
         ax.set_xlabel("ms per image")
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(runs)), names)
@@ -507,8 +507,8 @@ def throughput(latency: pd.DataFrame) -> Figure:
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
             title = tables.setting(dict(zip(SETTING, setting, strict=True)))
-            ax.set_title(_wrapped(title, 72 // len(settings)))
-        axes[0].set_ylabel(f"images per second\n{_wrapped(_hardware(latency, device), 36)}")
+            ax.set_title(wrapped(title, 72 // len(settings)))
+        axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
             _logarithmic(axes[0], "y")
@@ -573,7 +573,7 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
                     at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}
                     colour = ink if inside else INK
                     ax.annotate(place + 1, (values[place], srcc), (0, 0 if inside else 7), color=colour, **at)
-        ax.set_xlabel(_wrapped(title, 52))
+        ax.set_xlabel(wrapped(title, 52))
         ax.xaxis.get_major_locator().set_params(nbins=5)
         ax.margins(0.14)
         if known.any():

@@ -3,7 +3,6 @@
 As in `iqa.figures`: frames and arrays in, matplotlib figure out, no file is opened.
 """
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iqa.figures import LOOKS, sample_images
+from iqa.figures import LOOKS, nothing, sample_images, wrapped
 from iqa.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
             column[1].scatter(
                 part["pc1"], part["pc2"], label=kind, color=look["color"], marker=look["marker"], alpha=0.7, **mark
             )
-        column[0].set_title(_wrapped(model, 60 // len(models)))
+        column[0].set_title(wrapped(model, 60 // len(models)))
         column[-1].set_xlabel(f"component 1 ({shares[0]:.0%})")
         for ax in column:
             ax.set(xlim=(-limits[0], limits[0]), ylim=(-limits[1], limits[1]))
@@ -79,7 +78,7 @@ def attention(bands: pd.DataFrame) -> Figure:
     """
     models = list(bands["model"].unique())
     if not models:
-        return _note("no model of this analysis weighs the scales")
+        return nothing("no model of this analysis weighs the scales")
     figure = Figure(figsize=(WIDTH if len(models) > 1 else 0.66 * WIDTH, 2.9), layout="constrained")
     axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     for ax, model in zip(axes, models, strict=True):
@@ -97,7 +96,7 @@ def attention(bands: pd.DataFrame) -> Figure:
         ax.set_xticks(first["band"], names)
         ax.set_ylim(0, max(0.5, 1.05 * own.loc[own["quantity"].isin(scales), "high"].max()))
         ax.set_xlabel("MOS of the band, worst to best")
-        ax.set_title(_wrapped(model, 60 // len(models)))
+        ax.set_title(wrapped(model, 60 // len(models)))
     axes[0].set_ylabel("mean weight of the scale")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
@@ -130,7 +129,7 @@ def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
         span = np.abs([rows["bias"] - rows["bias_low"], rows["bias_high"] - rows["bias"]])
         ax.axvline(0, color=INK, linewidth=1, linestyle="--")
         ax.errorbar(rows["bias"], y, xerr=span, color=BLUE, marker="o", markersize=4, linestyle="none", capsize=2)
-        ax.set_yticks(y, [_wrapped(f"{row['by']} {row['value']}", 34) for row in rows.to_dict("records")])
+        ax.set_yticks(y, [wrapped(f"{row['by']} {row['value']}", 34) for row in rows.to_dict("records")])
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel("mean of prediction less MOS, with interval")
@@ -185,7 +184,7 @@ def maps(rows: list["Maps"], label: str) -> Figure:
         grey = _smaller(row.image).mean(axis=2)
         extent = (0, row.image.shape[1], row.image.shape[0], 0)
         axes[0].imshow(_smaller(row.image), extent=extent)
-        titles = [_wrapped(text, int(16 * width / columns)) for text in (row.title, *row.titles)]
+        titles = [wrapped(text, int(16 * width / columns)) for text in (row.title, *row.titles)]
         for ax, values in zip(axes[1:], row.maps, strict=True):
             ax.imshow(grey, cmap="gray", extent=extent)
             ax.imshow(values, cmap="viridis", alpha=0.65, extent=extent, interpolation="bilinear")
@@ -194,14 +193,3 @@ def maps(rows: list["Maps"], label: str) -> Figure:
             ax.axis("off")
     figure.supxlabel(label, fontsize=8)
     return figure
-
-
-def _note(text: str) -> Figure:
-    """A small figure that says why there is none."""
-    figure = Figure(figsize=(WIDTH / 2, 0.8))
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=8)
-    return figure
-
-
-def _wrapped(text: str, width: int) -> str:
-    return textwrap.fill(text, width, break_on_hyphens=False)
