@@ -1,7 +1,7 @@
 """The tables of a study's report by name, each of which can be made alone, and as CSV, Markdown and LaTeX."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,8 @@ class Tables:
                 (title, ("ablation", run), self._of(tables.ablation, f"ablation/{run}/ablation.csv")),
             )
         counted = ("complexity", params.complexity)
-        file = "/".join(counted)
-        yield "complexity", ("Parameters and MACs", counted, self._of(tables.complexity, f"{file}/complexity.csv"))
         listed = (
+            ("complexity", "Parameters and MACs", tables.complexity, "complexity"),
             ("overview", "Cost and agreement", tables.overview, "overview"),
             ("counters", "MACs by kind of operation", tables.counters, "counters"),
             ("parts", "Parameters and MACs of the parts", tables.parts, "parts"),
@@ -87,8 +86,7 @@ class Tables:
             ("throughput", "Throughput", tables.throughput, "latency"),
             ("memory", "Peak memory", tables.memory, "memory"),
         )
-        for name, title, function, csv in listed:
-            yield name, (title, counted, self._of(function, f"{file}/{csv}.csv"))
+        yield from self._tables_of(counted, listed)
         crossed = ("cross_dataset", params.cross)
         file = "/".join(crossed) + "/cross.csv"
         yield "cross", ("Other databases", crossed, self._of(tables.cross_database, file))
@@ -104,8 +102,7 @@ class Tables:
             ("cases", "Images with the largest and smallest errors", tables.cases, "cases"),
             ("ceiling", "Agreement and the ceiling of rating noise", tables.ceiling, "ceiling"),
         )
-        for name, title, function, csv in listed:
-            yield name, (title, inside, self._of(function, f"{'/'.join(inside)}/{csv}.csv"))
+        yield from self._tables_of(inside, listed)
         own = ("report", params.run)
         file = f"report/{params.run}"
         yield (
@@ -116,6 +113,13 @@ class Tables:
         yield "verdicts", ("Verdicts on claims", own, self._of(tables.verdicts, f"{file}/claims.csv"))
         yield "provenance", ("Runs", own, lambda: tables.provenance(records()))
         yield "environment", ("Hardware and versions", own, lambda: tables.environment(records()))
+
+    def _tables_of(
+        self, of: tuple[str, str], listed: Iterable[tuple[str, str, Callable[[pd.DataFrame], pd.DataFrame], str]]
+    ) -> Iterator[tuple[str, tuple[str, tuple[str, str], Make]]]:
+        """The tables of one run, each given by its name, title, function and the name of its CSV file."""
+        for name, title, function, csv in listed:
+            yield name, (title, of, self._of(function, f"{'/'.join(of)}/{csv}.csv"))
 
     def _of(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> Make:
         return lambda: self.reader.tabulate(function, file)
