@@ -472,11 +472,8 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     """
     file = paths.PARAMS / study / "resources.yaml"
     written = read_yaml(file) if file.is_file() else {}
-    known = {step: _runs(study, step) for step in STEPS}
-    steps = {step: [(step, run) for run in runs] for step, runs in known.items()}
-    named: dict[str, list[tuple[str, str]]] = {}
-    for run, (experiment, _) in known["train"].items():
-        named.setdefault(f"train/{experiment.stem}", []).append(("train", run))
+    steps = {step: [(step, run) for run in run_names(study, step)] for step in STEPS}
+    named = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
     groups = steps | named | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
     if unknown := written.keys() - groups.keys():
         raise ParameterError(f"{paths.shown(file)}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")

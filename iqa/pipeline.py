@@ -377,9 +377,10 @@ def report(
     """
     cluster = None if profile is None else profile_folder(profile)
     due = [f"{job.step}_{job.run}" for job in jobs(study, train, cores, cluster is not None) if job.due]
-    if not train and (left := _untrained(list(_all_params(study)))):
+    found = list(_all_params(study))
+    if not train and (left := _untrained(found)):
         print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
-    for name, reason in _absent(list(_all_params(study))).items():
+    for name, reason in _absent(found).items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
     home = paths.RESULTS / study
     environment = dict(os.environ)
