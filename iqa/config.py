@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from iqa import paths
+from iqa.study.registry import one_of
 
 LOSS_TERMS = ("l1", "l2", "ranking", "plcc", "fidelity")
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -129,21 +130,7 @@ class DataPrepParams(FigureParams):
     step: ClassVar[str] = "data_prep"
 
     # which database, and where its files are
-    reader: Literal[
-        "synthetic",
-        "koniq10k",
-        "spaq",
-        "kadid10k",
-        "agiqa3k",
-        "livec",
-        "csiq",
-        "tid2013",
-        "live",
-        "bid",
-        "biq2021",
-        "metas",
-        "csv",
-    ] = "synthetic"
+    reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"
     folder: str | None = None
     images: str | None = None
     # one's own images: readers csv and metas

@@ -1,7 +1,8 @@
 """Hashes of what results are made from: plain values, files, and the code that a notebook or a module runs.
 
-The code is the notebook's code cells and the modules of this package that it reaches. Its hash decides whether a run
-is up to date, so prose, outputs and modules that are not reached do not count.
+The code is the notebook's code cells and the modules of this package that it reaches, each with the CSV file of its name
+beside it, if there is one. Its hash decides whether a run is up to date, so prose, outputs and modules that are not
+reached do not count.
 """
 
 import ast
@@ -83,6 +84,6 @@ def _files(name: str) -> list[Path]:
 
 def _code_hash(code: str, files: list[Path]) -> str:
     digest = hashlib.sha256(code.encode())
-    for file in files:
+    for file in (part for module in files for part in (module, module.with_suffix(".csv")) if part.is_file()):
         digest.update(f"\0{file.relative_to(PACKAGE).as_posix()}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,8 @@ from iqa.data.databases import (
     write_split,
 )
 from iqa.data.files import find, stored_paths
-from iqa.data.releases import LIVE_DISTORTIONS, READERS, RELEASES
+from iqa.data.readers import LIVE_IMAGES, READERS
+from iqa.data.releases import RELEASES, read_releases, renewed
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +79,86 @@ def assert_no_content_is_in_two_splits(table: pd.DataFrame) -> None:
 
 
 def test_every_reader_can_be_named_in_a_parameter_file_and_every_release_has_its_facts():
-    assert set(get_args(DataPrepParams.model_fields["reader"].annotation)) == set(READERS)
+    for name in READERS:
+        assert DataPrepParams(reader=name).reader == name
+    with pytest.raises(ParameterError, match=r"key 'reader': .*'koniq' is none of synthetic, koniq10k, spaq, .*, csv"):
+        DataPrepParams.build({"reader": "koniq"}, "some file")
     assert set(READERS) == set(RELEASES) | {"metas", "csv"}
     for name, release in RELEASES.items():
-        assert release.low < release.high
-        assert release.citation and release.licence and release.source
         assert "http" not in release.source
+        assert release.image_folders and release.label_files
         assert (release.folder == "") == (name == "synthetic")
     assert [name for name, release in RELEASES.items() if not release.higher_is_better] == ["csiq", "live"]
+
+
+FACTS = {
+    "reader": "mydb",
+    "title": "My DB",
+    "images": "10",
+    "low": "1",
+    "high": "5",
+    "higher_is_better": "no",
+    "splits": "train=8; test=2",
+    "image_folders": "images | photos; more?",
+    "label_files": "labels.csv",
+    "distortions": "01=blur; 02=noise",
+    "citation": "me",
+    "licence": "mine",
+    "source": "here",
+}
+
+
+def releases_file(file: Path, *rows: dict[str, str]) -> Path:
+    pd.DataFrame(rows).to_csv(file, index=False)
+    return file
+
+
+def test_the_facts_of_a_release_are_read_from_its_row(tmp_path):
+    release = read_releases(releases_file(tmp_path / "releases.csv", FACTS))["mydb"]
+    assert (release.images, release.references, release.low, release.high) == (10, None, 1.0, 5.0)
+    assert (release.higher_is_better, release.synthetic, release.size) == (False, False, "not stated")
+    assert release.splits == {"train": 8, "test": 2}
+    assert release.image_folders == ("images | photos", "more?")
+    assert release.distortions == {"01": "blur", "02": "noise"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": "one"}, r"row 3 \(mydb\), column 'low': .*valid number.*, not 'one'; correct the row"),
+        ({"high": ""}, r"row 3 \(mydb\), column 'high': .*required"),
+        ({"high": "1"}, r"row 3 \(mydb\): 'low' \(1\) must be below 'high' \(1\)"),
+        ({"higher_is_better": ""}, r"row 3 \(mydb\), column 'higher_is_better': .*required"),
+        ({"higher_is_better": "lower"}, r"row 3 \(mydb\), column 'higher_is_better': .*, not 'lower'"),
+        ({"images": "10,000"}, r"row 3 \(mydb\), column 'images': .*, not '10,000'"),
+        ({"splits": "train=8, test=2"}, r"row 3 \(mydb\), column 'splits': write it as in 'train=8; test=2', not"),
+        ({"splits": "train=8; val=1"}, r"row 3 \(mydb\): 'splits' add up to 9 images, 'images' is 10"),
+        ({"label_files": ""}, r"row 3 \(mydb\), column 'label_files': a part is empty"),
+        ({"image_folders": "a; "}, r"row 3 \(mydb\), column 'image_folders': a part is empty; .*, not 'a;'"),
+        ({"reader": ""}, r"row 3, column 'reader': '' is empty or stands twice"),
+        ({"reader": "other"}, r"row 3, column 'reader': 'other' is empty or stands twice"),
+        ({"colour": "red"}, r"row 3 \(mydb\), column 'colour': .*, not 'red'"),
+    ],
+)
+def test_a_wrong_fact_is_an_error_with_its_row_and_column(tmp_path, changes, message):
+    file = releases_file(tmp_path / "releases.csv", FACTS | {"reader": "other"}, FACTS | changes)
+    with pytest.raises(DataError, match=rf"releases\.csv, {message}"):
+        read_releases(file)
+
+
+def test_a_row_with_a_cell_too_many_is_an_error(tmp_path):
+    file = releases_file(tmp_path / "releases.csv", FACTS)
+    file.write_text(file.read_text().rstrip() + ",more\n")
+    with pytest.raises(DataError, match="row 2: 14 cells, but 13 columns; quote cells that hold a comma"):
+        read_releases(file)
+
+
+def test_the_readme_lists_the_releases_as_the_code_knows_them():
+    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    assert page == renewed(page), "renew it: .venv/bin/python -m iqa.data.releases README.md"
+    row = next(line for line in page.splitlines() if line.startswith("| `koniq10k` |"))
+    assert {"10,073", "`1024x768/` or `512x384/`", "1 to 100, high is best"} <= set(row.split(" | "))
+    assert "official 7,058 / 1,000 / 2,015" in row
 
 
 # --- KonIQ-10k
@@ -231,6 +303,7 @@ def test_livec_leaves_out_the_seven_training_images_of_its_study(labels, tmp_pat
 
 def test_lists_of_different_length_in_mat_files_are_an_error(labels, tmp_path):
     shutil.copytree(labels / "livec" / "Data", tmp_path / "Data")
+    (tmp_path / "Images").mkdir()
     savemat(tmp_path / "Data" / "AllMOS_release.mat", {"AllMOS_release": [[1.0, 2.0]]})
     with pytest.raises(DataError, match=r"differ in length \(1169 of image, 2 of mos, 1169 of mos_std\)"):
         read(params("livec", tmp_path))
@@ -360,7 +433,7 @@ def test_deviations_of_tid2013_that_do_not_fit_its_names_are_an_error(tid):
 def live(tmp_path) -> Path:
     """A release with the files of the real one: 982 entries, of which 203 are undistorted."""
     folder = tmp_path / "LIVE" / "databaserelease2"
-    names = [f"{place}/img{number}.bmp" for place, count, _ in LIVE_DISTORTIONS for number in range(1, count + 1)]
+    names = [f"{place}/img{number}.bmp" for place, count in LIVE_IMAGES.items() for number in range(1, count + 1)]
     images(folder, names)
     rng = np.random.default_rng(0)
     originals = np.zeros((1, 982), dtype=np.uint8)

@@ -66,3 +66,19 @@ def test_a_changed_module_changes_the_hash(tmp_path, monkeypatch, text):
     before = source.modules_hash("iqa.fake")
     (package / "fake.py").write_text(text)
     assert source.modules_hash("iqa.fake") != before
+
+
+def test_the_facts_beside_a_module_count():
+    facts = source.PACKAGE / "data" / "releases.csv"
+    assert facts.is_file() and facts.with_suffix(".py") in source.reached("from iqa.data import databases")
+
+
+def test_a_changed_csv_file_beside_a_module_changes_the_hash(tmp_path, monkeypatch):
+    for name, text in {"__init__.py": "", "fake.py": "value = 1\n", "fake.csv": "a\n1\n", "other.csv": ""}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(source, "PACKAGE", tmp_path.rename(tmp_path.with_name("iqa")))
+    before = source.modules_hash("iqa.fake")
+    (source.PACKAGE / "other.csv").write_text("a\n")
+    assert source.modules_hash("iqa.fake") == before
+    (source.PACKAGE / "fake.csv").write_text("a\n2\n")
+    assert source.modules_hash("iqa.fake") != before

@@ -22,7 +22,8 @@ from iqa.config import DataPrepParams
 from iqa.data import DataError, synthetic
 from iqa.data.cache import Size, Store, code_version, content_hashes, open_stores
 from iqa.data.files import SHOWN, some, stored_paths
-from iqa.data.releases import READERS, RELEASES, SPLIT_NAMES, Release, numbers, read_csv
+from iqa.data.readers import READERS, SPLIT_NAMES, numbers, read_csv
+from iqa.data.releases import RELEASES, Release
 from iqa.source import digest
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]

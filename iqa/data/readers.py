@@ -1,0 +1,340 @@
+"""Reading the labels of published databases, and of one's own images.
+
+A reader is a function `(params, folder) -> (table, images)` of some lines. The table has one row per image, as the
+release says it: `row` (where it stands, for error messages), `image` (its path inside the folder `images`), `mos`, and
+where known `mos_std`, `split`, `reference`, `distortion`, `level`. The facts of each release (names of its files, range
+and direction of its scores, counts, licence, source) stand in `releases.csv`. What all share (looking up each image,
+checking the scores, splitting) is done by `iqa.data.databases`.
+"""
+
+import json
+import re
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from iqa import paths
+from iqa.config import DataPrepParams
+from iqa.data import DataError
+from iqa.data.files import find, look_for, some
+from iqa.data.releases import RELEASES
+from iqa.study.registry import Registry
+
+Table = tuple[pd.DataFrame, Path]
+READERS = Registry("reader")  # Callable[[DataPrepParams, Path], Table]
+
+SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"}
+KADID_SPAN = 3.93  # the release's scores run from 1 to 4.93
+LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the label files
+
+
+def locate(params: DataPrepParams, folder: Path) -> list[Path]:
+    """The label files of a release, then the folder of its images, as `releases.csv` names them.
+
+    `None` stands for one that may be missing and is. The parameter `images` names another folder of images.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    release = RELEASES[params.reader]
+    places = [*release.label_files, *([] if params.images else release.image_folders)]
+    found = [
+        (look_for if place.endswith("?") else find)(folder, *place.removesuffix("?").split(" | ")) for place in places
+    ]
+    return [*found, find(folder, params.images)] if params.images else found
+
+
+@READERS.add("synthetic")
+def read_synthetic(params: DataPrepParams, folder: Path) -> Table:
+    """A demo database, as `iqa.data.synthetic` writes it."""
+    labels, images = locate(params, folder)
+    columns = ["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]
+    return read_csv(labels, {name: name for name in columns}), images
+
+
+@READERS.add("koniq10k")
+def read_koniq10k(params: DataPrepParams, folder: Path) -> Table:
+    """KonIQ-10k has one of two label files, of which only the first holds the split."""
+    labels, images = locate(params, folder)
+    official = labels.name.lower() == "koniq10k_distributions_sets.csv"
+    scores = {"MOS": "mos", "set": "split"} if official else {"MOS_zscore": "mos"}
+    table = read_csv(labels, {"image_name": "image", "SD": "mos_std"} | scores)
+    return table.assign(mos_std=numbers(table, "mos_std") * 99 / 4, distortion="authentic"), images
+
+
+@READERS.add("spaq")
+def read_spaq(params: DataPrepParams, folder: Path) -> Table:
+    """SPAQ: a workbook, whose first sheet has names and scores."""
+    labels, images = locate(params, folder)
+    return read_sheet(labels, {"Image name": "image", "MOS": "mos"}).assign(distortion="authentic"), images
+
+
+@READERS.add("kadid10k")
+def read_kadid10k(params: DataPrepParams, folder: Path) -> Table:
+    """KADID-10k has scores on 1..5, or rescaled to 0..1."""
+    labels, images = locate(params, folder)
+    table = read_csv(labels, {"dist_img": "image", "ref_img": "reference", "dmos": "mos", "var": "mos_std"})
+    table["mos"] = _kadid_scores(labels, numbers(table, "mos"))
+    return read_names(params, table, r"I\d+_(?P<distortion>\d+)_(?P<level>\d+)\.\w+"), images
+
+
+def _kadid_scores(labels: Path, scores: pd.Series) -> pd.Series:
+    """Scores on 1..5: those above 1 as they are, a file whose scores are all within 0..1 after (dmos - 1) / 3.93.
+
+    The release's scores have two decimals, which tells whether a file was rescaled in this way.
+    """
+    if not scores.between(0, 1).all():
+        return scores
+    original = 1 + KADID_SPAN * scores
+    if (original - original.round(2)).abs().max() > 1e-3:
+        raise DataError(
+            f"{paths.shown(labels)}: all scores lie within 0..1, but not as (dmos - 1) / {KADID_SPAN} of the release's "
+            "scores; take the release's own dmos.csv, with scores on 1..5"
+        )
+    return original.round(2)
+
+
+@READERS.add("agiqa3k")
+def read_agiqa3k(params: DataPrepParams, folder: Path) -> Table:
+    """AGIQA-3K is used as a whole for testing unless a split is asked for."""
+    labels, images = locate(params, folder)
+    table = read_csv(labels, {"name": "image", "mos_quality": "mos", "std_quality": "mos_std"})
+    return table.assign(split="test", distortion="generated"), images
+
+
+@READERS.add("livec")
+def read_livec(params: DataPrepParams, folder: Path) -> Table:
+    """LIVE In the Wild: the observers' training images t1 to t7 are left out."""
+    *files, images = locate(params, folder)
+    lists = [read_mat(file, file.stem) for file in files]
+    table = entries(files[1], dict(zip(["image", "mos", "mos_std"], lists, strict=True)))
+    training = table["image"].str.fullmatch(r"t\d\.bmp", case=False)
+    return table[~training].assign(distortion="authentic"), images
+
+
+@READERS.add("csiq")
+def read_csiq(params: DataPrepParams, folder: Path) -> Table:
+    """CSIQ: images in one folder or in a folder per distortion; labels in a text file or a workbook."""
+    labels, images = locate(params, folder)
+    table = _csiq_workbook(labels) if labels.suffix == ".xlsx" else read_words(labels, ["image", "mos"])
+    table = read_names(params, table, r"(?P<reference>.+)\.(?P<distortion>\w+)\.(?P<level>\d)\.png")
+    if not any(path.suffix.lower() == ".png" for path in images.iterdir()):
+        table["image"] = table["image"].str.split(".").str[-3].str.lower() + "/" + table["image"]
+    return table, images
+
+
+def _csiq_workbook(labels: Path) -> pd.DataFrame:
+    columns = {"image": "reference", "dst_type": "kind", "dst_lev": "level", "dmos": "mos", "dmos_std": "mos_std"}
+    table = read_sheet(labels, columns, sheet="all_by_image")
+    kind = table["kind"].replace({"noise": "awgn", "jpeg 2000": "jpeg2000"})
+    table["image"] = table["reference"] + "." + kind + "." + table["level"] + ".png"
+    return table[["row", "image", "mos", "mos_std"]]
+
+
+@READERS.add("tid2013")
+def read_tid2013(params: DataPrepParams, folder: Path) -> Table:
+    """TID2013: the file of deviations has, line by line, the same images."""
+    labels, deviations, images = locate(params, folder)
+    table = read_words(labels, ["mos", "image"])
+    if deviations is not None:
+        std = read_words(deviations, ["mos_std"])["mos_std"]
+        if len(std) != len(table):
+            raise DataError(
+                f"{paths.shown(deviations)}: {len(std)} lines for {len(table)} of {labels.name}; "
+                "take both files from the same release, or remove this one"
+            )
+        table["mos_std"] = std
+    table = read_names(params, table, r"(?P<reference>i\d+)_(?P<distortion>\d+)_(?P<level>\d)\.bmp")
+    return table.assign(reference=table["reference"].str.upper()), images
+
+
+@READERS.add("live")
+def read_live(params: DataPrepParams, folder: Path) -> Table:
+    """LIVE release 2: a folder per distortion; the scores are `dmos_new`, in the older file `dmos`.
+
+    The 982 entries follow the folders in the order of `LIVE_IMAGES`, `img1.bmp` first; `orgs` marks originals.
+    """
+    scores, references, first = locate(params, folder)
+    names = RELEASES[params.reader].distortions
+    columns = {
+        "image": [f"{place}/img{number}.bmp" for place, count in LIVE_IMAGES.items() for number in range(1, count + 1)],
+        "mos": read_mat(scores, "dmos_new" if scores.name.lower() == "dmos_realigned.mat" else "dmos"),
+        "original": read_mat(scores, "orgs"),
+        "reference": read_mat(references, "refnames_all"),
+        "distortion": [names[place] for place, count in LIVE_IMAGES.items() for _ in range(count)],
+        "mos_std": read_mat(scores, "dmos_std", required=False),
+    }
+    table = entries(scores, {name: values for name, values in columns.items() if values is not None})
+    distorted = numbers(table, "original") == 0
+    return table[distorted].drop(columns="original"), first if params.images else first.parent
+
+
+@READERS.add("bid")
+def read_bid(params: DataPrepParams, folder: Path) -> Table:
+    """BID: number and grade, below a header; images in a folder or beside the workbook."""
+    labels, images = locate(params, folder)
+    table = labelled(labels, read_cells(labels).iloc[1:, :2].set_axis(["number", "mos"], axis="columns"), first=2)
+    table["image"] = "DatabaseImage" + table["number"].str.zfill(4) + ".JPG"
+    return table.assign(distortion="authentic"), images or labels.parent
+
+
+@READERS.add("biq2021")
+def read_biq2021(params: DataPrepParams, folder: Path) -> Table:
+    """BIQ2021 has official training and test lists; validation images are cut from the training list."""
+    *files, images = locate(params, folder)
+    lists = [read_csv(file, {"Image Name": "image", "MOS": "mos"}) for file in files]
+    lists = [table.assign(split=split) for table, split in zip(lists, ("train", "test"), strict=True)]
+    return pd.concat(lists, ignore_index=True).assign(distortion="authentic"), images
+
+
+@READERS.add("metas")
+def read_own_lists(params: DataPrepParams, folder: Path) -> Table:
+    """One's own images in JSON lists of `{"image", "score"}`, one list per split (reader `metas`)."""
+    lists = {"train": params.train_list, "val": params.val_list, "test": params.test_list}
+    tables = [_read_list(paths.resolve(file), split) for split, file in lists.items() if file is not None]
+    return pd.concat(tables, ignore_index=True), folder
+
+
+def _read_list(file: Path, split: str) -> pd.DataFrame:
+    with readable(file):
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    wrong = "the list" if not isinstance(values, list) else None
+    for number, value in enumerate(values if wrong is None else [], start=1):
+        if not isinstance(value, dict) or not {"image", "score"} <= value.keys():
+            wrong = f"entry {number}"
+            break
+    if wrong is not None:
+        raise DataError(f'{paths.shown(file)}: {wrong} is not as in [{{"image": "a.jpg", "score": 71.5}}]; correct it')
+    columns = {"image": [str(value["image"]) for value in values], "mos": [str(value["score"]) for value in values]}
+    return entries(file, columns).assign(split=split)
+
+
+@READERS.add("csv")
+def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
+    """One's own images in a CSV file with the columns `image`, `mos` and those known of the others (reader `csv`)."""
+    optional = ["mos_std", "split", "reference", "distortion", "level"]
+    labels = paths.resolve(params.labels)
+    return read_csv(labels, {"image": "image", "mos": "mos"}, optional), folder
+
+
+@contextmanager
+def readable(file: Path):
+    """Turns what a reading library raises into an error that names the file."""
+    if not file.is_file():
+        raise DataError(f"{paths.shown(file)}: this label file is missing")
+    try:
+        yield
+    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, MatReadError) as error:
+        raise DataError(f"{paths.shown(file)}: cannot be read ({error}); fetch the file again") from None
+
+
+def read_csv(file: Path, columns: dict[str, str], optional: list[str] | None = None) -> pd.DataFrame:
+    """Some columns of a CSV file as text, renamed, and those of `optional` that are there."""
+    with readable(file):
+        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
+    return labelled(file, table, columns, optional)
+
+
+def read_cells(file: Path, sheet: str | int = 0) -> pd.DataFrame:
+    """All cells of a sheet of an Excel workbook as text without blanks around; whole numbers without a decimal."""
+    with readable(file):
+        cells = pd.read_excel(file, sheet_name=sheet, header=None, dtype=str)
+    return cells.map(lambda cell: cell.strip().removesuffix(".0") if isinstance(cell, str) else None)
+
+
+def read_sheet(file: Path, columns: dict[str, str], sheet: str | int = 0) -> pd.DataFrame:
+    """Some columns of a sheet of an Excel workbook as text, renamed; the first row with all their names heads them."""
+    cells = read_cells(file, sheet)
+    header = next((row for row in range(len(cells)) if set(columns) <= set(cells.iloc[row])), 0)
+    table = cells.iloc[header + 1 :].set_axis(cells.iloc[header].astype(str), axis="columns")
+    return labelled(file, table, columns, first=header + 2)
+
+
+def read_words(file: Path, columns: list[str]) -> pd.DataFrame:
+    """A text file without a header, its columns separated by blanks, as text."""
+    with readable(file):
+        table = pd.read_csv(file, sep=r"\s+", header=None, names=columns, dtype=str, encoding="utf-8-sig")
+    return labelled(file, table, first=1)
+
+
+def read_mat(file: Path, key: str, required: bool = True) -> list[Any] | None:
+    """A vector of numbers or strings of a MATLAB file; `None` where the file lacks one that is not required."""
+    with readable(file):
+        values = loadmat(file, squeeze_me=True)
+    if key in values:
+        return values[key].ravel().tolist()
+    if required:
+        known = ", ".join(name for name in values if not name.startswith("__"))
+        raise DataError(f"{paths.shown(file)}: holds no '{key}', only {known}; take the file from the release")
+    return None
+
+
+def entries(file: Path, columns: dict[str, list]) -> pd.DataFrame:
+    """A table of columns that a file holds as lists of one length."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+        raise DataError(f"{paths.shown(file)}: its lists differ in length ({shown}); fetch the release again")
+    table = pd.DataFrame(columns).map(str)
+    table["row"] = [f"{paths.shown(file)}, entry {number}" for number in range(1, len(table) + 1)]
+    return table
+
+
+def numbers(table: pd.DataFrame, column: str) -> pd.Series:
+    """A column of text as numbers; empty cells are NaN.
+
+    Raises:
+        DataError: a cell is neither empty nor a number; the message names its row.
+    """
+    values = pd.to_numeric(table[column], errors="coerce")
+    wrong = table[values.isna() & table[column].notna()]
+    if len(wrong):
+        raise DataError(f"'{column}' is not a number: {some(wrong['row'] + ': ' + wrong[column])}; correct the file")
+    return values
+
+
+def read_names(params: DataPrepParams, table: pd.DataFrame, pattern: str) -> pd.DataFrame:
+    """The table with the named groups of a pattern that every image's name follows, whatever its letter case.
+
+    The group `distortion` is a code of the release's `distortions`, and becomes what it stands for.
+    """
+    parts = table["image"].str.strip().str.extract(rf"^{pattern}$", flags=re.IGNORECASE)
+    parts["distortion"] = parts["distortion"].str.lower().map(RELEASES[params.reader].distortions)
+    wrong = table[parts.isna().any(axis=1)]
+    if len(wrong):
+        names = some(wrong["row"] + ": " + wrong["image"].fillna("(empty)"))
+        raise DataError(f"not a name of this release: {names}; correct the label file")
+    return table.assign(**parts)
+
+
+def labelled(
+    file: Path,
+    table: pd.DataFrame,
+    columns: dict[str, str] | None = None,
+    optional: list[str] | None = None,
+    first: int = 2,
+) -> pd.DataFrame:
+    """Some columns of a file's table, renamed, without empty rows; `row` says where each row came from.
+
+    Args:
+        file: where the table was read.
+        table: text; an empty cell is missing.
+        columns: the needed columns and their new names; `None` for all as they are.
+        optional: columns that are taken where they are there.
+        first: number of the table's first row in the file.
+    """
+    table = table.rename(columns=lambda name: str(name).strip())
+    columns = columns or {name: name for name in table.columns}
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {', '.join(table.columns)}")
+    columns = columns | {name: name for name in optional or [] if name in table.columns}
+    table = table[list(columns)].rename(columns=columns)
+    shown = paths.shown(file)
+    table["row"] = [f"{shown}, row {number}" for number in range(first, len(table) + first)]
+    return table.dropna(subset=list(columns.values()), how="all").reset_index(drop=True)
