@@ -1,8 +1,8 @@
 """Hashes of what results are made from: plain values, files, and the code that a notebook or a module runs.
 
-The code is the notebook's code cells and the modules of this package that it reaches, each with the CSV file of its name
-beside it, if there is one. Its hash decides whether a run is up to date, so prose, outputs and modules that are not
-reached do not count.
+The code is the notebook's code cells and the modules of this package that it reaches, each with a CSV file of its name
+where there is one. Its hash decides whether a run is up to date, so prose, outputs and modules that are not reached do
+not count.
 """
 
 import ast

@@ -279,6 +279,22 @@ def test_a_name_that_is_not_of_the_release_is_an_error_with_its_row(kadid):
     file.write_text(file.read_text().replace("I01_01_02.png", "other.png"))
     with pytest.raises(DataError, match=r"not a name of this release: .*dmos.csv, row 3: other.png"):
         read(params("kadid10k", kadid))
+    file.write_text(file.read_text().replace("other.png", "I01_26_02.png"))  # there are 25 distortions
+    with pytest.raises(DataError, match=r"not a name of this release: .*dmos.csv, row 3: I01_26_02.png"):
+        read(params("kadid10k", kadid))
+
+
+# --- AGIQA-3K
+
+
+def test_agiqa3k_is_for_testing_as_its_facts_say_unless_a_split_is_asked_for(tmp_path):
+    names = [f"{number}.jpg" for number in range(10)]
+    images(tmp_path / "images", names)
+    table = pd.DataFrame({"name": names, "mos_quality": 2.5, "std_quality": 0.5})
+    table.to_csv(tmp_path / "data.csv", index=False)
+    assert [name for name, release in RELEASES.items() if release.test_only] == ["agiqa3k"]
+    assert counts(read(params("agiqa3k", tmp_path)).table) == {"test": 10}
+    assert counts(read(params("agiqa3k", tmp_path, split="seeded")).table) == {"train": 7, "val": 1, "test": 2}
 
 
 # --- LIVE In the Wild

@@ -110,9 +110,13 @@ def read_agiqa3k(params: DataPrepParams, folder: Path) -> Table:
 @READERS.add("livec")
 def read_livec(params: DataPrepParams, folder: Path) -> Table:
     """LIVE In the Wild: the observers' training images t1 to t7 are left out."""
-    *files, images = locate(params, folder)
-    lists = [read_mat(file, file.stem) for file in files]
-    table = entries(files[1], dict(zip(["image", "mos", "mos_std"], lists, strict=True)))
+    names, scores, deviations, images = locate(params, folder)
+    columns = {
+        "image": read_mat(names, "AllImages_release"),
+        "mos": read_mat(scores, "AllMOS_release"),
+        "mos_std": read_mat(deviations, "AllStdDev_release"),
+    }
+    table = entries(scores, columns)
     training = table["image"].str.fullmatch(r"t\d\.bmp", case=False)
     return table[~training].assign(distortion="authentic"), images
 
@@ -186,10 +190,10 @@ def read_bid(params: DataPrepParams, folder: Path) -> Table:
 @READERS.add("biq2021")
 def read_biq2021(params: DataPrepParams, folder: Path) -> Table:
     """BIQ2021 has official training and test lists; validation images are cut from the training list."""
-    *files, images = locate(params, folder)
-    lists = [read_csv(file, {"Image Name": "image", "MOS": "mos"}) for file in files]
-    lists = [table.assign(split=split) for table, split in zip(lists, ("train", "test"), strict=True)]
-    return pd.concat(lists, ignore_index=True).assign(distortion="authentic"), images
+    train, test, images = locate(params, folder)
+    columns = {"Image Name": "image", "MOS": "mos"}
+    tables = [read_csv(train, columns).assign(split="train"), read_csv(test, columns).assign(split="test")]
+    return pd.concat(tables, ignore_index=True).assign(distortion="authentic"), images
 
 
 @READERS.add("metas")
@@ -203,11 +207,10 @@ def read_own_lists(params: DataPrepParams, folder: Path) -> Table:
 def _read_list(file: Path, split: str) -> pd.DataFrame:
     with readable(file):
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-    wrong = "the list" if not isinstance(values, list) else None
+    wrong = None if isinstance(values, list) else "the list"
     for number, value in enumerate(values if wrong is None else [], start=1):
         if not isinstance(value, dict) or not {"image", "score"} <= value.keys():
-            wrong = f"entry {number}"
-            break
+            wrong = wrong or f"entry {number}"
     if wrong is not None:
         raise DataError(f'{paths.shown(file)}: {wrong} is not as in [{{"image": "a.jpg", "score": 71.5}}]; correct it')
     columns = {"image": [str(value["image"]) for value in values], "mos": [str(value["score"]) for value in values]}
@@ -301,10 +304,11 @@ def numbers(table: pd.DataFrame, column: str) -> pd.Series:
 def read_names(params: DataPrepParams, table: pd.DataFrame, pattern: str) -> pd.DataFrame:
     """The table with the named groups of a pattern that every image's name follows, whatever its letter case.
 
-    The group `distortion` is a code of the release's `distortions`, and becomes what it stands for.
+    A group `distortion` is a code of the release's `distortions`, and becomes what it stands for.
     """
     parts = table["image"].str.strip().str.extract(rf"^{pattern}$", flags=re.IGNORECASE)
-    parts["distortion"] = parts["distortion"].str.lower().map(RELEASES[params.reader].distortions)
+    if "distortion" in parts:
+        parts["distortion"] = parts["distortion"].str.lower().map(RELEASES[params.reader].distortions)
     wrong = table[parts.isna().any(axis=1)]
     if len(wrong):
         names = some(wrong["row"] + ": " + wrong["image"].fillna("(empty)"))

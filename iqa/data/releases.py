@@ -59,7 +59,7 @@ class Release:
     image_folders: Listed = ()  # inside it; `a | b`: the first of them that is there; `a?`: may be missing
     label_files: Listed = ()  # the same
     size: str = "not stated"  # of the download
-    distortions: Words = Field(default_factory=dict)  # by their codes in the release
+    distortions: Words = Field(default_factory=dict)  # by their codes in names, in lower case
     citation: str  # who made it, when, and the title of the paper
     licence: str  # as stated by its authors
     source: str  # where it can be had, without an address
