@@ -4,7 +4,7 @@ A reader is a function `(params, folder) -> (table, images)` of some lines. The 
 release says it: `row` (where it stands, for error messages), `image` (its path inside the folder `images`), `mos`, and
 where known `mos_std`, `split`, `reference`, `distortion`, `level`. What differs between databases as a fact (range and
 direction of the scores, counts, licence, source) stands in `RELEASES`; what all share (finding the files, checking the
-scores, splitting) is done by `iqa.data.databases`.
+scores, splitting) is done by `iqa.data.prepare`.
 """
 
 import json
