@@ -35,7 +35,9 @@ from benchmarks.common import alternate, report
 from iqa import paths
 from iqa.batches import EpochOrder, Item, Patches
 from iqa.config import TrainParams
-from iqa.data.cache import Size, content_hashes, decode, open_stores, resize
+from iqa.data.cache import open_stores
+from iqa.data.disk import content_hashes
+from iqa.data.pixels import Size, decode, resize
 from iqa.data.synthetic import PHOTOGRAPHS, photograph
 
 IMAGES, CROPS, BATCH, ROUNDS = 60, 20, 32, 3
@@ -101,9 +103,7 @@ def ways(folder: Path, names: list[str]) -> tuple[dict[tuple[str, str], Images],
     """Pixels by size and source, and those that a decoded image has when it is resized as the cache does it."""
     files, hashes = [folder / name for name in names], content_hashes(folder, names)
     small = Size(HEIGHT, WIDTH)
-    full_store, small_store = (
-        open_stores("benchmark", folder, names, hashes, size, ["rgb"], 2)["rgb"] for size in (Size(), small)
-    )
+    full_store, small_store = (open_stores(folder, names, hashes, size, ["rgb"], 2)["rgb"] for size in (Size(), small))
 
     def opened(index: int) -> Image.Image:
         with Image.open(files[index]) as image:

@@ -30,7 +30,7 @@ COPIED = ("iqa", "notebooks", "params", "report")
 BARE_CALLS = f"""
 from pathlib import Path
 from iqa import config
-from iqa.data import databases
+from iqa.data.prepare import open_database
 from iqa.evaluation import evaluate
 from iqa.inference import predict
 from iqa.prediction import load_model
@@ -39,7 +39,7 @@ from iqa.training import fit
 folder = Path("bare")
 folder.mkdir()
 params = config.load("{STUDY}", "train", "{RUN}")
-data = databases.open_database(params.study, params.database)
+data = open_database(params.study, params.database)
 fit(params, data, folder)
 model = load_model(folder / "best.pt", params.device)
 evaluate(predict(model.network, data, data.indices("test"), **model.options))

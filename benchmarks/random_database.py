@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa.data.databases import Database
+from iqa.data.database import Database
 
 SIZES = {"koniq10k": (384, 512), "demo": (192, 256)}  # height and width of the stored images of a study
 

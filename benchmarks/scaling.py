@@ -84,7 +84,8 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     """The steps of a study of so many images, by name, in their order."""
     from iqa import figures
     from iqa.config import DataPrepParams, TrainParams
-    from iqa.data.databases import audit, prepare
+    from iqa.data.audit import audit
+    from iqa.data.prepare import prepare
     from iqa.evaluation import evaluate
     from iqa.inference import score
     from iqa.model import HyperIQA

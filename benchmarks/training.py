@@ -42,7 +42,7 @@ from iqa import config, losses, schedules, training
 from iqa.batches import Batch, train_loader
 from iqa.complexity import macs_torch
 from iqa.config import TrainParams
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inference import choose_device
 from iqa.model import HyperIQA
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from iqa.config import TrainParams
 from iqa.data.crops import crop_positions, jitter_factors
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inference import choose_device, to_pixels
 
 Item = tuple[int, int, int]  # epoch, image, patch

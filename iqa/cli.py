@@ -358,13 +358,13 @@ def _print_columns(columns: dict[str, list[str]], left: tuple[str, ...]) -> None
 
 def _evaluate(options: argparse.Namespace) -> int:
     from iqa import config, evaluation, results, tables
-    from iqa.data import databases
+    from iqa.data.prepare import open_available
 
     _check_files(options)
     names = options.databases or config.run_names(options.study, "data_prep")
     if not names:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database")
-    opened, missing = databases.open_available(options.study, names)
+    opened, missing = open_available(options.study, names)
     models = {source: _load(source, options.device) for source in _model_files(options.models)}
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
     scored = evaluation.score_all(models, opened, **changes, seed=options.seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from iqa import metrics
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inference import predict
 from iqa.prediction import Predictor
 from iqa.progress import bar

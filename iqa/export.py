@@ -1,7 +1,7 @@
 """Write a model as an ONNX file that other programs can run, and keep it only if it scores as PyTorch does.
 
 The graph takes `pixels`, uint8 RGB (batch, 3, height, width), as files and cameras give them (or, for a model of such
-input, their MSCN image, see `iqa.data.cache.mscn`), and gives `score` (batch,), on the scale of the database that the
+input, their MSCN image, see `iqa.data.pixels.mscn`), and gives `score` (batch,), on the scale of the database that the
 model was trained on and in its direction: what `Predictor.__call__` gives. Division by 255 and normalisation are in it.
 What else a user must know stands in the file's metadata, see `metadata`.
 """
@@ -97,7 +97,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     normalises pixels on 0..1 with.
     """
     scale, params, size = predictor.scale, predictor.network.params, predictor.size
-    kind = {"rgb": "RGB", "mscn": "MSCN image of RGB pixels (see iqa.data.cache.mscn)"}[predictor.input]
+    kind = {"rgb": "RGB", "mscn": "MSCN image of RGB pixels (see iqa.data.pixels.mscn)"}[predictor.input]
     values = {
         "name": predictor.name,
         "input": predictor.input,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iqa.data.crops import content_key, test_positions
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.model import HyperIQA
 
 

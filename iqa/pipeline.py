@@ -84,9 +84,10 @@ def state(params: Params) -> dict[str, str]:
     found = {"values": digest(params.model_dump()), "code": source.notebook_hash(notebook(params.step))}
     found |= {f"{step}/{run}": _made(params.study, step, run) for step, run in params.needs()}
     if isinstance(params, config.DataPrepParams):
-        from iqa.data.databases import fingerprint
+        from iqa.data.pixels import PIXELS, pixel_code
+        from iqa.data.prepare import fingerprint
 
-        found["data"] = fingerprint(params)
+        found["data"] = digest(fingerprint(params), *map(pixel_code, PIXELS))
     if isinstance(params, config.TrainParams) and params.weights:
         found["weights"] = _hash_of(params.weights)
     if isinstance(params, config.CrossDatasetParams):
@@ -116,7 +117,7 @@ def _hash_of(file: str) -> str:
 
 def _absent(found: list[Params]) -> dict[str, str]:
     """Databases that are neither on this machine nor among the results: why, and the remedy, by name."""
-    from iqa.data.databases import absent
+    from iqa.data.prepare import absent
 
     return {
         params.run: reason
@@ -328,7 +329,7 @@ def _fresh(params: Params, record: Path) -> bool:
     if made_from is None:
         return True
     if isinstance(params, config.DataPrepParams):
-        from iqa.data.databases import absent
+        from iqa.data.prepare import absent
 
         if absent(params) is not None:  # results that were brought here without the images
             return True

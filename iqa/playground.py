@@ -23,8 +23,8 @@ from iqa import metrics, paths
 from iqa.ablation import QUANTITIES
 from iqa.config import TrainParams
 from iqa.data import synthetic
-from iqa.data.cache import decode
-from iqa.data.databases import Database
+from iqa.data.database import Database
+from iqa.data.pixels import decode
 from iqa.evaluation import evaluate
 from iqa.figures import NARROWEST
 from iqa.inference import predict, to_pixels

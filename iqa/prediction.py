@@ -39,8 +39,8 @@ from torch import Tensor
 from iqa import paths
 from iqa.config import TrainParams
 from iqa.data import DataError
-from iqa.data.cache import PIXELS, Size, decode, resize
 from iqa.data.crops import content_key, test_positions
+from iqa.data.pixels import PIXELS, Size, decode, resize
 from iqa.inference import choose_device, to_pixels
 from iqa.model import HyperIQA, checkpoints
 from iqa.results import result_file

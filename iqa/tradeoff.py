@@ -6,7 +6,7 @@ import pandas as pd
 
 from iqa import ablation, config
 from iqa.config import TrainParams
-from iqa.data import databases
+from iqa.data import prepare
 from iqa.results import finished, read_json
 
 
@@ -30,7 +30,7 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
         row = {"run": run, **{column: found.get(column, float("nan")) for column in columns}}
         row["chosen_on"] = "TEST" if params.selects_on_test else "validation"
         row["status"] = "finished" if done else "not run"
-        title = databases.title(config.load(study, "data_prep", params.database))
+        title = prepare.title(config.load(study, "data_prep", params.database))
         own = pd.DataFrame([{**row, "group": experiments[run]}])
         rows.append(ablation.with_published(own, ablation.published(), title, title).drop(columns="group"))
     return pd.concat(rows, ignore_index=True)

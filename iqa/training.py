@@ -31,8 +31,7 @@ from torch import Tensor, distributed, nn
 from iqa import losses, metrics, paths, schedules, source
 from iqa.batches import Batch, train_loader
 from iqa.config import TrainParams
-from iqa.data import databases
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
 from iqa.progress import in_batch
@@ -261,7 +260,7 @@ def fit_key(params: TrainParams, database: Database, monitored: dict[str, Databa
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
     file = paths.resolve(params.weights) if params.weights else None
     weights = source.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
-    data = [database.fingerprint, *(other.fingerprint for other in (monitored or {}).values())]
+    data = [data.identity(params.input) for data in (database, *(monitored or {}).values())]
     return source.digest(decides, weights, *data, source.modules_hash("iqa.training"), versions)
 
 
@@ -414,7 +413,9 @@ def _train(
 def _one_of_several(folder: Path) -> None:
     """Train the run of a results folder as one of the processes that `fit` started."""
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
-    opened = {name: databases.open_database(params.study, name) for name in params.databases()}
+    from iqa.data.prepare import open_database  # a fit itself does not read databases
+
+    opened = {name: open_database(params.study, name) for name in params.databases()}
     fit(params, opened.pop(params.database), folder, opened)
 
 

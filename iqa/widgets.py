@@ -20,8 +20,8 @@ from ipywidgets import Layout
 
 from iqa import config, figures, paths, playground
 from iqa.config import TrainParams
-from iqa.data import databases
-from iqa.data.databases import Database
+from iqa.data.database import Database
+from iqa.data.prepare import absent, open_database
 from iqa.playground import Assessment, Subject
 from iqa.prediction import ModelError, Predictor, load_model
 from iqa.results import RunFolder, command_for, finished, read_table
@@ -55,7 +55,7 @@ def told(message: widgets.HTML) -> Iterator[None]:
 
 @cache
 def _opened(study: str, name: str) -> Database:
-    return databases.open_database(study, name)
+    return open_database(study, name)
 
 
 @cache
@@ -72,7 +72,7 @@ def _model(source: str | Path) -> Predictor:
 def _available(study: str) -> list[str]:
     """Databases of a study that are on this machine."""
     names = config.run_names(study, "data_prep")
-    return [name for name in names if databases.absent(config.load(study, "data_prep", name)) is None]
+    return [name for name in names if absent(config.load(study, "data_prep", name)) is None]
 
 
 def _wide(widget: widgets.Widget, label: str, width: int = 302, label_width: int = 82) -> widgets.Widget:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from iqa import config, paths, pipeline
-from iqa.data import DataError, databases
+from iqa.data import DataError, prepare
 from iqa.results import RECORD
 
 
@@ -82,7 +82,7 @@ def test_a_training_that_was_brought_here_counts_without_its_database_and_its_we
 
 
 def test_opening_says_why_a_database_is_not_there(elsewhere):
-    opened, missing = databases.open_available("toy", ["far"])
+    opened, missing = prepare.open_available("toy", ["far"])
     assert opened == {}
     reason = missing["far"]["reason"]
     assert "data/LIVE-itW" in reason and "University of Texas" in reason

@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 from iqa import analysis, config, figures_analysis, inference, metrics, paths, pipeline
 from iqa.analysis import Gathered, attention
 from iqa.data import DataError, synthetic
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.model import HyperIQA
 from iqa.prediction import Predictor, Scale
 

@@ -10,7 +10,7 @@ import torch
 from reference_models import Original, as_older_timm, blank, build, content, images, randomise
 
 from iqa.config import ModelParams, TrainParams
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.model import HyperIQA
 from iqa.model.checkpoints import CheckpointError, read, write_original
 

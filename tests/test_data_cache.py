@@ -1,4 +1,4 @@
-"""Images are decoded by stated rules, resized once, and kept in stores that are whole or absent."""
+"""Images are decoded by stated rules, resized once, and kept in files that are whole or absent."""
 
 import dataclasses
 import errno
@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import random
 import shutil
 import signal
 import time
@@ -17,8 +18,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from iqa import paths
-from iqa.data import DataError, cache
-from iqa.data.cache import Size, content_hashes, decode, mscn, open_stores, publish, resize
+from iqa.data import DataError, cache, disk, pixels
+from iqa.data.cache import open_stores
+from iqa.data.disk import content_hashes, publish
+from iqa.data.pixels import Size, decode, mscn, pixel_code, resize
 
 
 @pytest.fixture(autouse=True)
@@ -42,40 +45,39 @@ def images(tmp_path):
     return folder, names
 
 
-MAKE = cache._make
-
-
 def calling_first(call):
-    """`_make` that calls `call` with an image's name before it decodes the image."""
+    """`decode` that calls `call` with the image's name before."""
 
-    def made(kind, files, size, rgb, number):
-        if rgb is None:
-            call(files[number].name)
-        return MAKE(kind, files, size, rgb, number)
+    def decoded(path):
+        call(path.name)
+        return decode(path)
 
-    return made
+    return decoded
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the images that have been decoded, in order."""
     found = []
-    monkeypatch.setattr(cache, "_make", calling_first(found.append))
+    monkeypatch.setattr(cache, "decode", calling_first(found.append))
     return found
 
 
 def stores(folder, names, size=None, kinds=("rgb",), jobs=1):
-    return open_stores("test", folder, names, content_hashes(folder, names), size or Size(), kinds, jobs)
+    return open_stores(folder, names, content_hashes(folder, names), size or Size(), kinds, jobs)
 
 
-def folders(name):
-    """The names of the cache's finished and of its unfinished stores."""
-    found = sorted(path.name for path in paths.CACHE.glob(f"{name}-*"))
-    return [f for f in found if not f.endswith("unfinished")], [f for f in found if f.endswith("unfinished")]
+def cached(kind="*"):
+    """All cached files of a kind, half-written ones included."""
+    return sorted((paths.CACHE / "pixels").glob(f"{kind}-*/*"))
 
 
-def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def file_of(store, number):
+    return store.folder / store.index["sha256"][number]
+
+
+def contents():
+    return {str(file.relative_to(paths.CACHE)): file.read_bytes() for file in cached()}
 
 
 def many(folder, count):
@@ -96,7 +98,6 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(np.asarray(decode(tmp_path / "a.png")), np.rot90(pixels, -1))
-    assert cache._original_size(tmp_path / "a.png") == (60, 40)
 
 
 @pytest.mark.parametrize("note", ["exif", "xmp"])
@@ -110,13 +111,7 @@ def test_an_orientation_that_a_png_notes_behind_its_pixels_counts(tmp_path, note
     start = data.index(b"eXIf" if note == "exif" else b"iTXt") - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")
     (tmp_path / "a.png").write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
-    assert cache._original_size(tmp_path / "a.png") == decode(tmp_path / "a.png").size[::-1] == (60, 40)
-
-
-def test_the_size_of_a_png_without_notes_is_known_without_decoding_it(tmp_path, monkeypatch):
-    Image.fromarray(photo()).save(tmp_path / "a.png")
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
-    assert cache._original_size(tmp_path / "a.png") == (40, 60)
+    assert decode(tmp_path / "a.png").size == (40, 60)
 
 
 def test_grey_becomes_three_equal_channels(tmp_path):
@@ -164,7 +159,7 @@ def test_an_empty_broken_or_truncated_file_is_an_error_that_names_it(tmp_path, k
     path.write_bytes(data[: int(kept * len(data)) if kept < 1 else kept])
     with pytest.raises(DataError, match=r"broken\.jpg: cannot be decoded .*fetch the file again"):
         stores(tmp_path, ["broken.jpg"])
-    assert folders("test")[0] == []
+    assert cached() == []
 
 
 # --- sizes
@@ -220,6 +215,51 @@ def test_mscn_refuses_an_image_without_three_channels():
         mscn(np.zeros((8, 8), np.uint8))
 
 
+# --- the code that makes the pixels
+
+
+def code_of(monkeypatch, name, old, new):
+    """`pixel_code` of both kinds, where the source of one function were another."""
+    source_of = pixels.inspect.getsource
+    changed = source_of(getattr(pixels, name) if name != "of" else Size.of)
+    assert old in changed
+
+    def source(function):
+        return changed.replace(old, new) if function.__name__ == name else source_of(function)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels.inspect, "getsource", source)
+        return [pixel_code(kind) for kind in ("rgb", "mscn")]
+
+
+def test_comments_docstrings_annotations_and_registered_words_do_not_change_the_pixels(monkeypatch):
+    now = [pixel_code("rgb"), pixel_code("mscn")]
+    assert now[0] != now[1]
+    for name, old, new in [
+        ("mscn", "Locally normalised image", "Another docstring"),
+        ("mscn", "image: np.ndarray) -> np.ndarray", "image)"),
+        ("mscn", '@PIXELS.add("mscn")', '@PIXELS.add("mscn", title="MSCN")'),
+        ("decode", "    try:", "    # a comment\n    try:"),
+        ("of", "height: int, width: int) -> tuple[int, int]", "height, width)"),
+    ]:
+        assert code_of(monkeypatch, name, old, new) == now
+
+
+def test_the_code_of_a_step_changes_the_kinds_that_it_makes(monkeypatch):
+    now = [pixel_code("rgb"), pixel_code("mscn")]
+    for name, old, new, rgb_too in [
+        ("mscn", "* 40", "* 41", False),
+        ("rgb", "return image", "return image[::-1]", True),
+        ("decode", "white", "black", True),
+        ("resize", "LANCZOS", "BILINEAR", True),
+        ("of", "max(", "min(", True),
+    ]:
+        rgb, mscn_ = code_of(monkeypatch, name, old, new)
+        assert (rgb != now[0], mscn_ != now[1]) == (rgb_too, name != "rgb")
+    monkeypatch.setattr(pixels.PIL, "__version__", "0")
+    assert not {pixel_code("rgb"), pixel_code("mscn")} & set(now)
+
+
 # --- stores
 
 
@@ -232,27 +272,31 @@ def test_a_store_returns_each_image_as_it_was_decoded(images):
         assert np.array_equal(opened["mscn"][index], mscn(expected))
     assert not opened["rgb"][0].flags.writeable
     assert not opened["rgb"][0].flags.owndata
+    assert opened["rgb"][0] is opened["rgb"][0]
 
 
-def test_the_manifest_holds_the_hashes_of_the_tables_and_these_hold_those_of_sources_and_pixels(images):
+def test_a_cached_file_is_named_by_its_source_and_holds_checksum_shape_and_pixels(images):
     folder, names = images
     store = stores(folder, names)["rgb"]
-    assert set(store.manifest["sha256"]) == {"index.csv", "checksums.bin"}
-    for file, expected in store.manifest["sha256"].items():
-        assert expected == sha(store.folder / file)
+    for number, name in enumerate(names):
+        data = (store.folder / sha(folder / name)).read_bytes()
+        height, width, _ = shape = np.asarray(decode(folder / name)).shape
+        assert data[:32] == hashlib.sha256(data[32:]).digest()
+        assert np.frombuffer(data[32:44], "<u4").tolist() == [height, width, 0]
+        assert data[44:] == np.asarray(decode(folder / name)).tobytes() and store[number].shape == shape
     assert store.index["sha256"].tolist() == [sha(folder / name) for name in names]
-    checksums = (store.folder / "checksums.bin").read_bytes()
-    assert checksums == b"".join(hashlib.sha256(store[index].tobytes()).digest() for index in range(3))
+    assert store.bytes == sum(len(file.read_bytes()) - 44 for file in cached())
 
 
 @pytest.mark.parametrize("kind", ["rgb", "mscn"])
 def test_the_number_of_threads_does_not_change_a_byte(tmp_path, monkeypatch, kind):
     names = many(tmp_path / "images", 20)
-    monkeypatch.setattr(cache, "CHUNK", 1)
     monkeypatch.setattr(cache, "MANY", 5)
-    first = content(stores(tmp_path / "images", names, kinds=[kind])[kind].folder)
+    stores(tmp_path / "images", names, kinds=[kind])
+    first = contents()
     shutil.rmtree(paths.CACHE)
-    assert content(stores(tmp_path / "images", names, kinds=[kind], jobs=4)[kind].folder) == first
+    stores(tmp_path / "images", names, kinds=[kind], jobs=4)
+    assert len(first) == 20 and contents() == first
 
 
 @pytest.mark.slow
@@ -263,29 +307,36 @@ def test_the_number_of_loader_workers_does_not_change_a_patch(tmp_path):
     from iqa.batches import train_loader
 
     database = tiny.database(12)
-    for name, pixels in zip(database.table["image"], database.stores["mscn"], strict=True):
-        Image.fromarray(pixels).save(tmp_path / name)
+    for name, noise in zip(database.table["image"], database.stores["mscn"], strict=True):
+        Image.fromarray(noise).save(tmp_path / name)
     opened = stores(tmp_path, database.table["image"].tolist(), kinds=["rgb", "mscn"])
     database = dataclasses.replace(database, stores=opened)
     params = tiny.PARAMS.model_copy(update={"input": "rgb", "train_patches": 3})
     alone, two = (list(train_loader(database, params.model_copy(update={"workers": w}))) for w in (0, 2))
     assert len(alone) == 3
-    for (pixels, targets, _), (others, other_targets, _) in zip(alone, two, strict=True):
-        assert torch.equal(pixels, others) and torch.equal(targets, other_targets)
+    for (patches, targets, _), (others, other_targets, _) in zip(alone, two, strict=True):
+        assert torch.equal(patches, others) and torch.equal(targets, other_targets)
 
 
-def test_an_existing_store_is_opened_without_decoding(images, monkeypatch):
+def test_cached_images_are_opened_without_decoding(images, monkeypatch):
     stores(*images, kinds=["rgb", "mscn"])
-    monkeypatch.setattr(cache, "_fill", None)
+    monkeypatch.setattr(cache, "_build", None)
     assert list(stores(*images, kinds=["mscn", "rgb"])) == ["mscn", "rgb"]
 
 
 def test_a_new_kind_is_made_from_the_cached_pixels(images, decoded):
     stores(*images)
-    first = content(stores(*images, kinds=["mscn"])["mscn"].folder)
-    assert decoded == images[1]
+    stores(*images, kinds=["mscn"])
+    first = {name: data for name, data in contents().items() if "mscn" in name}
+    assert sorted(decoded) == images[1]
     shutil.rmtree(paths.CACHE)
-    assert content(stores(*images, kinds=["mscn"])["mscn"].folder) == first
+    stores(*images, kinds=["mscn"])
+    assert contents() == first
+
+
+def test_both_kinds_are_made_from_one_decoding(images, decoded):
+    stores(*images, kinds=["rgb", "mscn"])
+    assert sorted(decoded) == images[1]
 
 
 def test_images_in_subfolders_are_stored_under_their_relative_names(images):
@@ -298,49 +349,55 @@ def test_images_in_subfolders_are_stored_under_their_relative_names(images):
     assert np.array_equal(store[0], photo(40, 60, 0))
 
 
-def test_changed_pixels_size_or_code_make_another_store(images, monkeypatch):
+def test_enlarged_images_are_counted_also_where_they_are_cached_already(images):
+    for _ in range(2):
+        assert stores(*images, Size(45, 45))["rgb"].index["enlarged"].tolist() == [1, 1, 0]
+
+
+def test_copies_of_an_image_are_stored_once(images, decoded):
     folder, names = images
-    found = {stores(folder, names)["rgb"].folder, stores(folder, names, Size(20, 20))["rgb"].folder}
-    Image.fromarray(photo(40, 60, seed=9)).save(folder / names[0])
-    found.add(stores(folder, names)["rgb"].folder)
-    monkeypatch.setattr(cache, "code_version", lambda: "another")
-    found.add(stores(folder, names)["rgb"].folder)
-    assert len(found) == 4
-
-
-def test_enlarged_images_are_counted(images):
-    assert stores(*images, Size(45, 45))["rgb"].manifest["enlarged"] == 2
-
-
-def test_a_store_that_lost_bytes_is_an_error_with_its_remedy(images):
-    folder = stores(*images)["rgb"].folder
-    with (folder / "pixels.bin").open("r+b") as file:
-        file.truncate(10)
-    with pytest.raises(DataError, match="does not match its manifest; delete the folder"):
-        stores(*images)
-
-
-@pytest.mark.parametrize("file", ["index.csv", "checksums.bin", "manifest.json"])
-def test_a_store_whose_tables_were_changed_or_lost_is_an_error(images, file):
-    folder = stores(*images)["rgb"].folder
-    if file == "manifest.json":
-        (folder / file).unlink()
-    else:
-        (folder / file).write_bytes((folder / file).read_bytes()[:-1] + b"?")
-    with pytest.raises(DataError, match="does not match its manifest; delete the folder"):
-        stores(*images)
+    shutil.copy(folder / names[0], folder / "copy.png")
+    store = stores(folder, [*names, "copy.png"])["rgb"]
+    assert len(store) == 4 and len(decoded) == len(cached()) == 3
+    assert store[0] is store[3]
+    assert store.bytes == (2 * 40 * 60 + 50 * 50) * 3
 
 
 def test_a_store_travels_to_another_process_without_its_pixels(images):
     store = stores(*images)["rgb"]
-    assert len(pickle.dumps(store)) < 1000
+    assert store[0].nbytes + store[1].nbytes > 10000
+    assert len(pickle.dumps(store)) < 2000
     assert np.array_equal(pickle.loads(pickle.dumps(store))[1], store[1])
+
+
+def _read_all(store, queue):
+    queue.put([int(store[number].sum()) for number in range(len(store))])
+
+
+def test_another_process_maps_the_files_for_itself(images):
+    store = stores(*images)["rgb"]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_read_all, args=(store, queue))
+    process.start()
+    assert queue.get() == [int(store[number].sum()) for number in range(3)]
+    process.join()
+
+
+def test_no_more_files_are_kept_mapped_than_a_process_may_open(images, monkeypatch):
+    monkeypatch.setattr(cache, "_mapped", cache.lru_cache(maxsize=2)(cache._mapped.__wrapped__))
+    store = stores(*images)["rgb"]
+    for _ in range(2):
+        assert [store[number].shape[0] for number in range(3)] == [40, 60, 50]
+    assert cache._mapped.cache_info().currsize == 2
+    soft, _ = cache.resource.getrlimit(cache.resource.RLIMIT_NOFILE)
+    assert 0 < cache.MAPPED <= 2**14 and (soft < 0 or soft >= 2 * cache.MAPPED)
 
 
 # --- only what has changed
 
 
-def test_a_changed_image_is_decoded_and_the_others_are_copied(images, decoded):
+def test_a_changed_image_is_decoded_and_the_others_are_kept(images, decoded):
     folder, names = images
     old = stores(folder, names, kinds=["rgb", "mscn"])
     before = np.array(old["rgb"][1])
@@ -349,11 +406,8 @@ def test_a_changed_image_is_decoded_and_the_others_are_copied(images, decoded):
     new = stores(folder, names, kinds=["rgb", "mscn"])
     assert decoded == [names[1]]
     assert np.array_equal(new["rgb"][1], photo(40, 60, seed=9))
-    for index in (0, 2):
-        for kind in ("rgb", "mscn"):
-            assert np.array_equal(new[kind][index], old[kind][index])
     assert np.array_equal(old["rgb"][1], before)
-    assert folders("test") == (sorted(store.folder.name for store in (*old.values(), *new.values())), [])
+    assert len(cached()) == 8
 
 
 def test_removed_reordered_and_renamed_images_are_not_decoded_again(images, decoded):
@@ -363,69 +417,136 @@ def test_removed_reordered_and_renamed_images_are_not_decoded_again(images, deco
     decoded.clear()
     found = stores(folder, [names[2], "copy.png", names[0]])["rgb"]
     assert decoded == []
-    assert [found[i].shape[:2] for i in range(3)] == [(50, 50), (40, 60), (40, 60)]
     assert np.array_equal(found[0], photo(50, 50, 2))
-    assert np.array_equal(found[1], found[2])
+    assert np.array_equal(found[1], photo(40, 60, 0)) and np.array_equal(found[2], found[1])
 
 
-def test_another_size_or_another_code_decodes_all_images(images, decoded, monkeypatch):
-    stores(*images)
+def test_another_size_or_another_code_decodes_all_images_and_keeps_the_old_files(images, decoded, monkeypatch):
+    first = stores(*images)["rgb"]
     stores(*images, Size(20, 20))
-    assert decoded == images[1] * 2
-    monkeypatch.setattr(cache, "code_version", lambda: "another")
+    assert sorted(decoded) == sorted(images[1] * 2)
+    monkeypatch.setattr(cache, "pixel_code", lambda kind: "another")
     stores(*images)
-    assert decoded == images[1] * 3
+    assert sorted(decoded) == sorted(images[1] * 3)
+    assert len(cached()) == 9 and np.array_equal(first[0], photo(40, 60, 0))
 
 
-def test_pixels_of_another_store_that_do_not_match_their_checksum_are_made_again(images, decoded):
+def test_an_image_that_changes_while_it_is_cached_is_an_error(images):
     folder, names = images
-    with (stores(folder, names)["rgb"].folder / "pixels.bin").open("r+b") as file:
-        file.write(b"damage")
-    found = stores(folder, names[:2])["rgb"]
-    assert decoded == [*names, names[0]]
-    assert np.array_equal(found[0], photo(40, 60, 0))
+    hashes = content_hashes(folder, names)
+    Image.fromarray(photo(40, 60, seed=9)).save(folder / names[1])
+    with pytest.raises(DataError, match=r"1\.png: has changed since it was hashed"):
+        open_stores(folder, names, hashes, Size(), ["rgb"], 1)
+    assert len(cached()) == 2
 
 
-def test_a_replaced_broken_image_costs_nothing_but_itself(images, decoded, monkeypatch):
-    monkeypatch.setattr(cache, "CHUNK", 1)
+def test_a_replaced_broken_image_costs_nothing_but_itself(images, decoded):
     folder, names = images
     whole = (folder / names[2]).read_bytes()
     (folder / names[2]).write_bytes(whole[:-100])
     with pytest.raises(DataError, match=rf"{names[2]}: cannot be decoded"):
         stores(folder, names)
-    assert [len(found) for found in folders("test")] == [0, 1]
     decoded.clear()
     (folder / names[2]).write_bytes(whole)
-    store = stores(folder, names)["rgb"]
+    stores(folder, names)
     assert decoded == [names[2]]
-    assert folders("test") == ([store.folder.name], [])
 
 
-def test_all_broken_images_are_told_at_once(images):
+def test_all_broken_images_are_told_at_once(images, monkeypatch):
     folder, names = images
-    for name in names[:2]:
-        (folder / name).write_bytes((folder / name).read_bytes()[:-100])
-    with pytest.raises(DataError, match=rf"(?s){names[0]}: cannot be decoded.*{names[1]}: cannot be decoded"):
+    (folder / names[0]).write_bytes((folder / names[0]).read_bytes()[:-100])
+    (folder / names[1]).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"^.*{names[0]}: cannot be decoded.*\n.*{names[1]}: cannot be decoded.*$"):
         stores(folder, names)
-    for name in names[:2]:
-        (folder / name).write_bytes(b"")
-    with pytest.raises(DataError, match=rf"(?s){names[0]}: cannot be decoded.*{names[1]}: cannot be decoded"):
+    assert len(cached()) == 1
+    monkeypatch.setattr(cache, "BROKEN_SHOWN", 1)
+    with pytest.raises(DataError, match=rf"{names[0]}: cannot be decoded.*\n\.\.\. \(2 in all\)"):
         stores(folder, names)
+
+
+# --- damaged files
+
+
+def damage(file, where=100):
+    """Change one byte in the middle of a cached file, or cut it."""
+    data = bytearray(file.read_bytes())
+    if where is None:
+        del data[-5:]
+    else:
+        data[where] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("where", [0, 33, 40, 100, -1, None, "empty"])
+def test_a_damaged_file_is_made_again_with_a_line_that_says_so(images, decoded, capsys, where):
+    folder, names = images
+    store = stores(folder, names)["rgb"]
+    before, copy = contents(), np.array(store[1])
+    if where == "empty":
+        file_of(store, 1).write_bytes(b"")
+    else:
+        damage(file_of(store, 1), where)
+    decoded.clear()
+    capsys.readouterr()
+    again = stores(folder, names)["rgb"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
+    assert len(lines) == 1 and "made again" in lines[0] and names[1] in lines[0] and names[0] not in lines[0]
+    assert decoded == [names[1]] and contents() == before
+    assert np.array_equal(again[1], copy)
+    stores(folder, names)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_a_kind_is_not_made_from_damaged_pixels(images, decoded):
+    folder, names = images
+    damage(file_of(stores(folder, names)["rgb"], 1))
+    decoded.clear()
+    opened = stores(folder, names, kinds=["mscn"])["mscn"]
+    assert decoded == [names[1]]
+    assert np.array_equal(opened[1], mscn(np.asarray(decode(folder / names[1]))))
+
+
+def test_a_checked_file_is_read_again_only_when_its_size_or_time_changes(images, monkeypatch):
+    store = stores(*images)["rgb"]
+    aged(store.folder, store.index["sha256"])
+    read, read_file = [], cache._read
+    monkeypatch.setattr(cache, "_read", lambda file: read.append(file) or read_file(file))
+    stores(*images)
+    assert sorted(read) == cached()
+    stores(*images)
+    assert len(read) == 3
+    damage(file_of(store, 1))
+    aged(store.folder, [store.index["sha256"][1]], seconds=30)
+    stores(*images)
+    assert read[3] == file_of(store, 1) and set(read[3:]) == {file_of(store, 1)}
+
+
+def test_a_file_that_is_gone_or_cut_after_opening_is_an_error_with_its_remedy(images):
+    store = stores(*images)["rgb"]
+    file_of(store, 0).unlink()
+    file_of(store, 1).write_bytes(file_of(store, 1).read_bytes()[:-1])
+    file_of(store, 2).write_bytes(b"")
+    for number in range(3):
+        with pytest.raises(DataError, match="deleted or cut since the database was opened; open the database again"):
+            store[number]
+    assert np.array_equal(stores(*images)["rgb"][0], photo(40, 60, 0))
 
 
 # --- killed, at the same time, out of space
 
 
 def _build_and_die(where: Path, folder: Path, names: list[str], kinds: list[str], after: int) -> None:
-    """Build stores, and be killed at the decoding of an image."""
-    paths.CACHE, cache.CHUNK = where, 1
+    """Build stores, and be killed in the middle of writing a file."""
+    paths.CACHE = where
     count = iter(range(after))
+    replace = Path.replace
 
-    def die_at_last(name):
+    def die_at_last(file, target):
         if next(count, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
+        return replace(file, target)
 
-    cache._make = calling_first(die_at_last)
+    Path.replace = die_at_last
     stores(folder, names, kinds=kinds)
 
 
@@ -440,36 +561,13 @@ def test_a_killed_build_is_continued_and_gives_the_same_bytes(tmp_path, decoded)
     process = spawn(_build_and_die, paths.CACHE, tmp_path / "images", names, ["rgb", "mscn"], 19)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert [len(found) for found in folders("test")] == [0, 1]
-    resumed = stores(tmp_path / "images", names, kinds=["rgb", "mscn"])
-    assert decoded == names[19:]
-    again = {kind: content(store.folder) for kind, store in resumed.items()}
+    assert len([file for file in cached() if file.name.startswith(".")]) == 1
+    stores(tmp_path / "images", names, kinds=["rgb", "mscn"])
+    assert len(decoded) == 30 - 10  # ten have their rgb pixels, nine of them mscn as well
+    again = {name: data for name, data in contents().items() if "/." not in name}
     shutil.rmtree(paths.CACHE)
-    assert {k: content(s.folder) for k, s in stores(tmp_path / "images", names, kinds=["rgb", "mscn"]).items()} == again
-
-
-def build_until(last, folder, names):
-    """Build a store whose build is interrupted at an image."""
-
-    def stop(name):
-        if name == last:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cache, "CHUNK", 1)
-        patch.setattr(cache, "_make", calling_first(stop))
-        stores(folder, names)
-
-
-def test_pixels_that_were_damaged_before_a_build_goes_on_are_made_again(tmp_path, decoded):
-    names = many(tmp_path / "images", 10)
-    build_until(names[7], tmp_path / "images", names)
-    with (paths.CACHE / folders("test")[1][0] / "pixels.bin").open("r+b") as file:
-        file.seek(6 * 8 * 3 + 5)
-        file.write(b"damage")
-    store = stores(tmp_path / "images", names)["rgb"]
-    assert decoded == [names[1], *names[7:]]
-    assert all(np.array_equal(store[index], decode(tmp_path / "images" / names[index])) for index in range(10))
+    stores(tmp_path / "images", names, kinds=["rgb", "mscn"])
+    assert contents() == again
 
 
 def _build_slowly(where: Path, folder: Path, names: list[str], note: Path) -> None:
@@ -480,44 +578,35 @@ def _build_slowly(where: Path, folder: Path, names: list[str], note: Path) -> No
             file.write(f"{name}\n")
         time.sleep(0.05)
 
-    cache._make = calling_first(write_down)
+    cache.decode = calling_first(write_down)
     stores(folder, names)
 
 
-def test_two_processes_at_the_same_time_decode_each_image_once(tmp_path, decoded):
-    names, note = many(tmp_path / "images", 20), tmp_path / "note"
+def test_two_processes_at_the_same_time_share_the_work(tmp_path, decoded):
+    names, note = many(tmp_path / "images", 40), tmp_path / "note"
     processes = [spawn(_build_slowly, paths.CACHE, tmp_path / "images", names, note) for _ in range(2)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    assert note.read_text().split() == names
-    assert len(stores(tmp_path / "images", names)["rgb"]) == 20
-    assert decoded == []
-    assert [len(found) for found in folders("test")] == [1, 0]
+    made = note.read_text().split()
+    assert set(made) == set(names) and len(made) < 60  # an image that both are at is decoded twice
+    store = stores(tmp_path / "images", names)["rgb"]
+    assert decoded == [] and len(cached()) == 40
+    assert all(np.array_equal(store[number], photo(6 + number % 3, 8, number)) for number in range(40))
 
 
-def test_a_cache_that_cannot_be_locked_is_an_error_with_its_remedy(images, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(cache.fcntl, "flock", refuse)
-    with pytest.raises(DataError, match=r"test\.lock: cannot be locked \(.*No locks.*IQA_CACHE"):
-        stores(*images)
-
-
-def test_too_little_free_space_for_all_kinds_is_an_error_before_any_work(images, monkeypatch):
+def test_too_little_free_space_for_all_kinds_is_an_error_before_any_work(images, monkeypatch, decoded):
     usage = shutil.disk_usage(images[0])
     needed = (40 * 60 * 2 + 50 * 50) * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2 * needed - 1))
-    monkeypatch.setattr(cache, "_fill", None)
     with pytest.raises(DataError, match=r"disk is full \(0\.0 MB free, 0\.0 MB are needed\).*IQA_CACHE"):
         stores(*images, kinds=["rgb", "mscn"])
-    assert folders("test") == ([], [])
+    assert cached() == decoded == []
 
 
 def test_space_for_what_is_missing_is_enough(tmp_path, monkeypatch):
     names = many(tmp_path / "images", 9)
-    build_until(names[6], tmp_path / "images", names)
+    stores(tmp_path / "images", names[:6])
     usage = shutil.disk_usage(tmp_path)
     missing = (6 + 7 + 8) * 8 * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=missing - 1))
@@ -528,18 +617,20 @@ def test_space_for_what_is_missing_is_enough(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_is_an_error_and_what_was_done_is_kept(images, decoded):
-    def full(name):
-        if name == images[1][2]:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    folder, names = images
+    stores(folder, names[:1])
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "CHUNK", 1)
-        patch.setattr(cache, "_make", calling_first(full))
+        patch.setattr(Path, "replace", full)
         with pytest.raises(DataError, match=r"disk is full .*IQA_CACHE.*already cached are kept"):
-            stores(*images)
-    assert [len(found) for found in folders("test")] == [0, 1]
-    store = stores(*images)["rgb"]
-    assert decoded == [images[1][2]]
+            stores(folder, names)
+    assert len(cached()) == 1
+    decoded.clear()
+    store = stores(folder, names)["rgb"]
+    assert sorted(decoded) == names[1:]
     assert np.array_equal(store[2], photo(50, 50, 2))
 
 
@@ -547,11 +638,14 @@ def test_a_disk_that_fills_up_is_an_error_and_what_was_done_is_kept(images, deco
 
 
 def test_before_the_work_starts_a_line_says_how_much_it_is(images, capsys):
-    stores(*images)
+    folder, names = images
+    stores(folder, names[:2])
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("caching rgb: 3 images, 0.0 MB of ") and first.endswith(" free")
-    stores(images[0], images[1][:2])
-    assert "caching rgb: 2 images (2 kept from before), 0.0 MB of " in capsys.readouterr().out
+    assert first.startswith("caching rgb: 2 of 2 images, 0.0 MB of ") and first.endswith(" free")
+    stores(folder, names, kinds=["rgb", "mscn"])
+    assert "caching rgb and mscn: 3 of 3 images, 0.0 MB of " in capsys.readouterr().out
+    stores(folder, names, kinds=["rgb", "mscn"])
+    assert capsys.readouterr().out == ""
 
 
 def test_of_many_images_a_few_are_timed_and_none_is_decoded_twice(tmp_path, monkeypatch, capsys, decoded):
@@ -560,8 +654,13 @@ def test_of_many_images_a_few_are_timed_and_none_is_decoded_twice(tmp_path, monk
     store = stores(tmp_path / "images", names, jobs=2)["rgb"]
     assert capsys.readouterr().out.splitlines()[0].endswith(" free, about 0 s with 2 threads")
     assert sorted(decoded) == sorted(names)
-    assert set(decoded[:8]) == set(names[:24:3])
     assert all(np.array_equal(store[index], decode(tmp_path / "images" / names[index])) for index in range(30))
+
+
+def test_the_order_of_chance_leaves_the_random_numbers_of_a_training_alone(images):
+    before = random.getstate()
+    stores(*images)
+    assert random.getstate() == before
 
 
 # --- publishing
@@ -613,7 +712,7 @@ def test_an_unchanged_folder_is_not_read_again(images, monkeypatch):
     folder, names = images
     aged(folder, names)
     first = content_hashes(folder, names)
-    monkeypatch.setattr(cache, "file_hash", None)
+    monkeypatch.setattr(disk, "file_hash", None)
     assert content_hashes(folder, names) == first == [sha(folder / name) for name in names]
 
 
@@ -630,7 +729,7 @@ def test_a_full_disk_is_an_error_with_its_remedy_also_where_hashes_are_remembere
         raise OSError(errno.ENOSPC, "No space left on device")
 
     aged(*images)
-    monkeypatch.setattr(cache.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(DataError, match=r"hashes: the disk is full .*IQA_CACHE"):
         content_hashes(*images)
 
@@ -640,3 +739,17 @@ def test_a_file_that_changed_just_now_is_not_remembered(images):
     content_hashes(folder, names)
     memory = list((paths.CACHE / "hashes").glob("*.json"))
     assert not memory or json.loads(memory[0].read_text()) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"0.png": [1, 2', b"[1, 2]", b'{"0.png": 3}', b"\xff\xfe"])
+def test_a_damaged_memory_of_hashes_is_made_anew_with_a_line_that_says_so(images, capsys, content):
+    folder, names = images
+    aged(folder, names)
+    first = content_hashes(folder, names)
+    (memory,) = (paths.CACHE / "hashes").glob("*.json")
+    memory.write_bytes(content)
+    assert content_hashes(folder, names) == first
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and memory.name in out and "damaged; it is made anew" in out
+    assert content_hashes(folder, names) == first and capsys.readouterr().out == ""
+    assert json.loads(memory.read_text()).keys() == set(names)

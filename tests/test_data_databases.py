@@ -13,9 +13,11 @@ from PIL import Image
 
 from iqa import config, paths
 from iqa.config import DataPrepParams, ParameterError
-from iqa.data import DataError, cache, databases
-from iqa.data.cache import decode
-from iqa.data.databases import audit, fingerprint, open_database, prepare
+from iqa.data import DataError, cache, database, disk, pixels
+from iqa.data.audit import audit
+from iqa.data.pixels import decode
+from iqa.data.prepare import COLUMNS, fingerprint, open_database, prepare, read
+from iqa.data.releases import READERS
 
 TRAIN, TEST = "Train (Images and MOS).csv", "Test (Images and MOS).csv"
 
@@ -57,7 +59,7 @@ def edit(path, old, new):
 
 def test_biq2021_is_read_with_its_official_split_and_stray_columns_and_rows_are_dropped(release):
     database = prepare(params(release))
-    assert database.table.columns.tolist() == databases.COLUMNS
+    assert database.table.columns.tolist() == COLUMNS
     assert {split: len(database.indices(split)) for split in ("train", "val", "test")} == {
         "train": 18,
         "val": 2,
@@ -255,6 +257,22 @@ def test_the_fingerprint_follows_labels_images_and_size_and_nothing_else(release
     assert fingerprint(params(release, split="all_test")) not in found
 
 
+def test_the_identity_of_an_input_follows_the_code_that_makes_its_pixels_and_the_fingerprint_does_not(
+    release, monkeypatch
+):
+    def hashes():
+        opened = prepare(params(release))
+        return opened.fingerprint, opened.identity("rgb"), opened.identity("mscn")
+
+    first = hashes()
+    assert len(set(first)) == 3 and hashes() == first
+    code = {kind: pixels.pixel_code(kind) for kind in pixels.PIXELS}
+    monkeypatch.setattr(database, "pixel_code", (code | {"mscn": "changed"}).get)
+    assert [now == before for now, before in zip(hashes(), first, strict=True)] == [True, True, False]
+    edit(release / TEST, "0.88", "0.89")
+    assert not set(hashes()) & set(first)
+
+
 def test_the_fingerprint_does_not_depend_on_where_the_release_lies(release, tmp_path):
     shutil.copytree(release, tmp_path / "moved")
     assert fingerprint(params(release)) == fingerprint(params(tmp_path / "moved"))
@@ -265,18 +283,24 @@ def test_an_unchanged_database_is_opened_and_fingerprinted_without_reading_an_im
     for path in (release / "Images").iterdir():
         os.utime(path, (old, old))
     first = prepare(params(release)).fingerprint
-    hash_of = cache.file_hash
-    monkeypatch.setattr(cache, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
+    hash_of = disk.file_hash
+    monkeypatch.setattr(disk, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
     monkeypatch.setattr(cache, "_build", None)
     assert prepare(params(release)).fingerprint == fingerprint(params(release)) == first
 
 
+def imported(modules, *wanted):
+    """Which of the wanted modules are there after some modules were imported."""
+    code = f"import sys, {modules}; print([name for name in {wanted} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_reading_databases_imports_no_heavy_package():
-    code = (
-        "import sys, iqa.data.databases; print([m for m in ('torch', 'skimage', 'sklearn', 'piq') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imported("iqa.data.prepare, iqa.data.audit", "torch", "skimage", "sklearn", "piq") == "[]"
+
+
+def test_a_fit_and_a_prediction_import_no_reader():
+    assert imported("iqa.training, iqa.prediction", "iqa.data.releases", "iqa.data.synthetic") == "[]"
 
 
 # --- real images
@@ -284,7 +308,7 @@ def test_reading_databases_imports_no_heavy_package():
 
 def test_the_real_biq2021_is_read(shared):
     real = params(shared / "datasets" / "biq2021")
-    labels = databases.read(real)
+    labels = read(real)
     assert labels.table["split"].value_counts().to_dict() == {"train": 1350, "test": 500, "val": 150}
     assert labels.table["mos"].min() < 0.2 < 0.8 < labels.table["mos"].max()
     assert decode(labels.folder / labels.table["image"][0]).size == (512, 512)
@@ -292,7 +316,7 @@ def test_the_real_biq2021_is_read(shared):
 
 def test_the_real_agiqa3k_is_read(shared):
     real = params(shared / "datasets" / "agiqa3k", reader="agiqa3k")
-    labels = databases.read(real)
+    labels = read(real)
     assert labels.table["split"].value_counts().to_dict() == {"test": 600}
     assert labels.table["mos_std"].notna().all()
     assert decode(labels.folder / labels.table["image"][0]).mode == "RGB"
@@ -301,7 +325,7 @@ def test_the_real_agiqa3k_is_read(shared):
 def test_every_data_prep_file_of_every_study_can_be_loaded():
     for folder in sorted(paths.PARAMS.glob("*/data_prep")):
         for run in config.run_names(folder.parent.name, "data_prep"):
-            assert config.load(folder.parent.name, "data_prep", run).reader in databases.READERS
+            assert config.load(folder.parent.name, "data_prep", run).reader in READERS
 
 
 def test_the_smoke_study_opens_its_databases_by_name():

@@ -15,21 +15,12 @@ from scipy.io import loadmat, savemat
 from iqa import paths
 from iqa.config import DataPrepParams, ParameterError
 from iqa.data import DataError
-from iqa.data.databases import (
-    COLUMNS,
-    audit,
-    fingerprint,
-    prepare,
-    read,
-    read_split,
-    scale,
-    seeded_split,
-    write_metas,
-    write_split,
-)
+from iqa.data.audit import audit, scale
 from iqa.data.files import find, stored_paths
+from iqa.data.prepare import COLUMNS, fingerprint, prepare, read
 from iqa.data.readers import LIVE_IMAGES, READERS
 from iqa.data.releases import RELEASES, read_releases, renewed
+from iqa.data.splits import read_split, seeded_split, write_metas, write_split
 
 
 @pytest.fixture(autouse=True)

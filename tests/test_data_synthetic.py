@@ -10,7 +10,8 @@ from PIL import Image, ImageChops
 from iqa import paths
 from iqa.config import DataPrepParams
 from iqa.data import DataError, synthetic
-from iqa.data.databases import audit, fingerprint, prepare
+from iqa.data.audit import audit
+from iqa.data.prepare import fingerprint, prepare
 from iqa.data.synthetic import (
     DISTORTIONS,
     HEIGHT,

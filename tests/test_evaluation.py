@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from iqa import metrics
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
 from iqa.inference import predict
 from iqa.model import HyperIQA

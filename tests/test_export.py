@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from iqa import export as module
 from iqa import paths
 from iqa.config import ModelParams, TrainParams
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.export import ExportError, export
 from iqa.model import HyperIQA, pooling
 from iqa.prediction import Predictor, Scale

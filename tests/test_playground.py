@@ -14,7 +14,7 @@ from PIL import Image
 
 from iqa import paths, playground, widgets
 from iqa.data import synthetic
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.model import HyperIQA
 from iqa.prediction import Predictor, Scale, Unreadable
 from iqa.results import RunFolder

@@ -13,7 +13,7 @@ from torch import nn
 import iqa
 from iqa import figures, prediction
 from iqa.data import DataError
-from iqa.data.cache import Size, mscn
+from iqa.data.pixels import Size, mscn
 from iqa.inference import predict
 from iqa.model import HyperIQA, checkpoints
 from iqa.prediction import (

@@ -70,7 +70,7 @@ def test_a_changed_module_changes_the_hash(tmp_path, monkeypatch, text):
 
 def test_the_facts_beside_a_module_count():
     facts = source.PACKAGE / "data" / "releases.csv"
-    assert facts.is_file() and facts.with_suffix(".py") in source.reached("from iqa.data import databases")
+    assert facts.is_file() and facts.with_suffix(".py") in source.reached("from iqa.data import prepare")
 
 
 def test_a_changed_csv_file_beside_a_module_changes_the_hash(tmp_path, monkeypatch):

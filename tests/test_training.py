@@ -16,7 +16,9 @@ import torch
 
 from iqa import paths, training
 from iqa.batches import EpochOrder, Patches, train_loader
+from iqa.data import database
 from iqa.data.crops import jitter_factors
+from iqa.data.pixels import pixel_code
 from iqa.inference import predict
 from iqa.model import HyperIQA
 from iqa.prediction import load_model
@@ -211,6 +213,19 @@ def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
         file.write_bytes(content)
         keys.add(fit_key(params, data))
     assert len(keys) == 2
+
+
+def test_a_fit_depends_on_the_code_that_makes_the_input_it_reads_and_no_other(data, monkeypatch):
+    def keys():
+        both = [tiny.PARAMS.model_copy(update={"input": kind}) for kind in ("rgb", "mscn")]
+        monitored = tiny.PARAMS.model_copy(update={"input": "rgb", "monitor_databases": ["other"]})
+        return [*(fit_key(params, data) for params in both), fit_key(monitored, data, {"other": data})]
+
+    before = keys()
+    for kind, same in (("mscn", [True, False, True]), ("rgb", [False, True, False])):
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "pixel_code", lambda name, kind=kind: "new" if name == kind else pixel_code(name))
+            assert [now == key for now, key in zip(keys(), before, strict=True)] == same
 
 
 def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.config import TrainParams
-from iqa.data.databases import Database
+from iqa.data.database import Database
 
 # a model and a schedule that take a second
 PARAMS = TrainParams(

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from iqa import metrics
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inference import patch_batches
 from iqa.inside import look_inside
 from iqa.prediction import Predictor

@@ -9,7 +9,7 @@ import pandas as pd
 
 from iqa import config
 from iqa.claims.facts import DATABASE
-from iqa.data import databases
+from iqa.data import prepare
 from iqa.data.releases import RELEASES
 from iqa.results import finished, read_json, read_table
 from iqa.tables import missing, number
@@ -82,7 +82,7 @@ class Measured:
     def place(self, database: str) -> tuple[str, bool]:
         """Title of a database of the study, and whether it is synthetic."""
         params = config.load(self.study, "data_prep", database)
-        return databases.title(params), RELEASES[params.reader].synthetic if params.reader in RELEASES else False
+        return prepare.title(params), RELEASES[params.reader].synthetic if params.reader in RELEASES else False
 
     def part(self, database: str) -> str:
         """How much of a release the study has, in brackets; nothing if it has all, or has not read it."""

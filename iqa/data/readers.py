@@ -4,7 +4,7 @@ A reader is a function `(params, folder) -> (table, images)` of some lines. The 
 release says it: `row` (where it stands, for error messages), `image` (its path inside the folder `images`), `mos`, and
 where known `mos_std`, `split`, `reference`, `distortion`, `level`. The facts of each release (names of its files, range
 and direction of its scores, counts, licence, source) stand in `releases.csv`. What all share (looking up each image,
-checking the scores, splitting) is done by `iqa.data.databases`.
+checking the scores, splitting) is done by `iqa.data.prepare`.
 """
 
 import json

@@ -33,7 +33,7 @@ from scipy.special import expit, logit
 
 from iqa import paths, progress
 from iqa.data import DataError
-from iqa.data.cache import publish
+from iqa.data.disk import publish
 from iqa.source import digest, file_hash
 
 HEIGHT, WIDTH = 192, 256

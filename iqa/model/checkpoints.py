@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iqa import paths
 from iqa.config import ModelParams
-from iqa.data.cache import Size
+from iqa.data.pixels import Size
 from iqa.model.hyperiqa import HyperIQA
 
 Names = dict[str, str]  # of parts or tensors: ours -> the file's

@@ -1,0 +1,119 @@
+"""A database as training and evaluation read it: its labels, joined with its cached pixels."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iqa.data import DataError
+from iqa.data.cache import Store
+from iqa.data.pixels import Size, pixel_code
+from iqa.source import digest
+
+
+@dataclass(kw_only=True)
+class Labels:
+    """A database as its release describes it.
+
+    Args:
+        name: name in the study.
+        title: name for tables and figures.
+        table: one row per image: `image` (path inside `folder`, with forward slashes), `mos` and `mos_std` (on the
+            database's own scale; `mos_std` is NaN where unknown), `split` (train, val or test), `reference` (which
+            content is shown; the image itself where each has its own), `distortion`, `level` (NaN where unknown), and
+            for synthetic databases `quality` (the score without the observers' noise).
+        folder: folder of the images.
+        low, high: range of the scores.
+        higher_is_better: direction of the scores.
+        synthetic: True if no person has rated the images.
+        release_images: number of images in the whole release, `None` if it has no fixed number.
+        release_references: number of its contents, `None` where not known.
+        release_splits: number of images per split of the official split, `None` where another split is used.
+        citation, licence, source, notes: as in `Release`.
+        split_rule: how the split came about, a sentence.
+        warnings: what came up in reading, sentences.
+    """
+
+    name: str
+    title: str
+    table: pd.DataFrame
+    folder: Path
+    low: float
+    high: float
+    higher_is_better: bool
+    synthetic: bool
+    release_images: int | None
+    release_references: int | None = None
+    release_splits: dict[str, int] | None = None
+    citation: str
+    licence: str
+    source: str
+    notes: str = ""
+    split_rule: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Database(Labels):
+    """A database that is ready for use: its labels and its cached pixels. Images are numbered 0 to n-1, as in `table`.
+
+    Args:
+        stores: the cached pixels, one store per kind of input.
+        fingerprint: hash of labels, image files and stored size.
+        size: to which size the images were brought.
+    """
+
+    stores: dict[str, Store]
+    fingerprint: str
+    size: Size = field(default_factory=Size)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def pixels(self, index: int, input: str = "rgb") -> np.ndarray:
+        """One image as a view of the cache: (height, width, 3), uint8; `input` is `rgb` or `mscn`.
+
+        Raises:
+            DataError: this kind of input was not cached.
+        """
+        if input not in self.stores:
+            raise DataError(
+                f"database '{self.name}' holds no '{input}' input, only {', '.join(self.stores)}; add it to `inputs` "
+                f"in its parameter file under data_prep"
+            )
+        return self.stores[input][index]
+
+    def identity(self, input: str) -> str:
+        """A hash of all that scores and pixels of an input depend on: the fingerprint, and the code that makes it."""
+        return digest(self.fingerprint, pixel_code(input))
+
+    def indices(self, split: str) -> np.ndarray:
+        """Numbers of the images of a split (`train`, `val` or `test`), ascending."""
+        return np.flatnonzero(self.table["split"] == split)
+
+    def normalise(self, score: np.ndarray | float) -> np.ndarray:
+        """Scores of the database's own scale on the scale of training: 0 is the worst quality, 1 the best."""
+        value = (np.asarray(score, dtype=float) - self.low) / (self.high - self.low)
+        return value if self.higher_is_better else 1 - value
+
+    def denormalise(self, value: np.ndarray | float) -> np.ndarray:
+        """The inverse of `normalise`; values outside 0..1 are not cut."""
+        value = np.asarray(value, dtype=float)
+        return self.low + (value if self.higher_is_better else 1 - value) * (self.high - self.low)
+
+    def ceiling_srcc(self) -> float | None:
+        """SRCC of the noise-free quality with the MOS on the test split; `None` where that quality is not known."""
+        test = self.table[self.table["split"] == "test"]
+        if "quality" not in test or test.empty:
+            return None
+        return float(test["quality"].corr(test["mos"], method="spearman"))
+
+    def image_path(self, index: int) -> Path:
+        """The source file of an image."""
+        return self.folder / self.table["image"].iloc[index]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the cached pixels in bytes, over all kinds of input."""
+        return sum(store.bytes for store in self.stores.values())

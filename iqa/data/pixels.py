@@ -1,0 +1,139 @@
+"""From an image file to the pixels that a model reads: decoding, resizing, and the kinds of input.
+
+Kinds of input: `rgb`, the image itself, and `mscn`, the locally normalised image. Each turns 8-bit RGB pixels of shape
+(height, width, 3) into others of the same shape and type.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+from scipy.ndimage import uniform_filter
+
+from iqa import paths
+from iqa.data import DataError
+from iqa.source import digest
+from iqa.study.registry import Registry
+
+PIXELS = Registry("input")
+
+
+@dataclass(frozen=True)
+class Size:
+    """To which size images are brought.
+
+    Args:
+        height, width: in pixels, both `None` for the image's own size.
+        keep_aspect: scale the image so that it just covers height x width (it stays larger on one side), instead of
+            squeezing it to exactly height x width.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    keep_aspect: bool = True
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image of this height and width is brought to."""
+        if self.height is None or self.width is None:
+            return height, width
+        if not self.keep_aspect:
+            return self.height, self.width
+        scale = max(self.height / height, self.width / width)
+        return max(self.height, round(height * scale)), max(self.width, round(width * scale))
+
+
+def decode(path: Path) -> Image.Image:
+    """The image of a file as 8-bit RGB.
+
+    The EXIF orientation is applied. Grey, palette, CMYK and other colour modes are converted; transparent pixels are
+    laid over white, as a page shows them; 16-bit grey (0..65535) is divided by 257. Colour profiles are not applied.
+    Of several frames the first is taken.
+
+    Raises:
+        DataError: the file cannot be decoded, is truncated, or holds floating-point pixels.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+        raise _undecodable(path, error) from None
+    if image.mode == "F":
+        raise _undecodable(path, "its pixels are floating-point numbers without a known range")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _undecodable(path: Path, reason: object) -> DataError:
+    return DataError(
+        f"{paths.shown(path)}: cannot be decoded ({reason}); fetch the file again, or remove its row from the labels"
+    )
+
+
+def resize(image: Image.Image, size: Size) -> Image.Image:
+    """The image at its stored size (Lanczos, which averages where it shrinks); unchanged where it has that size."""
+    height, width = size.of(image.height, image.width)
+    return image if (height, width) == (image.height, image.width) else image.resize((width, height), Image.LANCZOS)
+
+
+@PIXELS.add("rgb")
+def rgb(image: np.ndarray) -> np.ndarray:
+    """The image itself."""
+    return image
+
+
+@PIXELS.add("mscn")
+def mscn(image: np.ndarray) -> np.ndarray:
+    """Locally normalised image: mean subtracted and contrast normalised (MSCN) in a window of 7x7 pixels.
+
+    Per colour channel `(I - mu) / (sigma + 0.04)` with `mu` and `sigma` the mean and standard deviation of the window
+    (mirrored at the edges), on intensities in [0, 1]; stored as `40 * value + 128`, rounded and cut to 0..255.
+    Mittal, Moorthy & Bovik 2012, "No-reference image quality assessment in the spatial domain", equations 1 to 3,
+    with a box in place of the Gaussian window, and their constant 1 (on 0..255) raised to about 10.
+
+    Args:
+        image: (height, width, 3), uint8 0..255 or floating point 0..1, at least 4 pixels high and wide.
+
+    Returns:
+        (height, width, 3), uint8, 128 where nothing differs from its surroundings.
+
+    >>> int(mscn(np.full((8, 8, 3), 200, np.uint8)).max())
+    128
+    """
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"mscn takes an image of shape (height, width, 3), not {image.shape}")
+    intensity = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
+    window = {"size": (7, 7, 1), "mode": "mirror"}
+    mean = uniform_filter(intensity, **window)
+    variance = uniform_filter(intensity**2, **window) - mean**2
+    value = (intensity - mean) / (np.sqrt(variance.clip(min=0)) + 0.04)
+    return (value * 40 + 128).round().clip(0, 255).astype(np.uint8)
+
+
+def pixel_code(kind: str) -> str:
+    """A hash that changes when the Pillow version or the code that makes this kind of input does."""
+    return digest(PIL.__version__, *map(_code_of, (Size.of, decode, resize, PIXELS[kind])))
+
+
+def _code_of(function: Callable) -> str:
+    """The code of a function without comments, docstrings, annotations and decorators."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list, node.returns = [], None
+            node.body = node.body[ast.get_docstring(node) is not None :]
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+    return ast.dump(tree)

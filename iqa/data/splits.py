@@ -1,0 +1,147 @@
+"""Which images train, validate and test: splits drawn from a seed, read from a file, and written to one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iqa import config, paths
+from iqa.config import DataPrepParams
+from iqa.data import DataError
+from iqa.data.database import Labels
+from iqa.data.files import some
+from iqa.data.readers import SPLIT_NAMES, read_csv
+
+SPLITS = ("train", "val", "test")
+
+
+def file_of(params: DataPrepParams) -> str:
+    """The parameter file of a database, for messages."""
+    return paths.shown(config.params_file(params.study, "data_prep", params.run))
+
+
+def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:
+    """How the images are split: `file`, `official`, `seeded` or `all_test`."""
+    way = params.split or ("file" if params.split_file else "official" if "split" in table else "seeded")
+    if way == "official" and "split" not in table:
+        raise DataError(f"{file_of(params)}: split 'official', but the label file holds no split; set 'split: seeded'")
+    if params.repeat != 1 and way != "seeded":
+        raise DataError(f"{file_of(params)}: `repeat` picks a seeded split, this one is '{way}'; set 'split: seeded'")
+    return way
+
+
+def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple[pd.Series, str]:
+    """The split of each image, and how it came about."""
+    rng = np.random.default_rng(params.seed)
+    if way == "all_test":
+        split, rule = pd.Series("test", table.index), "Every image is for testing."
+    elif way == "seeded":
+        rng = np.random.default_rng([params.seed, params.repeat])
+        split = seeded_split(table["reference"], params.train_fraction, rng)
+        rule = (
+            f"Seeded split: {params.train_fraction:g} of the references for training, the rest for testing "
+            f"(seed {params.seed}, repeat {params.repeat})."
+        )
+    elif way == "file":
+        split = read_split(paths.resolve(params.split_file), table["image"])
+        rule = f"Split read from {paths.shown(paths.resolve(params.split_file))}."
+    else:
+        split = _split_names(table, "split")
+        rule = "Every image is for testing." if set(split) == {"test"} else "The split that the label files hold."
+    if "val" in set(split) or "train" not in set(split) or params.val_fraction == 0:
+        return split, rule
+    held_out = hold_out(table["reference"], split, params.val_fraction, rng)
+    return held_out, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
+
+
+def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Generator) -> pd.Series:
+    """`train` or `test` for each image, drawn by reference: no content is in both. Their order does not matter.
+
+    Raises:
+        DataError: there are too few references for both.
+    """
+    references = np.sort(reference.unique())
+    count = round(len(references) * train_fraction)
+    if not 0 < count < len(references):
+        raise DataError(f"a seeded split of {len(references)} reference(s) leaves nothing to train on or to test on")
+    drawn = rng.permutation(references)[:count]
+    return pd.Series(np.where(reference.isin(drawn), "train", "test"), reference.index)
+
+
+def hold_out(reference: pd.Series, split: pd.Series, fraction: float, rng: np.random.Generator) -> pd.Series:
+    """The split with a fraction of the training references, drawn by `rng`, turned into validation."""
+    train = split == "train"
+    references = reference[train].unique()
+    drawn = rng.permutation(references)[: round(len(references) * fraction)]
+    return split.mask(train & reference.isin(drawn), "val")
+
+
+def read_split(file: Path, images: pd.Series) -> pd.Series:
+    """The split of each image from a CSV file with (at least) the columns `image` and `split`.
+
+    A run's `database.csv` is such a file. Names may differ in letter case and in the direction of slashes.
+
+    Raises:
+        DataError: an image of the database is not in the file, one of the file is not in the database, or one is there
+            twice.
+    """
+    table = read_csv(file, {"image": "image", "split": "split"})
+    keys = table["image"].fillna("").map(_key)
+    if keys.duplicated().any():
+        raise DataError(f"{paths.shown(file)}: listed twice: {some(table['row'][keys.duplicated()])}; keep one row")
+    split = pd.Series(_split_names(table, "split").to_numpy(), keys)
+    wanted = images.map(_key)
+    lacking, unknown = images[~wanted.isin(keys)], table["row"][~keys.isin(wanted)]
+    if len(lacking):
+        raise DataError(f"{paths.shown(file)}: lacks images of the database: {some(lacking)}; add them")
+    if len(unknown):
+        raise DataError(f"{paths.shown(file)}: images that the database does not have: {some(unknown)}; remove them")
+    return pd.Series(split[wanted].to_numpy(), images.index)
+
+
+def _key(image: str) -> str:
+    return image.strip().replace("\\", "/").lower()
+
+
+def _split_names(table: pd.DataFrame, column: str) -> pd.Series:
+    split = table[column].str.strip().str.lower().replace(SPLIT_NAMES)
+    wrong = table[~split.isin(SPLITS)]
+    if len(wrong):
+        shown = some(wrong["row"] + ": " + wrong[column].fillna("(empty)"))
+        raise DataError(f"not one of {', '.join(SPLITS)}: {shown}; correct the file")
+    return split
+
+
+def write_split(database: Labels, file: Path) -> None:
+    """Write a database's split as a CSV file with the columns `image` and `split`, for `split_file`."""
+    database.table[["image", "split"]].to_csv(file, index=False)
+
+
+def write_metas(database: Labels, folder: Path, root: Path | None = None) -> list[Path]:
+    """Write one JSON list of `{"image", "score"}` per split, `<name>_<split>.json`, for the reader `metas`.
+
+    Args:
+        database: its scores are written on its own scale.
+        folder: for the lists; made where it is not there.
+        root: what the images' paths start from; the database's folder of images by default.
+
+    Returns:
+        the written files.
+
+    Raises:
+        DataError: the images do not lie inside `root`.
+    """
+    images, root = database.folder.resolve(), (root or database.folder).resolve()
+    if not images.is_relative_to(root):
+        raise DataError(f"{paths.shown(images)}: not inside {paths.shown(root)}; give a `root` above the images")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for split in SPLITS:
+        rows = database.table[database.table["split"] == split]
+        if len(rows):
+            names = [(images.relative_to(root) / image).as_posix() for image in rows["image"]]
+            values = [{"image": image, "score": mos} for image, mos in zip(names, rows["mos"], strict=True)]
+            files.append(folder / f"{database.name}_{split}.json")
+            files[-1].write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return files
