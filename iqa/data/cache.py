@@ -42,7 +42,7 @@ from scipy.ndimage import uniform_filter
 
 from iqa import paths, progress
 from iqa.data import DataError
-from iqa.source import digest, file_hash
+from iqa.study.code import digest, file_hash
 
 BROKEN_SHOWN = 20  # broken images that an error names
 CHUNK = 16  # images per task of a thread

@@ -23,7 +23,7 @@ from iqa.data import DataError, synthetic
 from iqa.data.cache import Size, Store, code_version, content_hashes, open_stores
 from iqa.data.files import SHOWN, some, stored_paths
 from iqa.data.releases import READERS, RELEASES, SPLIT_NAMES, Release, numbers, read_csv
-from iqa.source import digest
+from iqa.study.code import digest
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 SPLITS = ("train", "val", "test")
