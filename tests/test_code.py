@@ -238,6 +238,8 @@ def test_the_fields_of_a_record_count_by_name_order_and_default_without_types(to
     assert toy("toy.a.R", a=text.replace("int", "float")) == first
     for old, new in (("a: int\n", "z: int\n"), ("b: int = 1", "b: int = 2"), ("c = 2", "c: int = 2")):
         assert toy("toy.a.R", a=text.replace(old, new)) != first
+    plain = "class P:\n    levels = (1, 2)\n"
+    assert toy("toy.a.P", a=plain) == toy("toy.a.P", a=plain.replace("levels", "levels: tuple"))
 
 
 REGISTRY = (
@@ -320,6 +322,8 @@ def test_code_that_cannot_be_read_is_told_with_file_and_line(toy, tmp_path):
         toy("toy.a.x", a="x = 1\nx = = 2\n")
     with pytest.raises(CodeError, match=r"toy/a\.py, line 2: .*null"):
         toy("toy.a.x", a="x = 1\ny = '\0'\n")
+    with pytest.raises(CodeError, match=r"toy/entries\.py, line 3: invalid syntax"):
+        toy("toy.a.x", a="x = 1\n", entries="\n@X.add('x')\ndef = 3")
     with pytest.raises(CodeError, match=r"toy/a\.py, line 1: name the module"):
         toy("toy.a.x", a="from toy.b import *\nx = 1\n", b=B)
     with pytest.raises(CodeError, match=r"no definition 'toy\.a\.y' in "):
@@ -327,6 +331,18 @@ def test_code_that_cannot_be_read_is_told_with_file_and_line(toy, tmp_path):
     file = notebook(tmp_path, "a = 1", "%matplotlib inline\nb = = 2")
     with pytest.raises(CodeError, match=r"notebook\.ipynb, cell 4, line 2: invalid syntax"):
         notebook_code(file)
+    file.write_text("{")
+    with pytest.raises(CodeError, match=r"notebook\.ipynb is no notebook: .*line 1"):
+        notebook_code(file)
+
+
+def test_code_is_read_as_utf8_and_told_where_it_is_not(toy, tmp_path):
+    toy("toy.a.x", a="x = 1\n")
+    package = tmp_path / "other" / "toy"
+    shutil.copytree(tmp_path / "0" / "toy", package)
+    (package / "a.py").write_bytes("x = 'é'\n".encode("latin-1"))
+    with pytest.raises(CodeError, match=r"toy/a\.py, line 1: .*utf-8"):
+        definitions("toy.a.x", package=package)
 
 
 def test_of_a_notebook_the_code_cells_count_and_what_they_reach(toy, tmp_path):

@@ -61,9 +61,9 @@ def words(value: object) -> set[str]:
     """Every word in plain values, keys included: among them the registered entries that parameters name.
 
     >>> sorted(words({"loss": "l1 + 0.5*plcc", "inputs": ["rgb"], "seed": 1}))
-    ['0', '5', 'inputs', 'l1', 'loss', 'plcc', 'rgb', 'seed']
+    ['0', '1', '5', 'inputs', 'l1', 'loss', 'plcc', 'rgb', 'seed']
     """
-    return set(re.findall(r"[^\W\d]\w*|\d+", json.dumps(value, ensure_ascii=False, default=list)))
+    return set(re.findall(r"\w+", str(value)))
 
 
 def notebook_code(notebook: Path, names: Iterable[str] = (), package: Path = PACKAGE) -> dict[str, str]:
@@ -97,11 +97,16 @@ def definitions(*roots: str, names: Iterable[str] = (), package: Path = PACKAGE)
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """What differs between two identities, a line each. A definition that only moved to another file does not."""
-    before_by_name, now_by_name = ({(key.split(": ")[-1], code[key]): key for key in code} for code in (before, now))
-    old = {pair[0]: key for pair, key in before_by_name.items() if pair not in now_by_name}
-    new = [(pair[0], key) for pair, key in now_by_name.items() if pair not in before_by_name]
-    lines = [f"{key} {'has changed' if name in old else 'is new'}" for name, key in new]
-    return lines + [f"{key} is no longer used" for name, key in old.items() if name not in dict(new)]
+    known, kept = ({(key.split(": ")[-1], value) for key, value in code.items()} for code in (before, now))
+    gone = {key: key.split(": ")[-1] for key, value in before.items() if (key.split(": ")[-1], value) not in kept}
+    lines = []
+    for key, value in now.items():
+        name = key.split(": ")[-1]
+        if (name, value) not in known:
+            origin = key if key in gone else next((old for old in gone if gone[old] == name and old not in now), None)
+            gone.pop(origin, None)
+            lines.append(f"{key} {'has changed' if origin else 'is new'}")
+    return lines + [f"{key} is no longer used" for key in gone]
 
 
 @cache
@@ -158,7 +163,11 @@ class Package:
         """The code of a notebook as one definition; lines for IPython alone do not count."""
         if content not in self.notebooks:
             body = []
-            for number, cell in enumerate(json.loads(content)["cells"], start=1):
+            try:
+                cells = json.loads(content)["cells"]
+            except (ValueError, KeyError) as error:
+                raise CodeError(f"{file} is no notebook: {error}") from error
+            for number, cell in enumerate(cells, start=1):
                 if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
                     code = re.sub(r"(?m)^[ \t]*[%!].*$", "", "".join(cell["source"]))
                     body += _parse(code.encode(), f"{file}, cell {number}")
@@ -256,11 +265,7 @@ class Module:
             case ast.Tuple(), _:
                 yield from ((name, node) for name in _bound([target], self.file))
             case _:  # X |= ..., X[...] = ..., X.y = ..., X.update(...)
-                while not isinstance(target, ast.Name) and (
-                    inner := getattr(target, "value", None) or getattr(target, "func", None)
-                ):
-                    target = inner
-                owner = getattr(target, "id", "")
+                owner = re.split(r"\W", ast.unparse(target))[0]
                 yield owner if owner in self.statements else REST, node
 
     def whole(self) -> list[Ref]:
@@ -304,63 +309,39 @@ class _Writer:
             case ast.AnnAssign():
                 return self.write(ast.Assign(targets=[node.target], value=node.value), scope) if node.value else ""
             case ast.Constant():
-                program = (
-                    self.package.module(node.value) if str(node.value).startswith(f"{self.package.name}.") else None
-                )
-                self.refs += [Ref(node.value, MAIN)] if program and MAIN in program.statements else []
+                if re.fullmatch(rf"{self.package.name}(\.\w+)+", str(node.value)):  # a program may be started by it
+                    module = self.package.module(node.value)
+                    self.refs += [Ref(node.value, MAIN)] if module and MAIN in module.statements else []
                 return ascii(node.value)
+            case ast.Call() if self.module.registry(node):  # what an entry is shown with, such as `title`, does nothing
+                return self.write([node.args, [word for word in node.keywords if word.arg == "options"]], scope)
             case ast.Name(ctx=ast.Load()) | ast.Attribute() | ast.Call():
                 refs, text = self.find(node, scope)
                 self.refs += refs
                 return text or self.fields(node, scope)
             case ast.Global():
                 return self.write([ast.Name(name, ast.Load()) for name in node.names], scope)
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                return self.write_definition(node, scope)
+            case ast.ClassDef():
+                inside = {name: ref for name, ref in _bound(node.body, self.module.file).items() if ref}
+                return self.fields(node, scope, body=self.write(_class_body(node), scope.new_child(inside)))
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                inside = _bound([node.args, *node.body], self.module.file)
+                return self.fields(node, scope, body=self.write(_without_docstring(node.body), scope.new_child(inside)))
             case ast.Lambda():
-                inside = scope.new_child(_bound([node.args], self.module.file))
-                return self.fields(node, scope, body=self.write(node.body, inside))
+                inside = _bound([node.args], self.module.file)
+                return self.fields(node, scope, body=self.write(node.body, scope.new_child(inside)))
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                inside = scope.new_child(_bound([part.target for part in node.generators], self.module.file))
-                return self.write(node.generators[0].iter, scope) + self.fields(node, inside)
+                inside = _bound([part.target for part in node.generators], self.module.file)
+                return self.write(node.generators[0].iter, scope) + self.fields(node, scope.new_child(inside))
             case ast.AST():
                 return self.fields(node, scope)
         return ascii(node)
 
-    def fields(self, node: ast.AST, scope: Scope, **written: str) -> str:
+    def fields(self, node: ast.AST, scope: Scope, body: str = "") -> str:
+        """A node of the syntax tree and what is in it; its `body`, which may have names of its own, as it is given."""
         fields = [pair for pair in ast.iter_fields(node) if pair[0] not in NO_CODE and pair[1] is not None]
-        texts = ((key, written[key] if key in written else self.write(value, scope)) for key, value in fields)
+        texts = ((key, body if body and key == "body" else self.write(value, scope)) for key, value in fields)
         return f"{type(node).__name__}({','.join(f'{key}={text}' for key, text in texts if text != '[]')})"
-
-    def write_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: Scope) -> str:
-        """A function or class without its docstring.
-
-        Fields of a class keep their names, but of parameters, whose values are compared one by one, they do not count.
-        Nor do the words that a registered entry is shown with, other than its options.
-        """
-        body, is_class = _without_docstring(node.body), isinstance(node, ast.ClassDef)
-        bound = _bound([*body, *([] if is_class else [node.args])], self.module.file)
-        inside = scope.new_child({name: ref for name, ref in bound.items() if ref or not is_class})
-        is_record = is_class and (node.decorator_list or "NamedTuple" in map(ast.unparse, node.bases))
-        if is_class and node.name.endswith("Params"):
-            body = [part for part in body if not _is_value_or_check(part)]
-        parts = [
-            self.fields(part, inside)
-            if is_class and isinstance(part, ast.AnnAssign) and (is_record or part.value is None)
-            else self.write(part, inside)
-            for part in body
-        ]
-        marks: list[object] = []
-        for mark in node.decorator_list:
-            options = (
-                [mark.args, *(word for word in getattr(mark, "keywords", ()) if word.arg == "options")]
-                if self.module.registry(mark)
-                else [mark]
-            )
-            marks += options
-        return self.fields(
-            node, scope, body=f"[{','.join(filter(None, parts))}]", decorator_list=self.write(marks, scope)
-        )
 
     def find(self, node: ast.expr, scope: Scope) -> tuple[list[Ref], str]:
         """What `x.y.z` refers to and how it is written; no text where no module binds `x`."""
@@ -433,11 +414,25 @@ def _tests(node: ast.If) -> str:
     return MAIN if test == "__name__ == '__main__'" else test
 
 
+def _class_body(node: ast.ClassDef) -> list[ast.AST]:
+    """Statements of a class that count: of a record the fields too, of parameters neither values nor checks."""
+    body = _without_docstring(node.body)
+    if node.name.endswith("Params"):
+        body = [part for part in body if not _is_value_or_check(part)]
+    is_record = re.search("dataclass|NamedTuple", " ".join(map(ast.unparse, node.decorator_list + node.bases)))
+    return [
+        ast.keyword(ast.unparse(part.target), part.value)
+        if isinstance(part, ast.AnnAssign) and (is_record or part.value is None)
+        else part
+        for part in body
+    ]
+
+
 def _is_value_or_check(node: ast.stmt) -> bool:
     """Whether it is a field, a check of fields or the configuration of a parameter class."""
     match node:
         case ast.AnnAssign():
             return "ClassVar" not in ast.unparse(node.annotation)
         case ast.FunctionDef():
-            return any(re.match(r"(model|field)_validator\b", ast.unparse(mark)) for mark in node.decorator_list)
+            return any(re.search(r"\b(model|field)_validator\b", ast.unparse(mark)) for mark in node.decorator_list)
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "model_config"
