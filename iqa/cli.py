@@ -212,7 +212,6 @@ def _load(source: str, device: str) -> "Predictor":
     from iqa.model.checkpoints import CheckpointError
     from iqa.prediction import ModelError, load_model
     from iqa.results import ResultsError
-    from iqa.study.code import CodeError
 
     try:
         return load_model(source, device)

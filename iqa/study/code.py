@@ -410,7 +410,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _tests(node: ast.If) -> str:
     """`MAIN` or `TYPE_CHECKING` if that is what a condition asks for."""
-    test = ast.unparse(node.test).split(".")[-1]
+    test = ast.unparse(node.test).removeprefix("typing.")
     return MAIN if test == "__name__ == '__main__'" else test
 
 
