@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`iqa.load_model`, imported when it is asked for.
 
-    Not by an import statement: torch takes seconds, and `iqa.source` would count the model as code of every run.
+    Not by an import statement, as torch takes seconds.
     """
     if name == "load_model":
         return importlib.import_module("iqa.prediction").load_model

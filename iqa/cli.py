@@ -46,12 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     from iqa.pipeline import RunFailed
     from iqa.reader import ReportError
     from iqa.results import ResultsError
+    from iqa.study.code import CodeError
 
     try:
         status = options.call(options)
         sys.stdout.flush()
         return status
-    except (Mistake, ParameterError, DataError, PathError, ReportError, RunFailed, ResultsError) as error:
+    except (Mistake, ParameterError, CodeError, DataError, PathError, ReportError, RunFailed, ResultsError) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

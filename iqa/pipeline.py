@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from iqa import config, gpus, paths, source
+from iqa import config, gpus, paths
 from iqa.config import ParameterError, Params
 from iqa.data import DataError
 from iqa.results import FIGURE_FORMATS, RECORD, clear, finished, write_json
-from iqa.source import digest, file_hash
+from iqa.study.code import digest, file_hash, notebook_code, words
 
 TEMPLATE_KINDS = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
@@ -81,7 +81,8 @@ def state(params: Params) -> dict[str, str]:
     Nothing in it depends on where or when something was made, so results of several machines can lie side by side.
     `NOT_HERE` stands for files and databases that this machine lacks.
     """
-    found = {"values": digest(params.model_dump()), "code": source.notebook_hash(notebook(params.step))}
+    values = params.model_dump()
+    found = {"values": digest(values), "code": digest(notebook_code(notebook(params.step), words(values)))}
     found |= {f"{step}/{run}": _made(params.study, step, run) for step, run in params.needs()}
     if isinstance(params, config.DataPrepParams):
         from iqa.data.pixels import PIXELS, pixel_code

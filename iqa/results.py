@@ -17,7 +17,7 @@ import pandas as pd
 
 from iqa import paths
 from iqa.config import Params
-from iqa.source import file_hash
+from iqa.study.code import file_hash
 
 RECORD = "record.json"
 RUNNER_FILES = {"notebook.ipynb", "log.txt"}  # written by the runner, while and after the notebook runs

@@ -28,7 +28,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, distributed, nn
 
-from iqa import losses, metrics, paths, schedules, source
+from iqa import losses, metrics, paths, schedules
 from iqa.batches import Batch, train_loader
 from iqa.config import TrainParams
 from iqa.data.database import Database
@@ -36,6 +36,7 @@ from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
 from iqa.progress import in_batch
 from iqa.results import write_text
+from iqa.study import code
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec", "`srun` command"):
@@ -259,9 +260,10 @@ def fit_key(params: TrainParams, database: Database, monitored: dict[str, Databa
     decides = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
     versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
     file = paths.resolve(params.weights) if params.weights else None
-    weights = source.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
+    weights = code.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
     data = [data.identity(params.input) for data in (database, *(monitored or {}).values())]
-    return source.digest(decides, weights, *data, source.modules_hash("iqa.training"), versions)
+    reached = code.definitions("iqa.training.fit", names=code.words([decides, params.terms()]))
+    return code.digest(decides, weights, *data, reached, versions)
 
 
 def fit(

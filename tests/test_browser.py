@@ -10,8 +10,8 @@ from pathlib import Path
 import lab
 import pytest
 
-from iqa import source
 from iqa.paths import ROOT
+from iqa.study import code as identity
 
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
@@ -69,7 +69,7 @@ def browser():
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {file.name: source.file_hash(file) for file in folder.iterdir()}
+    return {file.name: identity.file_hash(file) for file in folder.iterdir()}
 
 
 def outputs(file: Path) -> list[dict]:
@@ -121,7 +121,7 @@ def test_an_image_can_be_dropped_in_and_what_is_none_is_told(served, browser):
 def test_a_training_shows_a_live_bar_and_saving_it_makes_the_pipeline_repeat_nothing(project, served, browser):
     page, _ = browser
     file, results = project / "notebooks" / "02_train.ipynb", project / "results" / "smoke" / "train"
-    before, code = hashes(results / "main_s1"), source.notebook_hash(file)
+    before, code = hashes(results / "main_s1"), identity.notebook_code(file)
     lab.open_notebook(page, served, "notebooks/02_train.ipynb")
     lab.run_all(page)
     bar = page.locator(".jp-OutputArea-output:has(.widget-hprogress)").last.text_content()
@@ -129,7 +129,7 @@ def test_a_training_shows_a_live_bar_and_saving_it_makes_the_pipeline_repeat_not
     lab.save(page)
     assert sum("image/png" in output.get("data", {}) for output in outputs(file)) == 3
     assert not any(output.get("name") == "stderr" for output in outputs(file))
-    assert source.notebook_hash(file) == code
+    assert identity.notebook_code(file) == code
     assert (results / "scratch" / "record.json").is_file() and hashes(results / "main_s1") == before
 
 

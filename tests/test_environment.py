@@ -20,7 +20,7 @@ LOCK = (paths.ROOT / "requirements.lock").read_text(encoding="utf-8")
 CONDA = (paths.ROOT / "environment.yml").read_text(encoding="utf-8")
 
 REQUIRED = ["jupyterlab", "papermill", "torch", "torchvision", "timm", "pandas", "seaborn", "ptflops", "thop"]
-LIGHT_MODULES = ["iqa", "iqa.config", "iqa.paths", "iqa.results", "iqa.pipeline", "iqa.cli", "iqa.source"]
+LIGHT_MODULES = ["iqa", "iqa.config", "iqa.paths", "iqa.results", "iqa.pipeline", "iqa.cli", "iqa.study.code"]
 
 
 def lock_entries() -> list[tuple[Requirement, list[str]]]:

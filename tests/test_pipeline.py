@@ -27,6 +27,7 @@ from iqa.config import STEPS
 from iqa.results import RunFolder
 params = STEPS["{step}"].collect(globals())
 out = RunFolder(params)
+assert {module}.value
 {more}
 for file in pipeline.outputs(params)[:-1]:
     file.parent.mkdir(parents=True, exist_ok=True)

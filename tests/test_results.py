@@ -6,8 +6,9 @@ import matplotlib.figure
 import pandas as pd
 import pytest
 
-from iqa import paths, results, source
+from iqa import paths, results
 from iqa.config import AblationParams
+from iqa.study.code import file_hash
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def test_a_record_tells_where_results_come_from(out):
     out.save_table("numbers", pd.DataFrame({"a": [1 / 3]}))
     record = out.finish(data={"demo": "abc"})
     assert record["seed"] == 3 and record["data"] == {"demo": "abc"} and record["params"]["run"] == "one"
-    assert record["outputs"]["numbers.csv"] == source.file_hash(out.path / "numbers.csv")
+    assert record["outputs"]["numbers.csv"] == file_hash(out.path / "numbers.csv")
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1 and record["machine"]
     assert record["commit"] is None or len(record["commit"]) == 40
     assert json.loads((out.path / "record.json").read_text()) == record

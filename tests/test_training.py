@@ -1,12 +1,14 @@
 """Fitting: what decides it, what it leaves behind, and how it goes on."""
 
 import dataclasses
+import inspect
 import json
 import signal
 import socket
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from iqa.data.pixels import pixel_code
 from iqa.inference import predict
 from iqa.model import HyperIQA
 from iqa.prediction import load_model
+from iqa.study import code
 from iqa.training import best_epoch, fit, fit_key
 
 
@@ -226,6 +229,25 @@ def test_a_fit_depends_on_the_code_that_makes_the_input_it_reads_and_no_other(da
         with monkeypatch.context() as patch:
             patch.setattr(database, "pixel_code", lambda name, kind=kind: "new" if name == kind else pixel_code(name))
             assert [now == key for now, key in zip(keys(), before, strict=True)] == same
+
+
+def test_what_a_fit_runs_is_among_the_definitions_that_identify_it(data, tmp_path):
+    run = set()
+
+    def note(frame, event, _):
+        file, name = frame.f_code.co_filename, frame.f_code.co_qualname.split(".")[0]
+        if event == "call" and file.startswith(str(code.PACKAGE)) and file != code.__file__:
+            key = f"{Path(file).relative_to(paths.ROOT).as_posix()}: {name}"
+            if key not in run and not any("pydantic" in outer.filename for outer in inspect.stack(0)):
+                run.add(key)  # all but the checks of parameters, whose values are compared themselves
+
+    sys.setprofile(note)
+    try:
+        fit(tiny.PARAMS, data, tmp_path)
+    finally:
+        sys.setprofile(None)
+    assert len(run) > 30
+    assert run <= set(code.definitions("iqa.training.fit", names=code.words([tiny.PARAMS.terms(), tiny.PARAMS])))
 
 
 def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):

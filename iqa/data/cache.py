@@ -32,7 +32,7 @@ from iqa.data import DataError
 from iqa.data.disk import amount, disk_full, free, remembered, write_whole
 from iqa.data.files import some
 from iqa.data.pixels import PIXELS, Size, decode, pixel_code, resize
-from iqa.source import digest, file_hash
+from iqa.study.code import digest, file_hash
 
 BROKEN_SHOWN = 20  # broken images that an error names
 CHECKSUM = 32  # bytes of a SHA-256

@@ -9,7 +9,7 @@ import pandas as pd
 from iqa.data import DataError
 from iqa.data.cache import Store
 from iqa.data.pixels import Size, pixel_code
-from iqa.source import digest
+from iqa.study.code import digest
 
 
 @dataclass(kw_only=True)

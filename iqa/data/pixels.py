@@ -4,10 +4,6 @@ Kinds of input: `rgb`, the image itself, and `mscn`, the locally normalised imag
 (height, width, 3) into others of the same shape and type.
 """
 
-import ast
-import inspect
-import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from iqa import paths
 from iqa.data import DataError
-from iqa.source import digest
+from iqa.study import code
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")
@@ -122,18 +118,5 @@ def mscn(image: np.ndarray) -> np.ndarray:
 
 def pixel_code(kind: str) -> str:
     """A hash that changes when the Pillow version or the code that makes this kind of input does."""
-    return digest(PIL.__version__, *map(_code_of, (Size.of, decode, resize, PIXELS[kind])))
-
-
-def _code_of(function: Callable) -> str:
-    """The code of a function without comments, docstrings, annotations and decorators."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.decorator_list, node.returns = [], None
-            node.body = node.body[ast.get_docstring(node) is not None :]
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-    return ast.dump(tree)
+    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
+    return code.digest(PIL.__version__, code.definitions(*parts, names=[kind]))

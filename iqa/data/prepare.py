@@ -26,7 +26,7 @@ from iqa.data.pixels import Size
 from iqa.data.readers import READERS, numbers
 from iqa.data.releases import RELEASES, Release
 from iqa.data.splits import choose_way, file_of, split_images
-from iqa.source import digest
+from iqa.study.code import digest
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 OWN_SCALE = ("low", "high", "higher_is_better")

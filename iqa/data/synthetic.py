@@ -34,7 +34,7 @@ from scipy.special import expit, logit
 from iqa import paths, progress
 from iqa.data import DataError
 from iqa.data.disk import publish
-from iqa.source import digest, file_hash
+from iqa.study.code import digest, file_hash
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)
