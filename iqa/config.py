@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from iqa import paths
+from iqa.study.registry import one_of, registered
 
-LOSS_TERMS = ("l1", "l2", "ranking", "plcc", "fidelity")
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -40,10 +40,11 @@ def loss_terms(text: str) -> dict[str, float]:
         ValueError: an unknown term, one that comes twice, or a text of another form.
     """
     weights: dict[str, float] = {}
+    known = registered("iqa.losses")
     for part in text.split("+"):
-        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9]*)\s*", part)
-        if not found or found[2] not in LOSS_TERMS or found[2] in weights:
-            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(LOSS_TERMS)}")
+        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        if not found or found[2] not in known or found[2] in weights:
+            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
         weights[found[2]] = float(found[1] or 1)
     return weights
 
@@ -65,9 +66,10 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0)]
 Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
-Fusion = Literal["last", "concat", "attention", "pooled", "fpn_cbam"]
+Fusion = Annotated[str, AfterValidator(one_of("iqa.model.fusion"))]
+TargetInput = Annotated[str, AfterValidator(one_of("iqa.model.hyperiqa"))]
 Input = Literal["rgb", "mscn"]
-Crops = Literal["random", "center", "grid", "whole"]
+Crops = Annotated[str, AfterValidator(one_of("iqa.data.crops"))]
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -193,7 +195,7 @@ class ModelParams(BaseModel):
     fpn_channels: Positive = 256  # width of the feature pyramid (fusion fpn_cbam)
     attention_width: Positive = 256  # hidden layer that weighs the scales (fusion attention)
     attention_dropout: Fraction = 0.5  # after it
-    target_input: Literal["lda", "pooled"] = "lda"  # what the target network reads
+    target_input: TargetInput = "lda"  # what the target network reads
     lda_channels: list[Positive] = [16, 32, 64]  # 1x1 convolutions of the first three levels
     lda_features: Positive = 16  # values that each of the first three levels gives to the target network's input
     lda_grids: list[Positive] = [8, 4, 2, 1]  # pooled height and width per level; 7x7 windows at 224x224

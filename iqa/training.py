@@ -33,8 +33,8 @@ from iqa.batches import Batch, train_loader
 from iqa.config import TrainParams
 from iqa.data import databases
 from iqa.data.databases import Database
-from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device, score
 from iqa.progress import in_batch
 from iqa.results import write_text
 
@@ -106,7 +106,7 @@ class Fit(lightning.LightningModule):
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
-        terms = losses.total(prediction, target, self.params.terms(), self.params.rank_margin)
+        terms = losses.total(prediction, target, self.params.terms(), vars(self.params))
         if not torch.isfinite(terms["total"]):
             raise FloatingPointError(self._broken(terms, prediction, images, index))
         self.seen.append(torch.stack([prediction.detach(), target]))

@@ -14,8 +14,8 @@ import iqa
 from iqa import figures, prediction
 from iqa.data import DataError
 from iqa.data.cache import Size, mscn
-from iqa.inference import predict
 from iqa.model import HyperIQA, checkpoints
+from iqa.model.scoring import patch_positions, predict
 from iqa.prediction import (
     ModelError,
     PatchScores,
@@ -24,7 +24,6 @@ from iqa.prediction import (
     Unreadable,
     find_images,
     load_model,
-    patch_positions,
 )
 from iqa.results import ResultsError
 
@@ -368,7 +367,7 @@ def test_a_stride_that_leaves_gaps_is_an_error(stride):
 
 
 def test_an_unknown_way_to_crop_is_an_error():
-    with pytest.raises(ValueError, match="'corner' is none of"):
+    with pytest.raises(ValueError, match="unknown crops 'corner'"):
         brightness().score(photo(), crops="corner")
 
 

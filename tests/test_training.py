@@ -17,8 +17,8 @@ import torch
 from iqa import paths, training
 from iqa.batches import EpochOrder, Patches, train_loader
 from iqa.data.crops import jitter_factors
-from iqa.inference import predict
 from iqa.model import HyperIQA
+from iqa.model.scoring import predict
 from iqa.prediction import load_model
 from iqa.training import best_epoch, fit, fit_key
 
