@@ -37,7 +37,7 @@ from PIL import Image
 from torch import Tensor
 
 from iqa import paths
-from iqa.config import TrainParams
+from iqa.config import SCORING, ModelParams
 from iqa.data import DataError
 from iqa.data.cache import PIXELS, Size, decode, resize
 from iqa.model import HyperIQA, checkpoints
@@ -305,7 +305,7 @@ def load_model(source: str | Path, device: str = "auto") -> Predictor:
         ModelError: there is no such model, its weights do not fit, or the device is not there.
         ResultsError: the run is not finished; says which command makes it.
         CheckpointError: the file is none of the known checkpoints.
-        ParameterError: the file holds parameters that this version does not know.
+        ParameterError: the file holds parameters of a model that this version does not know.
     """
     file = _model_file(source)
     saved = _saved_run(file)
@@ -344,39 +344,45 @@ def _saved_run(file: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
         return None
-    params = saved.get("params")
-    return saved if isinstance(params, dict) and isinstance(params.get("backbone"), str) else None
+    about = saved.get("architecture", saved.get("params"))
+    return saved if isinstance(about, dict) and isinstance(about.get("backbone"), str) else None
 
 
 def _own(file: Path, saved: dict[str, Any]) -> Predictor:
     """The model of a training run."""
     shown = paths.shown(file)
-    params = TrainParams.build(saved["params"], shown)
     about = saved.get("database", {})
     if "size" not in about:
         raise ModelError(f"{shown} does not say to which size images are brought; train the model again")
     try:
-        network = HyperIQA(params.architecture())
+        saved = saved if "architecture" in saved else saved | _of_params(saved["params"])
+        name, scoring = saved["name"], {option: saved["scoring"][option] for option in SCORING}
+    except KeyError as error:
+        raise ModelError(f"{shown} lacks {error}; train the model again") from None
+    architecture = ModelParams.build(saved["architecture"], shown)
+    try:
+        network = HyperIQA(architecture)
         network.load_state_dict(saved["state_dict"])
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{shown}: {error}") from None
     return Predictor(
         network=network,
-        name=f"{params.study}/{params.run}",
-        input=params.input,
-        crop=params.crop,
+        name=name,
+        input=scoring["input"],
+        crop=scoring["crop"],
         size=Size(**about["size"]),
         scale=Scale(about["low"], about["high"], about["higher_is_better"], about["title"]),
-        options={
-            "input": params.input,
-            "crops": params.test_crops,
-            "patches": params.test_patches,
-            "crop": params.crop,
-            "batch_size": params.batch_size,
-            "seed": params.seed,
-            "precision": params.precision,
-        },
+        options=scoring,
     )
+
+
+def _of_params(params: dict[str, Any]) -> dict[str, Any]:
+    """What a file of an older version tells in the parameters of its training alone."""
+    return {
+        "name": f"{params['study']}/{params['run']}",
+        "architecture": {key: params[key] for key in ModelParams.model_fields},
+        "scoring": {option: params[key] for option, key in SCORING.items()},
+    }
 
 
 def _published(file: Path) -> Predictor:

@@ -196,14 +196,13 @@ class Fit(lightning.LightningModule):
         )
 
     def _save(self, name: str, row: dict[str, float]) -> None:
-        """Write weights, parameters and the database's scale, loadable without this class."""
+        """Write weights, and what a predictor has to know besides (`iqa.prediction.load_model`)."""
         database = self.database
         scale = {
             key: getattr(database, key) for key in ("name", "title", "low", "high", "higher_is_better", "synthetic")
         }
         scale["size"] = vars(database.size)
-        saved = {"params": self.params.model_dump(), "database": scale, "history_row": row}
-        saved["state_dict"] = self.model.state_dict()
+        saved = _about(self.params) | {"database": scale, "history_row": row, "state_dict": self.model.state_dict()}
         _save(saved, self.folder / name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -240,11 +239,17 @@ def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -
     return int(values["epoch"].iloc[column.argmin() if select_on.endswith("loss") else column.argmax()])
 
 
+def _about(params: TrainParams) -> dict[str, Any]:
+    """What a model file says of its model in plain values, enough to score images with it."""
+    about = {"name": f"{params.study}/{params.run}", "architecture": params.architecture().model_dump()}
+    return about | {"scoring": params.scoring(), "params": params.model_dump()}
+
+
 def _update_params(file: Path, params: TrainParams) -> None:
     """Write the parameters of now into a model that is taken as it is; those that decide nothing may differ."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
     if saved["params"] != params.model_dump():
-        _save(saved | {"params": params.model_dump()}, file)
+        _save(saved | _about(params), file)
 
 
 def _save(saved: dict[str, Any], file: Path) -> None:
