@@ -3,7 +3,7 @@
     python -m benchmarks.evaluation [--runs koniq10k/hyperiqa_s1] [--device cuda] [--images 4] [--batch 16]
                                     [--scores 2000 10000] [--resamples 1000] [--rounds 3] [--threads 2]
 
-- `iqa.inference.score` on images of the study's size, as the run tests them, against forward passes of as many full
+- `iqa.model.scoring.score` on images of the study's size, as the run tests them, against forward passes of as many full
   batches of pixels that are already on the device: one pass of full batches across images leaves a ratio near 1.
 - `iqa.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of the images
   repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. What is repeated takes longer,
@@ -22,8 +22,8 @@ from benchmarks.common import CORES, compared, in_turn, report, seconds
 from benchmarks.random_database import SIZES, random_database
 from iqa import config, metrics
 from iqa.evaluation import evaluate
-from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device, score
 
 RUNS = ("koniq10k/hyperiqa_s1", "demo/main_s1")
 SHARE = 10  # one in so many resamples is repeated

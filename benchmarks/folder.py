@@ -19,8 +19,8 @@ from PIL import Image
 from benchmarks.common import alternate, report
 from iqa import config
 from iqa.data.pixels import PIXELS, Size
-from iqa.inference import choose_device, to_pixels
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device, to_pixels
 from iqa.prediction import Predictor, Scale
 
 CROPS = 25

@@ -17,9 +17,9 @@ from torch.nn.functional import conv2d
 
 from benchmarks.common import report
 from iqa import config
-from iqa.inference import choose_device
 from iqa.model import HyperIQA
 from iqa.model.hyperiqa import Layer, target_network
+from iqa.model.scoring import choose_device
 
 RUNS = ("hyperiqa_s1", "ms_hyperiqa_s1", "swin_tiny_s1", "swin_tiny_attention_s1")  # of the study koniq10k
 

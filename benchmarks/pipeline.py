@@ -32,7 +32,7 @@ from pathlib import Path
 from iqa import config
 from iqa.data.prepare import open_database
 from iqa.evaluation import evaluate
-from iqa.inference import predict
+from iqa.model.scoring import predict
 from iqa.prediction import load_model
 from iqa.training import fit
 

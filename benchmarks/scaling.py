@@ -7,7 +7,7 @@ size, which takes the steps of a study one after the other:
 
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
 - epoch: `fit` for one epoch of one patch per image, with what follows it (16 images validated, checkpoint);
-- scoring: `iqa.inference.score` of all images;
+- scoring: `iqa.model.scoring.score` of all images;
 - statistics: `iqa.evaluation.evaluate` of all images, with fewer resamples than a study has (time is linear in them);
 - figures: histogram and scatter of all images, saved as png, svg and pdf.
 
@@ -87,8 +87,8 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     from iqa.data.audit import audit
     from iqa.data.prepare import prepare
     from iqa.evaluation import evaluate
-    from iqa.inference import score
     from iqa.model import HyperIQA
+    from iqa.model.scoring import score
     from iqa.results import RunFolder
     from iqa.training import fit
 

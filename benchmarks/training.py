@@ -43,8 +43,8 @@ from iqa.batches import Batch, train_loader
 from iqa.complexity import macs_torch
 from iqa.config import TrainParams
 from iqa.data.database import Database
-from iqa.inference import choose_device
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device
 
 RUNS = ("koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1")
 EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
@@ -105,7 +105,7 @@ def by_hand(params: TrainParams, data: Database, device: torch.device) -> Callab
         pixels = pixels.contiguous(memory_format=layout(params))
         with autocast(params, device):
             prediction = call(pixels).float()
-            loss = losses.total(prediction, target, params.terms(), params.rank_margin)["total"]
+            loss = losses.total(prediction, target, params.terms(), vars(params))["total"]
         descend(loss, model, optimizer, params.clip)
         schedule.step()
 

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 from iqa.config import TrainParams
 from iqa.data.crops import crop_positions, jitter_factors
 from iqa.data.database import Database
-from iqa.inference import choose_device, to_pixels
+from iqa.model.scoring import choose_device, to_pixels
 
 Item = tuple[int, int, int]  # epoch, image, patch
 Batch = tuple[Tensor, Tensor, Tensor]  # pixels (B, 3, crop, crop) uint8, targets (B,) on 0..1, images (B,)

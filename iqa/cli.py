@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqa import __version__
+from iqa.study.registry import registered
 
 if TYPE_CHECKING:
     from iqa.model import HyperIQA
@@ -114,7 +115,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     add = predict.add_argument
     add("--model", default=DEMO, metavar="MODEL", help="study/run, a results folder, or a model file (%(default)s)")
-    add("--crops", choices=("grid", "random", "center", "whole"), help="what is scored of an image (grid)")
+    add("--crops", choices=registered("iqa.data.crops"), help="what is scored of an image (grid)")
     add("--patches", type=_positive, default=25, metavar="N", help="crops per image: grid, random (%(default)s)")
     add("--seed", type=int, default=0, help="of random crops (%(default)s)")
     add("--csv", type=Path, metavar="FILE", help="write the table, every digit of it")
@@ -135,7 +136,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add("models", nargs="+", metavar="MODEL", help=named)
     add("--study", default="demo", help="whose databases, params/<study>/data_prep/ (%(default)s)")
     add("--databases", nargs="+", metavar="NAME", help="some of them (all)")
-    add("--crops", choices=("grid", "random", "center", "whole"), help="what is scored (as each model's own test)")
+    add("--crops", choices=registered("iqa.data.crops"), help="what is scored (as each model's own test)")
     add("--patches", type=_positive, metavar="N", help="crops per image: grid, random (as each model's own test)")
     add("--seed", type=int, default=0, help="of random crops and of the bootstrap (%(default)s)")
     add("--batch-size", type=_positive, metavar="N", help="crops per forward pass")
@@ -270,7 +271,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _patches(options: argparse.Namespace, model: "Predictor") -> dict[str, Any]:
-    """Which patches are scored: what `iqa.prediction.patch_positions` takes."""
+    """Which patches are scored: what `iqa.model.scoring.patch_positions` takes."""
     if not options.map:
         return {"crops": options.crops or "grid", "patches": options.patches, "seed": options.seed}
     stride = options.stride or max(1, model.crop // 4)

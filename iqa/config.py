@@ -19,9 +19,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from iqa import paths
-from iqa.study.registry import one_of
+from iqa.study.registry import one_of, registered
 
-LOSS_TERMS = ("l1", "l2", "ranking", "plcc", "fidelity")
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -41,10 +40,11 @@ def loss_terms(text: str) -> dict[str, float]:
         ValueError: an unknown term, one that comes twice, or a text of another form.
     """
     weights: dict[str, float] = {}
+    known = registered("iqa.losses")
     for part in text.split("+"):
-        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9]*)\s*", part)
-        if not found or found[2] not in LOSS_TERMS or found[2] in weights:
-            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(LOSS_TERMS)}")
+        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        if not found or found[2] not in known or found[2] in weights:
+            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
         weights[found[2]] = float(found[1] or 1)
     return weights
 
@@ -66,17 +66,31 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(ge=0)]
 Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
-Fusion = Literal["last", "concat", "attention", "pooled", "fpn_cbam"]
+Fusion = Annotated[str, AfterValidator(one_of("iqa.model.fusion"))]
+TargetInput = Annotated[str, AfterValidator(one_of("iqa.model.hyperiqa"))]
 Input = Literal["rgb", "mscn"]
-Crops = Literal["random", "center", "grid", "whole"]
+Crops = Annotated[str, AfterValidator(one_of("iqa.data.crops"))]
 Precision = Literal["32-true", "bf16-mixed"]
 
 
-class Params(BaseModel):
-    """Parameters that every step has. Unknown keys and wrong types are errors."""
+class Checked(BaseModel):
+    """Typed values. Unknown keys and wrong types are errors; `step` names what they are of in messages."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     step: ClassVar[str]
+
+    @classmethod
+    def build(cls, values: dict[str, Any], source: str) -> Self:
+        """Typed values from plain ones; `source` is named in the error message."""
+        try:
+            return cls(**values)
+        except pydantic.ValidationError as error:
+            lines = [_explain(cls, problem) for problem in error.errors()]
+            raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+
+
+class Params(Checked):
+    """Parameters that every step has."""
 
     study: Name = "demo"
     run: Name = "scratch"
@@ -93,22 +107,9 @@ class Params(BaseModel):
             raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
         return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
 
-    @classmethod
-    def build(cls, values: dict[str, Any], source: str) -> Self:
-        """Typed parameters from plain values; `source` is named in the error message."""
-        return _build(cls, values, source)
-
     def needs(self) -> list[tuple[str, str]]:
         """Runs `(step, run)` of the same study whose results this run reads."""
         return []
-
-
-def _build(cls: Any, values: dict[str, Any], source: str) -> Any:
-    try:
-        return cls(**values)
-    except pydantic.ValidationError as error:
-        lines = [_explain(cls, problem) for problem in error.errors()]
-        raise ParameterError(f"{source}: " + "; ".join(lines)) from None
 
 
 def _explain(cls: Any, problem: dict) -> str:
@@ -167,10 +168,10 @@ class DataPrepParams(FigureParams):
         return self
 
 
-class ModelParams(BaseModel):
+class ModelParams(Checked):
     """Hyper-parameters of one model; the defaults are those of HyperIQA (Su et al., CVPR 2020) with ResNet-50."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    step: ClassVar[str] = "a model"
 
     backbone: str = "resnet50"  # any timm model with maps at strides 4, 8, 16, 32
     backbone_args: dict[str, Any] = {}  # passed on to timm.create_model
@@ -180,7 +181,7 @@ class ModelParams(BaseModel):
     fpn_channels: Positive = 256  # width of the feature pyramid (fusion fpn_cbam)
     attention_width: Positive = 256  # hidden layer that weighs the scales (fusion attention)
     attention_dropout: Fraction = 0.5  # after it
-    target_input: Literal["lda", "pooled"] = "lda"  # what the target network reads
+    target_input: TargetInput = "lda"  # what the target network reads
     lda_channels: list[Positive] = [16, 32, 64]  # 1x1 convolutions of the first three levels
     lda_features: Positive = 16  # values that each of the first three levels gives to the target network's input
     lda_grids: list[Positive] = [8, 4, 2, 1]  # pooled height and width per level; 7x7 windows at 224x224
@@ -193,6 +194,11 @@ class ModelParams(BaseModel):
     dropout_layers: Annotated[int, Field(ge=0)] = 3  # how many of them
     drop_path: Fraction = 0.0  # stochastic depth of the backbone, by timm
     output_scale: Annotated[Number, Field(gt=0)] = 1.0  # what the target network gives for the best quality
+
+
+# the options of `iqa.model.scoring.score`, and the parameter of a training that sets each
+SCORING = {"input": "input", "crops": "test_crops", "patches": "test_patches", "crop": "crop"}
+SCORING |= {key: key for key in ("batch_size", "seed", "precision")}
 
 
 class TrainParams(ModelParams, FigureParams):
@@ -296,6 +302,10 @@ class TrainParams(ModelParams, FigureParams):
     def architecture(self) -> ModelParams:
         """The part of the parameters that describes the model."""
         return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
+
+    def scoring(self) -> dict[str, Any]:
+        """How the images of the test split are scored: the options of `iqa.model.scoring.score`."""
+        return {option: getattr(self, key) for option, key in SCORING.items()}
 
 
 class AblationParams(FigureParams):
@@ -437,10 +447,9 @@ STEPS: dict[str, type[Params]] = {
 }
 
 
-class Resources(BaseModel):
+class Resources(Checked):
     """What a run asks of a cluster, besides cores (its `threads` and `workers`) and `nodes`. It decides no result."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     step: ClassVar[str] = "resources"
 
     gpus: Annotated[int, Field(ge=0)] = 0  # on each node
@@ -469,7 +478,7 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
         values = written.get(key) or {}
         if not isinstance(values, dict):
             raise ParameterError(f"{paths.shown(file)}: key '{key}': expected lines of 'key: value', not {values!r}")
-        _build(Resources, values, f"{paths.shown(file)}: key '{key}'")
+        Resources.build(values, f"{paths.shown(file)}: key '{key}'")
         for run in runs:
             asked[run] |= values
     return {run: Resources(**values) for run, values in asked.items()}

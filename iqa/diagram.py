@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 from iqa.style import BLUE, GREEN, INK, ORANGE
-from iqa.tables import ARROW, MINUS, TIMES, shape
+from iqa.tables import ARROW, MINUS, TIMES, filled, shape
 
 SIZE = 120, 71  # of one diagram
 TEXT, TITLE = 7.1, 7.5  # points; TEXT is 6 points where the figure is printed 6.3 in wide
@@ -47,12 +47,6 @@ class Part:
         """Number of parameters, and by how many it changed."""
         change = f"{separator}({_signed(self.change)})" if self.change else ""
         return _counted(self.parameters) + change
-
-
-def named(description: dict[str, Any]) -> str:
-    """What to call a model: its name, and its target network's input where that is not LDA."""
-    target_input = description["target_input"]
-    return description["name"] + ("" if target_input == "lda" else f", {target_input} target input")
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
@@ -121,13 +115,12 @@ def _draw_fusion(ax: Axes, description: dict[str, Any], part: Part) -> None:
     _text(ax, x + width - 0.8, y + height - 0.9, part.count(), ha="right", va="top")
     _text(ax, 1.5, y + height / 2, "content path", ha="left", color=GREEN, fontsize=TITLE)
     used = [column for column, level in zip(COLUMNS, description["levels"], strict=True) if level["fused"]]
-    grid = shape(part.output[1:])
-    if description["fusion"] == "fpn_cbam":
-        _draw_pyramid(ax, used, part.output[0] // len(used), grid)
-    else:
-        _draw_pooling(ax, used, f"mean\n{grid}" if description["fusion"] == "pooled" else f"pool\n{grid}")
-    if description["fusion"] == "attention":
-        _draw_scale_weights(ax, used)
+    each, first, weigh = (filled(description, "fusion", key) for key in ("each", "pyramid", "weigh"))
+    if first:
+        _draw_pyramid(ax, used, part.output[0] // len(used), first)
+    _draw_levels(ax, used, each, 51.9 if first else 46.0, 47.6 if first else BACKBONE[1] + BACKBONE[3])
+    if weigh:
+        _draw_scale_weights(ax, used, weigh)
     _line(ax, [(used[0], JOINED), (x + width, JOINED)], GREEN)
     if len(used) > 1:
         _text(ax, x + width - 0.8, JOINED + 0.4, "concatenated", ha="right", va="bottom", color=GREEN)
@@ -135,20 +128,21 @@ def _draw_fusion(ax: Axes, description: dict[str, Any], part: Part) -> None:
     _text(ax, (x + width + SEMANTIC[0]) / 2, JOINED + 0.6, shape(part.output), va="bottom")
 
 
-def _draw_pooling(ax: Axes, columns: Sequence[float], text: str) -> None:
-    """Each level pooled by itself."""
+def _draw_levels(ax: Axes, columns: Sequence[float], text: str, bottom: float, start: float) -> None:
+    """What is done to each level by itself, in a box with its bottom there; a line comes from `start`."""
+    height = 1.4 + 1.8 * len(text.splitlines())
     for column in columns:
-        _arrow(ax, (column, BACKBONE[1] + BACKBONE[3]), (column, 46), GREEN)
-        _box(ax, (column - 4.3, 46, 8.6, 5), GREEN, text)
-        _line(ax, [(column, 51), (column, JOINED)], GREEN)
+        _arrow(ax, (column, start), (column, bottom), GREEN)
+        _box(ax, (column - 4.4, bottom, 8.8, height), GREEN, text)
+        _line(ax, [(column, bottom + height), (column, JOINED)], GREEN)
 
 
-def _draw_scale_weights(ax: Axes, columns: Sequence[float]) -> None:
-    """Attention: a perceptron turns the deepest map into a factor for each pooled level."""
+def _draw_scale_weights(ax: Axes, columns: Sequence[float], text: str) -> None:
+    """Attention: what turns the deepest map into a factor for each pooled level."""
     middle, height = 65.6, 55.0
     _line(ax, [(columns[-1], 41), (middle, 41)], GREEN)
     _arrow(ax, (middle, 41), (middle, 45), GREEN)
-    _box(ax, (middle - 4, 45, 8, 7.6), GREEN, "mean\nMLP\nsoftmax")
+    _box(ax, (middle - 4, 45, 8, 7.6), GREEN, text)
     _line(ax, [(middle, 52.6), (middle, height)], GREEN, DOTTED)
     _text(ax, (columns[-1] + middle) / 2, height + 0.5, "weights", va="bottom", color=GREEN)
     for right, column in pairwise((middle, *reversed(columns))):
@@ -157,15 +151,12 @@ def _draw_scale_weights(ax: Axes, columns: Sequence[float]) -> None:
         _circle(ax, column, height, TIMES)
 
 
-def _draw_pyramid(ax: Axes, columns: Sequence[float], width: int, grid: str) -> None:
-    """Feature pyramid with attention: 1x1 convolutions, sums from coarse to fine, then each level by itself."""
-    lateral, sums, rest = 44.6, 50.0, 51.9
+def _draw_pyramid(ax: Axes, columns: Sequence[float], width: int, text: str) -> None:
+    """Feature pyramid: an operation on each level, then sums from coarse to fine."""
+    lateral, sums = 44.6, 50.0
     for column in columns:
         _arrow(ax, (column, BACKBONE[1] + BACKBONE[3]), (column, lateral), GREEN)
-        _box(ax, (column - 4.4, lateral, 8.8, 3), GREEN, f"1{TIMES}1")
-        _line(ax, [(column, lateral + 3), (column, rest)], GREEN)
-        _box(ax, (column - 4.4, rest, 8.8, 6.8), GREEN, f"3{TIMES}3\nCBAM\npool {grid}")
-        _line(ax, [(column, rest + 6.8), (column, JOINED)], GREEN)
+        _box(ax, (column - 4.4, lateral, 8.8, 3), GREEN, text)
     for coarse, fine in pairwise(reversed(columns)):
         _arrow(ax, (coarse, sums), (fine + 1.3, sums), GREEN, size=6)
         _circle(ax, fine, sums, "+")
@@ -194,23 +185,18 @@ def _draw_distortion_path(ax: Axes, description: dict[str, Any], part: Part) -> 
     """What each level tells the target network by itself (LDA), or all of them pooled and mapped together."""
     bottom, top, bus, turn = 6.0, 12.0, 3.0, 71.0
     entry = TARGET[1] + 14.5
-    local = description["target_input"] == "lda"
-    read = [
-        (column, level)
-        for column, level in zip(COLUMNS, description["levels"], strict=True)
-        if not local or level["local"] is not None
-    ]
+    each = next(part["each"] for part in description["parts"] if part["name"] == "local")
+    levels = list(zip(COLUMNS, description["levels"], strict=True))
+    read = [(column, level) for column, level in levels if level["local"] is not None] or levels
     for column, level in read:
         _arrow(ax, (column, BACKBONE[1]), (column, top), ORANGE)
-        text = f"LDA\n{level['local']:.0f}" if local else f"mean\n{level['channels']:.0f}"
+        text = each.format(values=shape([level["local"] or 0]), channels=shape([level["channels"]]))
         _box(ax, (column - 4, bottom, 8, top - bottom), ORANGE, text, part.marked)
         _line(ax, [(column, bottom), (column, bus)], ORANGE)
     _line(ax, [(read[0][0], bus), (turn, bus), (turn, entry)], ORANGE)
     _arrow(ax, (turn, entry), (TARGET[0] + 2.4, entry), ORANGE)
-    if not local:
-        channels = sum(level["channels"] for _, level in read)
-        text = f"linear\n{channels:.0f} {ARROW} {shape(part.output)}"
-        _box(ax, (turn - 5.75, 9, 11.5, 6), ORANGE, text, part.marked)
+    if joined := filled(description, "local", "joined"):
+        _box(ax, (turn - 5.75, 9, 11.5, 6), ORANGE, joined, part.marked)
     _text(ax, turn - 0.7, entry - 2.2, f"vector\nof {shape(part.output)}", ha="right", color=ORANGE)
     label = f"{textwrap.fill(part.title, 16)}\n{part.count(chr(10))}"
     _text(ax, COLUMNS[0] - 5, (bottom + top) / 2, label, ha="right", color=ORANGE)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from iqa import metrics
 from iqa.data.database import Database
-from iqa.inference import predict
+from iqa.model.scoring import predict
 from iqa.prediction import Predictor
 from iqa.progress import bar
 
@@ -79,7 +79,7 @@ def score_all(models: dict[str, Predictor], databases: dict[str, Database], **ch
     """The test split of every database as every model scores it, on the database's own scale.
 
     Args:
-        changes: what replaces a model's own options of scoring, see `iqa.inference.score`; None leaves one as it is.
+        changes: what replaces a model's own options (`iqa.model.scoring.score_all`); None leaves one as it is.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     pairs = [(model, name) for model in models for name in databases]

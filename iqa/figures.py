@@ -624,7 +624,7 @@ def architecture(description: dict[str, Any]) -> Figure:
     Args:
         description: the model's `architecture.json`, as `iqa.model.describe` returns it.
     """
-    return _diagrams([(description, diagram.named(description), {})])
+    return _diagrams([(description, description["name"], {})])
 
 
 @in_style
@@ -639,12 +639,12 @@ def before_after(before: dict[str, Any], after: dict[str, Any]) -> Figure:
         after: description of the model that is shown.
     """
     if before == after:
-        return _diagrams([(after, diagram.named(after), {})])
+        return _diagrams([(after, after["name"], {})])
     changes = diagram.difference(before, after)
     return _diagrams(
         [
-            (before, f"before: {diagram.named(before)}", dict.fromkeys(changes, 0)),
-            (after, f"after: {diagram.named(after)}", changes),
+            (before, f"before: {before['name']}", dict.fromkeys(changes, 0)),
+            (after, f"after: {after['name']}", changes),
         ]
     )
 

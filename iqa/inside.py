@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from iqa.model import HyperIQA
-from iqa.model.fusion import Attention
 from iqa.model.hyperiqa import Layer
 
 
@@ -57,6 +56,6 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    attends = isinstance(model.fusion, Attention)
-    weights = model.fusion.scale_weights(noted["backbone"]) if attends else None
+    weigh = getattr(model.fusion, "scale_weights", None)
+    weights = weigh(noted["backbone"]) if weigh else None
     return Inside(scores, noted["backbone"], noted["hyper"], weights)

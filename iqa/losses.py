@@ -4,19 +4,26 @@ All take predictions and targets of shape (B,) on the normalised scale (0..1, 1 
 that is differentiable in the predictions. They are computed in at least float32, also under mixed precision.
 
 Each raises ValueError where prediction and target are not vectors of one length, B >= 1.
+
+A loss is registered with what the report says of it: `title` and `formula` (TeX), and where it needs them `source` (a
+citation), `where` (TeX that explains symbols), `note` (a sentence) and `options`: the parameters of the training that
+it takes besides prediction and target, in this order, with the words for each.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from iqa.config import LOSS_TERMS
+from iqa.study.registry import Registry
 
+LOSSES = Registry("loss", source="", where="", note="", options={})
+PAIRS = r"P = \{(i,j) : q_i > q_j\},\ N = |P|"
 TINY = 1e-8  # keeps roots away from 0, where their slope is infinite
 FLAT = 1e-6  # added to sums of squares, so that nearly constant predictions do not get a gradient without bounds
 
 
+@LOSSES.add("l1", title="mean absolute error", formula=r"\frac{1}{B} \sum_{i=1}^{B} |\hat q_i - q_i|")
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error `mean_i |p_i - t_i|`, in units of the scores. The loss of HyperIQA (Su et al. 2020).
 
@@ -27,6 +34,7 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).abs().mean()
 
 
+@LOSSES.add("l2", title="mean squared error", formula=r"\frac{1}{B} \sum_{i=1}^{B} (\hat q_i - q_i)^2")
 def l2(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error `mean_i (p_i - t_i)^2`, in squared units of the scores.
 
@@ -37,6 +45,16 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().mean()
 
 
+@LOSSES.add(
+    "ranking",
+    title="pairwise ranking term",
+    formula=r"\frac{1}{N} \sum_{(i,j) \in P} \max(0, m - \hat q_i + \hat q_j)",
+    source="[@liu2017rankiqa]",
+    where=PAIRS,
+    note="Pairs of equal quality are masked: "
+    "the ranking term only asks that the better image of a pair gets the higher score.",
+    options={"rank_margin": "the margin $m$"},
+)
 def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs.
 
@@ -59,6 +77,12 @@ def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     return hinge.sum() / order.abs().sum().clamp(min=1)
 
 
+@LOSSES.add(
+    "plcc",
+    title="distance of Pearson's correlation from one",
+    formula=r"\frac{1 - \mathrm{PLCC}(\hat q, q)}{2}",
+    source="[@li2020norminnorm]",
+)
 def plcc(prediction: Tensor, target: Tensor) -> Tensor:
     """`(1 - r) / 2` with Pearson's correlation r of the batch, in [0, 1]; no unit.
 
@@ -78,6 +102,15 @@ def plcc(prediction: Tensor, target: Tensor) -> Tensor:
     return (1 - (a * b).sum() / lengths) / 2
 
 
+@LOSSES.add(
+    "fidelity",
+    title="fidelity loss of pairs",
+    formula=r"\frac{1}{N} \sum_{(i,j) \in P} "
+    r"\left(1 - \sqrt{\Phi\left(\frac{\hat q_i - \hat q_j}{s \sqrt{2}}\right)}\right)",
+    source="[@tsai2007frank]",
+    where=PAIRS,
+    note=r"$\Phi$ is the normal distribution function, and $s$ is a tenth of the scale.",
+)
 def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over ordered pairs of `1 - sqrt(P Q) - sqrt((1 - P)(1 - Q))`, in [0, 1]; no unit.
 
@@ -98,21 +131,36 @@ def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
     return ((1 - (right + TINY).sqrt()).clamp(min=0) * counted).sum() / counted.sum().clamp(min=1)
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {"l1": l1, "l2": l2, "ranking": ranking, "plcc": plcc, "fidelity": fidelity}
-
-
-def total(prediction: Tensor, target: Tensor, weights: dict[str, float], rank_margin: float) -> dict[str, Tensor]:
+def total(prediction: Tensor, target: Tensor, weights: dict[str, float], options: dict[str, Any]) -> dict[str, Tensor]:
     """Terms of the training loss, unweighted, and their weighted sum `total`.
 
     Args:
         weights: weight of each term, by its name in `LOSSES`; see `TrainParams.terms`.
-        rank_margin: of the ranking term.
+        options: parameters of the training; a term takes those that it was registered with.
     """
-    unknown = [name for name in weights if name not in LOSSES]
-    if unknown or not weights:
-        raise ValueError(f"unknown loss {', '.join(unknown) or '(none)'}; the losses are: {', '.join(LOSS_TERMS)}")
-    terms = {name: LOSSES[name](prediction, target, *([rank_margin] if name == "ranking" else [])) for name in weights}
+    if not weights:
+        raise ValueError(f"a training loss needs a term; known are: {', '.join(LOSSES)}")
+    terms = {}
+    for name in weights:
+        loss = LOSSES[name]
+        terms[name] = loss(prediction, target, *(options[key] for key in loss.options))
     return terms | {"total": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()}
+
+
+def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of a training loss; arguments as of `total`.
+
+    Returns:
+        `terms`: for each `name`, `weight`, its words (`title`, `formula`, `source`, `where`, `note`), and `options`, a
+        list of `words` and `value`.
+    """
+    terms = []
+    for name, weight in weights.items():
+        loss = LOSSES[name]
+        words = {key: getattr(loss, key) for key in ("title", "formula", "source", "where", "note")}
+        taken = [{"words": text, "value": options[key]} for key, text in loss.options.items()]
+        terms.append({"name": name, "weight": weight, **words, "options": taken})
+    return {"terms": terms}
 
 
 def _batch(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

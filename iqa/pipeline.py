@@ -22,7 +22,7 @@ TEMPLATE_KINDS = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
 OUTPUTS = {
     "data_prep": ["audit.json", "checks.csv", "database.csv", "mos_histogram.*", "samples.*"],
     "train": [
-        *("metrics.json", "history.csv", "predictions.csv", "architecture.json"),
+        *("metrics.json", "history.csv", "predictions.csv", "architecture.json", "loss.json"),
         *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),
     ],
     "ablation": ["ablation.csv", "dynamics.csv", "ablation.*", "compare_trainings.*", "scatter_pairs.*"],

@@ -16,7 +16,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from iqa import metrics, paths
@@ -27,9 +26,7 @@ from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.evaluation import evaluate
 from iqa.figures import NARROWEST
-from iqa.inference import predict, to_pixels
-from iqa.inside import look_inside
-from iqa.model.fusion import Attention
+from iqa.model.scoring import predict
 from iqa.prediction import PatchScores, Predictor, Scale, Unreadable
 from iqa.results import finished, read_json, read_table
 from iqa.style import BLUE
@@ -166,7 +163,7 @@ def assess(
 
     Args:
         image: RGB; pixels (H, W, 3) are uint8.
-        crops, patches, seed: which patches are scored, see `iqa.prediction.patch_positions`. The score is that of
+        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score is that of
             `Predictor.score` with the same values, to the bit.
         with_map: False saves the time of the quality map.
 
@@ -174,12 +171,9 @@ def assess(
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    how = {"crops": crops, "patches": patches, "seed": seed}
-    found = predictor.patch_scores(image, **how)
+    found = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
     local = predictor.quality_map(image, map_stride(predictor.crop, found.height, found.width)) if with_map else None
-    weights = None
-    if isinstance(predictor.network.fusion, Attention):
-        weights = _scale_weights(predictor, image, found)
+    weights = None if found.scales is None else found.scales.mean(axis=0)
     return Assessment(found, local, weights, predictor.scale, time.perf_counter() - started)
 
 
@@ -190,13 +184,6 @@ def map_stride(crop: int, height: int, width: int) -> int:
         if rows * columns <= MAP_CROPS:
             return max(1, stride)
     return crop
-
-
-def _scale_weights(predictor: Predictor, image: Image.Image | np.ndarray, found: PatchScores) -> np.ndarray:
-    pixels, (height, width) = predictor.pixels(image), found.window
-    windows = [pixels[top : top + height, left : left + width] for top, left in found.positions]
-    parts = [look_inside(predictor.network, to_pixels(windows[i : i + 8])) for i in range(0, len(windows), 8)]
-    return torch.cat([part.scale_weights for part in parts]).mean(dim=0).double().cpu().numpy()
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ What a file goes through:
 2. It is brought to the size at which the model was trained. Where a side is then still shorter than a crop, the image
    is enlarged, its aspect kept, until it just covers one (Lanczos; one resampling for both).
 3. It becomes the model's kind of input, `rgb` or `mscn`.
-4. Patches are cut (`patch_positions`), and their scores averaged in double precision.
+4. Patches are cut (`iqa.model.scoring.patch_positions`), and their scores averaged in double precision.
 
 Determinism. A score can depend, in its last bits, on the place of a patch in its batch, as matrix products are
 computed in blocks. So one forward pass holds patches of one image only, in their order: neighbours, the order of files
@@ -37,19 +37,16 @@ from PIL import Image
 from torch import Tensor
 
 from iqa import paths
-from iqa.config import TrainParams
+from iqa.config import SCORING, ModelParams
 from iqa.data import DataError
-from iqa.data.crops import content_key, test_positions
 from iqa.data.pixels import PIXELS, Size, decode, resize
-from iqa.inference import choose_device, to_pixels
 from iqa.model import HyperIQA, checkpoints
+from iqa.model.scoring import choose_device, patch_positions, score_patches
 from iqa.results import result_file
 
 # of the images of a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
 SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-# pixels of a forward pass; on a CPU more would leave its caches (measured with ResNet-50 and MobileNetV2)
-AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
 LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -106,6 +103,8 @@ class PatchScores:
         positions: (n, 2), top and left of each patch in the image as it was scored.
         window: height and width of a patch in pixels.
         height, width: of the image as it was scored.
+        scales: (n, 4), how much each scale counts, finest first; None where it was not asked for, or where the model's
+            fusion does not weigh the scales.
     """
 
     scores: np.ndarray
@@ -113,6 +112,7 @@ class PatchScores:
     window: tuple[int, int]
     height: int
     width: int
+    scales: np.ndarray | None = None
 
     @property
     def score(self) -> float:
@@ -146,41 +146,6 @@ class PatchScores:
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
-def patch_positions(
-    pixels: np.ndarray, crop: int, crops: str = "grid", patches: int = 25, seed: int = 0, stride: int | None = None
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Where the patches of an image lie.
-
-    Args:
-        pixels: (height, width, 3), the model's input.
-        crop: side of a crop in pixels.
-        crops: `whole`: the image is one patch; `center`, `random`, `grid`: see `iqa.data.crops.test_positions`;
-            `dense`: a grid with the given stride, or a little less, so that it reaches every edge.
-        patches: number of crops (`random`), or about how many (`grid`).
-        seed: decides the crops (`random`), together with the image's content.
-        stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
-
-    Returns:
-        Top and left of each patch, an integer array (n, 2), and the height and width of a patch.
-    """
-    height, width = pixels.shape[:2]
-    if crops == "whole":
-        return np.zeros((1, 2), np.int64), (height, width)
-    if crops == "dense":
-        stride = max(1, crop // 4) if stride is None else stride
-        if not 1 <= stride <= crop:
-            raise ValueError(f"a stride of {stride} pixels is not between 1 and the crop's {crop}")
-        starts = [_starts(length - crop, stride) for length in (height, width)]
-        return np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2), (crop, crop)
-    key = content_key(pixels) if crops == "random" else 0
-    return test_positions(crops, patches, height, width, crop, seed, key), (crop, crop)
-
-
-def _starts(last: int, stride: int) -> np.ndarray:
-    """From 0 to `last` in equal steps (but for rounding) of at most `stride`."""
-    return np.linspace(0, last, -(-last // stride) + 1).round().astype(np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A model that knows how images are prepared for it and on which scale its scores are given.
@@ -192,7 +157,7 @@ class Predictor:
         crop: side of a crop in pixels.
         size: to which size images are brought first.
         scale: of its scores.
-        options: how the images of its own test split are scored, for `iqa.inference.score` and `predict`.
+        options: how the images of its own test split are scored, for `iqa.model.scoring.score` and `predict`.
     """
 
     network: HyperIQA
@@ -213,9 +178,9 @@ class Predictor:
         Args:
             image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
             batch_size: patches per forward pass, at most; what suits the device and the crop when not given.
-            how: `crops`, `patches`, `seed`, `stride`, see `patch_positions`; a grid of about 25 crops by default. And
-                `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, and with
-                scores that differ in the third digit.
+            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; a grid of about 25 crops by
+                default. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, and
+                with scores that differ in the third digit. `look`: note how much each scale counts.
 
         Raises:
             Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
@@ -270,21 +235,21 @@ class Predictor:
             raise Unreadable(name, f"its {shape} pixels would have to be enlarged to {height}x{width} (height x width)")
         return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
 
-    @torch.inference_mode()
-    def _score(self, pixels: np.ndarray, batch_size: int | None, precision: str = "32-true", **how: Any) -> PatchScores:
-        positions, (height, width) = patch_positions(pixels, self.crop, **how)
-        device = self.network.mean.device
-        batch_size = batch_size or max(1, AT_ONCE.get(device.type, AT_ONCE["cuda"]) // (height * width))
-        lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
-        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        scores = []
-        with lower, same:
-            for start in range(0, len(positions), batch_size):
-                batch = positions[start : start + batch_size]
-                windows = [pixels[top : top + height, left : left + width] for top, left in batch]
-                scores.append(self.network(to_pixels(windows).to(device)).double().cpu().numpy())
-        found = self.scale.denormalise(np.concatenate(scores))
-        return PatchScores(found, positions, (height, width), *pixels.shape[:2])
+    def _score(
+        self,
+        pixels: np.ndarray,
+        batch_size: int | None,
+        precision: str = "32-true",
+        look: bool = False,
+        **how: Any,
+    ) -> PatchScores:
+        positions, window = patch_positions(pixels, self.crop, **how)
+        places = {window: [(0, top, left) for top, left in positions.tolist()]}
+        batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
+        found = [found for _, found in batches]
+        scores = self.scale.denormalise(np.concatenate([each["scores"] for each in found]))
+        scales = np.concatenate([each["scales"] for each in found]) if "scales" in found[0] else None
+        return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
 def _open(image: ImageLike) -> Image.Image:
@@ -340,7 +305,7 @@ def load_model(source: str | Path, device: str = "auto") -> Predictor:
         ModelError: there is no such model, its weights do not fit, or the device is not there.
         ResultsError: the run is not finished; says which command makes it.
         CheckpointError: the file is none of the known checkpoints.
-        ParameterError: the file holds parameters that this version does not know.
+        ParameterError: the file holds parameters of a model that this version does not know.
     """
     file = _model_file(source)
     saved = _saved_run(file)
@@ -379,39 +344,45 @@ def _saved_run(file: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
         return None
-    params = saved.get("params")
-    return saved if isinstance(params, dict) and isinstance(params.get("backbone"), str) else None
+    about = saved.get("architecture", saved.get("params"))
+    return saved if isinstance(about, dict) and isinstance(about.get("backbone"), str) else None
 
 
 def _own(file: Path, saved: dict[str, Any]) -> Predictor:
     """The model of a training run."""
     shown = paths.shown(file)
-    params = TrainParams.build(saved["params"], shown)
     about = saved.get("database", {})
     if "size" not in about:
         raise ModelError(f"{shown} does not say to which size images are brought; train the model again")
     try:
-        network = HyperIQA(params.architecture())
+        saved = saved if "architecture" in saved else saved | _of_params(saved["params"])
+        name, scoring = saved["name"], {option: saved["scoring"][option] for option in SCORING}
+    except KeyError as error:
+        raise ModelError(f"{shown} lacks {error}; train the model again") from None
+    architecture = ModelParams.build(saved["architecture"], shown)
+    try:
+        network = HyperIQA(architecture)
         network.load_state_dict(saved["state_dict"])
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{shown}: {error}") from None
     return Predictor(
         network=network,
-        name=f"{params.study}/{params.run}",
-        input=params.input,
-        crop=params.crop,
+        name=name,
+        input=scoring["input"],
+        crop=scoring["crop"],
         size=Size(**about["size"]),
         scale=Scale(about["low"], about["high"], about["higher_is_better"], about["title"]),
-        options={
-            "input": params.input,
-            "crops": params.test_crops,
-            "patches": params.test_patches,
-            "crop": params.crop,
-            "batch_size": params.batch_size,
-            "seed": params.seed,
-            "precision": params.precision,
-        },
+        options=scoring,
     )
+
+
+def _of_params(params: dict[str, Any]) -> dict[str, Any]:
+    """What a file of an older version tells in the parameters of its training alone."""
+    return {
+        "name": f"{params['study']}/{params['run']}",
+        "architecture": {key: params[key] for key in ModelParams.model_fields},
+        "scoring": {option: params[key] for option, key in SCORING.items()},
+    }
 
 
 def _published(file: Path) -> Predictor:

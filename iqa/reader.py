@@ -38,7 +38,10 @@ class Record(dict):
         self.file = file
 
     def __missing__(self, key: str) -> Any:
-        raise ReportError(f"{self.file} has no key '{key}'; its keys here are: {', '.join(self) or 'none'}")
+        raise ReportError(
+            f"{self.file} has no key '{key}'; its keys here are: {', '.join(self) or 'none'}. "
+            "Where an older version wrote the file, make its run again"
+        )
 
 
 class Reader:

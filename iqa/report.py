@@ -215,8 +215,9 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "prepared": {run: reader.record(f"data_prep/{run}/params.json") for run in audits},
         "cross_params": reader.record(f"cross_dataset/{params.cross}/params.json"),
         "train": train,
-        "loss_terms": _loss_terms(train),
+        "loss_terms": reader.record(f"train/{params.main}/loss.json")["terms"],
         "model": reader.record(f"train/{params.main}/architecture.json"),
+        "before": reader.record(f"train/{params.main}/architecture_before.json"),
         **found,
         "ablations": ablations,
         "verdicts": dict(Counter(row["verdict"] for row in found["claims"])),
@@ -287,14 +288,6 @@ def _inside(params: ReportParams, reader: Reader) -> dict[str, Any]:
         "ceilings": {row["what"]: row for row in rows["ceiling"]},
         "wholes": [row for row in rows["attention"] if row["part"] == "the claim as a whole"],
     }
-
-
-def _loss_terms(train: dict[str, Any]) -> dict[str, Any]:
-    """Weights of the training loss; the one that is a parameter of its own remembers where it was read."""
-    terms: dict[str, Any] = dict(config.loss_terms(train["loss"]))
-    if train["rank_weight"] > 0 and "ranking" not in terms:
-        terms["ranking"] = train["rank_weight"]
-    return terms
 
 
 def _plain(text: str) -> str:

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from iqa.config import ComplexityParams
-from iqa.inference import choose_device
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device
 from iqa.results import hardware
 
 GIB = 2**30

@@ -310,10 +310,10 @@ def architecture(description: dict[str, Any]) -> pd.DataFrame:
     generated = f"{description['generated_weights']:,.0f} weights"
     details = {
         "backbone": f"levels of an image of {shape(description['input'])}",
-        "fusion": _fusion(description),
+        "fusion": filled(description, "fusion", "words"),
         "semantic": f"1{TIMES}1 convolutions {_chain(description['semantic_widths'])}",
         "hyper": f"3{TIMES}3 convolutions and linear maps to the target network's weights and biases",
-        "local": _target_input(description),
+        "local": filled(description, "local", "words"),
         "target": f"{_chain(description['target_widths'])}, with the {generated} generated for each image",
     }
     outputs = {"backbone": None, "hyper": generated, "target": "score"}
@@ -334,34 +334,27 @@ def _level(number: int, level: dict[str, Any]) -> tuple:
     return f"level {number}", f"stride {level['stride']:.0f}", size, None, None
 
 
-def _fusion(description: dict[str, Any]) -> str:
-    """What the fusion does, in words."""
-    used = [number for number, level in enumerate(description["levels"], 1) if level["fused"]]
-    channels, *grid = next(part["output"] for part in description["parts"] if part["name"] == "fusion")
-    levels = _levels(used)
-    pooled = f"{levels}, pooled to {shape(grid)}"
-    return {
-        "last": pooled,
-        "concat": f"{pooled}, concatenated",
-        "attention": f"{pooled}, each times its weight (mean of level 4, two linear maps, softmax), concatenated",
-        "pooled": f"means of {levels}, concatenated",
-        "fpn_cbam": f"feature pyramid of {levels} ({channels / len(used):.0f} channels each), CBAM, "
-        f"pooled to {shape(grid)}, concatenated",
-    }[description["fusion"]]
-
-
-def _target_input(description: dict[str, Any]) -> str:
-    """What the target network reads, in words."""
-    levels = description["levels"]
-    if description["target_input"] == "pooled":
-        channels = sum(level["channels"] for level in levels)
-        return f"means of all levels, a linear map {_chain([channels, description['target_widths'][0]])}"
-    own = {number: level["local"] for number, level in enumerate(levels, 1) if level["local"] is not None}
-    return " + ".join(f"{values:.0f}" for values in own.values()) + f" values of {_levels(list(own))}"
+def filled(description: dict[str, Any], name: str, key: str) -> str:
+    """What the fusion or the target input (`local`) of a model was registered with, its fields filled in."""
+    part = next(part for part in description["parts"] if part["name"] == name)
+    levels = dict(enumerate(description["levels"], 1))
+    if name == "fusion":
+        width, *grid = part["output"]
+        used = [number for number, level in levels.items() if level["fused"]]
+        fields = {"levels": _levels(used), "grid": shape(grid), "channels": f"{width / len(used):.0f}"}
+    else:
+        values = {number: level["local"] for number, level in levels.items() if level["local"] is not None}
+        fields = {"levels": _levels(list(values or levels)), "values": " + ".join(f"{v:.0f}" for v in values.values())}
+        channels = sum(levels[number]["channels"] for number in values or levels)
+        fields |= {"channels": f"{channels:.0f}", "size": shape(part["output"])}
+    return part[key].format(**fields)
 
 
 def _levels(numbers: list[int]) -> str:
-    return f"levels {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"level {numbers[0]}"
+    if len(numbers) == 1:
+        return f"level {numbers[0]}"
+    row = numbers[-1] - numbers[0] == len(numbers) - 1
+    return f"levels {numbers[0]} to {numbers[-1]}" if row else f"levels {', '.join(map(str, numbers))}"
 
 
 def shape(sizes: Iterable[float]) -> str:

@@ -32,8 +32,8 @@ from iqa import losses, metrics, paths, schedules
 from iqa.batches import Batch, train_loader
 from iqa.config import TrainParams
 from iqa.data.database import Database
-from iqa.inference import choose_device, score
 from iqa.model import HyperIQA
+from iqa.model.scoring import choose_device, score
 from iqa.progress import in_batch
 from iqa.results import write_text
 from iqa.study import code
@@ -106,7 +106,7 @@ class Fit(lightning.LightningModule):
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
-        terms = losses.total(prediction, target, self.params.terms(), self.params.rank_margin)
+        terms = losses.total(prediction, target, self.params.terms(), vars(self.params))
         if not torch.isfinite(terms["total"]):
             raise FloatingPointError(self._broken(terms, prediction, images, index))
         self.seen.append(torch.stack([prediction.detach(), target]))
@@ -196,14 +196,13 @@ class Fit(lightning.LightningModule):
         )
 
     def _save(self, name: str, row: dict[str, float]) -> None:
-        """Write weights, parameters and the database's scale, loadable without this class."""
+        """Write weights, and what a predictor has to know besides (`iqa.prediction.load_model`)."""
         database = self.database
         scale = {
             key: getattr(database, key) for key in ("name", "title", "low", "high", "higher_is_better", "synthetic")
         }
         scale["size"] = vars(database.size)
-        saved = {"params": self.params.model_dump(), "database": scale, "history_row": row}
-        saved["state_dict"] = self.model.state_dict()
+        saved = _about(self.params) | {"database": scale, "history_row": row, "state_dict": self.model.state_dict()}
         _save(saved, self.folder / name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -240,11 +239,17 @@ def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -
     return int(values["epoch"].iloc[column.argmin() if select_on.endswith("loss") else column.argmax()])
 
 
+def _about(params: TrainParams) -> dict[str, Any]:
+    """What a model file says of its model in plain values, enough to score images with it."""
+    about = {"name": f"{params.study}/{params.run}", "architecture": params.architecture().model_dump()}
+    return about | {"scoring": params.scoring(), "params": params.model_dump()}
+
+
 def _update_params(file: Path, params: TrainParams) -> None:
     """Write the parameters of now into a model that is taken as it is; those that decide nothing may differ."""
     saved = torch.load(file, map_location="cpu", weights_only=True)
     if saved["params"] != params.model_dump():
-        _save(saved | {"params": params.model_dump()}, file)
+        _save(saved | _about(params), file)
 
 
 def _save(saved: dict[str, Any], file: Path) -> None:

@@ -20,8 +20,10 @@ from ipywidgets import Layout
 
 from iqa import config, figures, paths, playground
 from iqa.config import TrainParams
+from iqa.data.crops import CROPS
 from iqa.data.database import Database
 from iqa.data.prepare import absent, open_database
+from iqa.model.fusion import FUSIONS
 from iqa.playground import Assessment, Subject
 from iqa.prediction import ModelError, Predictor, load_model
 from iqa.results import RunFolder, command_for, finished, read_table
@@ -136,8 +138,7 @@ class Playground:
         self.path = _wide(widgets.Text(continuous_update=False, placeholder="path of an image"), "file")
         self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="choose a file")
         self.distortions = [self._distortion("gaussian_blur", 2.0), self._distortion(NONE, 2.0)]
-        crops = {"a grid": "grid", "random crops": "random", "the centre": "center", "the whole image": "whole"}
-        self.crops = _wide(widgets.Dropdown(options=list(crops.items())), "scored are")
+        self.crops = _wide(widgets.Dropdown(options=list(CROPS), value="grid"), "scored are")
         self.patches = _wide(widgets.IntSlider(25, 1, 64), "patches")
         self.with_map = widgets.Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
         self.own = widgets.Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
@@ -526,7 +527,7 @@ class Trainer:
 
 def _entry(name: str, value: Any) -> widgets.Widget:
     """The widget for a training parameter."""
-    choices = typing.get_args(TrainParams.model_fields[name].annotation)
+    choices = tuple(FUSIONS) if name == "fusion" else typing.get_args(TrainParams.model_fields[name].annotation)
     if choices and isinstance(value, str) and value in choices:
         return widgets.Dropdown(options=choices, value=value)
     kinds: dict[type, Callable] = {int: widgets.IntText, float: widgets.FloatText, str: widgets.Text}

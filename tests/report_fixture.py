@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa import analysis, figures, figures_analysis, paths
+from iqa import analysis, figures, figures_analysis, losses, paths
 from iqa.analysis import Gathered, Maps
 from iqa.config import AblationParams, AnalysisParams, ReportParams, TrainParams
+from iqa.model.fusion import FUSIONS
+from iqa.model.hyperiqa import TARGET_INPUTS, WORDS
 
 STUDY = "toy"
 REPORT_SOURCES = paths.REPORT
@@ -95,23 +97,23 @@ def _predictions(seed: int, n: int = 120, noise: float = 9.0) -> pd.DataFrame:
 
 def architecture(fusion: str = "concat", target_input: str = "lda") -> dict:
     """The description of a small model."""
-    used = {"last": [3], "fpn_cbam": [1, 2, 3]}.get(fusion, [0, 1, 2, 3])
+    used = FUSIONS[fusion].levels
     channels = {"last": 128, "fpn_cbam": 96}.get(fusion, 240)
     grid = 1 if fusion == "pooled" else 4
     maps = [(4, 16, 24, 24), (8, 32, 12, 12), (16, 64, 6, 6), (32, 128, 3, 3)]
     keys = ("stride", "channels", "height", "width", "fused", "local")
     lda = target_input == "lda"
-    local = "local distortion aware modules" if lda else "pooled levels"
+    registered = {"fusion": FUSIONS[fusion], "local": TARGET_INPUTS[target_input]}
     parts = [
         ("backbone", "resnet10t", [128, 3, 3], 309_696),
         ("fusion", f"{fusion} fusion", [channels, grid, grid], {"attention": 1_234, "fpn_cbam": 98_765}.get(fusion, 0)),
         ("semantic", "semantic features", [48, grid, grid], 64 * channels + 3_184),
         ("hyper", "hyper network", [2_813], 140_233),
-        ("local", local, [64], 12_848 if lda else 15_424),
+        ("local", TARGET_INPUTS[target_input].title, [64], 12_848 if lda else 15_424),
         ("target", "target network", [], 0),
     ]
     return {
-        "name": "HyperIQA" if fusion == "last" else f"HyperIQA with {fusion} fusion",
+        "name": FUSIONS[fusion].title + TARGET_INPUTS[target_input].suffix,
         "backbone": "resnet10t",
         "fusion": fusion,
         "target_input": target_input,
@@ -119,7 +121,11 @@ def architecture(fusion: str = "concat", target_input: str = "lda") -> dict:
         "levels": [
             dict(zip(keys, (*size, level in used, 16 if lda else None), strict=True)) for level, size in enumerate(maps)
         ],
-        "parts": [dict(zip(("name", "title", "output", "parameters"), part, strict=True)) for part in parts],
+        "parts": [
+            dict(zip(("name", "title", "output", "parameters"), part, strict=True))
+            | {key: getattr(registered[part[0]], key) for key in WORDS.get(part[0], ())}
+            for part in parts
+        ],
         "parameters": sum(part[3] for part in parts),
         "semantic_widths": [channels, 64, 48],
         "target_widths": [64, 32, 16, 8, 4, 1],
@@ -156,7 +162,8 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
         "parameters": architecture()["parameters"],
         "select_on": "val_srcc",
     }
-    params = TrainParams(input="mscn" if synthetic else "rgb").model_dump(exclude={"study", "run"})
+    trained = TrainParams(input="mscn" if synthetic else "rgb")
+    params = trained.model_dump(exclude={"study", "run"})
     drawn = {
         "curves": figures.training_curves(history),
         "scatter": figures.prediction_scatter(predictions, 0, 100),
@@ -164,6 +171,7 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
         "before_after": figures.before_after(architecture("last"), architecture()),
     }
     found = {"metrics": metrics, "architecture": architecture(), "architecture_before": architecture("last")}
+    found["loss"] = losses.describe(trained.terms(), params)
     _run("train", run, params, found, {"history": history, "predictions": predictions}, drawn)
 
 

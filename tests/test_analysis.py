@@ -11,11 +11,11 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 
-from iqa import analysis, config, figures_analysis, inference, metrics, paths, pipeline
+from iqa import analysis, config, figures_analysis, metrics, paths, pipeline
 from iqa.analysis import Gathered, attention
 from iqa.data import DataError, synthetic
 from iqa.data.pixels import Size
-from iqa.model import HyperIQA
+from iqa.model import HyperIQA, scoring
 from iqa.prediction import Predictor, Scale
 
 QUICK = {"resamples": 300, "confidence": 0.95, "seed": 0}
@@ -53,7 +53,7 @@ def test_scores_are_those_of_inference_and_weights_are_means_over_the_patches(cr
     model, database = predictor("attention", crops, patches), tiny.database(24, ((72, 96), (80, 72)))
     found = analysis.gather(model, database)
     indices = database.indices("test")
-    scores = inference.score(model.network, database, indices, **model.options)
+    scores = scoring.score(model.network, database, indices, **model.options)
     np.testing.assert_array_equal(found.table["prediction"], database.denormalise(scores))
     assert found.weights.shape[0] == len(indices) == len(found.scales)
     np.testing.assert_allclose(found.scales.sum(axis=1), 1, atol=1e-6)

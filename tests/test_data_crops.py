@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from iqa.data.crops import crop_positions, jitter_factors, test_positions
+from iqa.data.crops import crop_positions, jitter_factors, positions
 
 SIZE = {"height": 192, "width": 256, "crop": 96}
 
@@ -43,39 +43,39 @@ def test_a_crop_as_large_as_the_image_has_one_position():
     top, left, _ = crop_positions(3, 2, 1, patches=4, height=96, width=96, crop=96)
     assert not top.any()
     assert not left.any()
-    assert test_positions("grid", 9, 96, 96, 96).tolist() == [[0, 0]]
+    assert positions("grid", 96, 96, 96, 9).tolist() == [[0, 0]]
 
 
 def test_test_crops_differ_from_training_crops_and_repeat():
-    first = test_positions("random", 6, **SIZE, seed=1, image=7)
-    assert np.array_equal(first, test_positions("random", 6, **SIZE, seed=1, image=7))
+    first = positions("random", **SIZE, patches=6, seed=1, image=7)
+    assert np.array_equal(first, positions("random", **SIZE, patches=6, seed=1, image=7))
     assert not np.array_equal(first, np.transpose(crop_positions(1, 0, 7, patches=6, **SIZE)[:2]))
 
 
 def test_the_center_crop_lies_in_the_middle():
-    assert test_positions("center", 9, **SIZE).tolist() == [[48, 80]]
+    assert positions("center", **SIZE).tolist() == [[48, 80]]
 
 
 @pytest.mark.parametrize(("height", "width"), [(192, 256), (300, 100), (97, 500), (96, 200)])
 @pytest.mark.parametrize("patches", [1, 4, 9, 25])
 def test_a_grid_touches_all_edges_and_has_about_the_wanted_number(height, width, patches):
-    grid = test_positions("grid", patches, height, width, 96)
+    grid = positions("grid", height, width, 96, patches)
     assert grid.min(axis=0).tolist() == [0, 0]
     assert grid.max(axis=0).tolist() == [height - 96, width - 96]
     assert len(np.unique(grid, axis=0)) == len(grid) <= max(4, 2 * patches)
 
 
 def test_a_grid_of_nine_on_a_square_is_three_by_three():
-    assert test_positions("grid", 9, 200, 200, 100)[[0, 4, 8]].tolist() == [[0, 0], [50, 50], [100, 100]]
+    assert positions("grid", 200, 200, 100, 9)[[0, 4, 8]].tolist() == [[0, 0], [50, 50], [100, 100]]
 
 
 def test_an_image_smaller_than_the_crop_is_an_error_that_shows_both_sizes():
     with pytest.raises(ValueError, match=r"crop of 96x96 .* image of 80x256"):
         crop_positions(0, 0, 0, 1, height=80, width=256, crop=96)
     with pytest.raises(ValueError, match=r"crop of 96x96 .* image of 192x90"):
-        test_positions("grid", 4, 192, 90, 96)
+        positions("grid", 192, 90, 96, 4)
 
 
 def test_an_unknown_mode_is_an_error():
-    with pytest.raises(ValueError, match="'corner' is none of center, random, grid"):
-        test_positions("corner", 4, **SIZE)
+    with pytest.raises(ValueError, match="unknown crops 'corner'; known are: whole, center, random, grid, dense"):
+        positions("corner", **SIZE)

@@ -11,8 +11,8 @@ import torch
 from iqa import metrics
 from iqa.data.pixels import Size
 from iqa.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
-from iqa.inference import predict
 from iqa.model import HyperIQA
+from iqa.model.scoring import predict
 from iqa.prediction import Predictor, Scale
 
 

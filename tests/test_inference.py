@@ -5,8 +5,8 @@ import pytest
 import tiny
 import torch
 
-from iqa.inference import predict, score
 from iqa.model import HyperIQA
+from iqa.model.scoring import predict, score
 
 OPTIONS = {"input": "mscn", "crops": "whole", "patches": 3, "crop": 64, "batch_size": 8}
 

@@ -7,15 +7,15 @@ import tiny
 import torch
 
 from iqa import inside
-from iqa.config import Fusion
 from iqa.inside import look_inside
 from iqa.model import HyperIQA
+from iqa.model.fusion import FUSIONS
 from iqa.model.hyperiqa import target_network
 
 PIXELS = torch.randint(0, 256, (3, 3, 72, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=Fusion.__args__)
+@pytest.fixture(params=FUSIONS)
 def model(request):
     torch.manual_seed(0)
     return HyperIQA(tiny.PARAMS.architecture().model_copy(update={"fusion": request.param})).eval()

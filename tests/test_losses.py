@@ -29,13 +29,16 @@ def ranking_pair_by_pair(prediction: list[float], target: list[float], margin: f
     return sum(terms) / len(terms)
 
 
+MARGIN = {"rank_margin": 0.1}
 LOSSES = {
     "l1": l1,
     "l2": l2,
     "plcc": plcc,
     "fidelity": fidelity,
     "ranking": lambda prediction, target: ranking(prediction, target, 0.3),
-    "total": lambda prediction, target: total(prediction, target, {"l1": 1, "plcc": 0.2, "ranking": 0.5}, 0.3)["total"],
+    "total": lambda prediction, target: total(prediction, target, {"l1": 1, "plcc": 0.2, "ranking": 0.5}, MARGIN)[
+        "total"
+    ],
 }
 
 
@@ -158,7 +161,9 @@ def test_the_gradient_of_ranking_pulls_a_reversed_pair_apart_in_the_right_direct
 
 def test_a_batch_of_one_can_be_trained_on():
     prediction = torch.tensor([0.2], requires_grad=True)
-    terms = total(prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, 0.1)
+    terms = total(
+        prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, {"rank_margin": 0.1}
+    )
     terms["total"].backward()
     assert terms["total"].item() == pytest.approx(0.3 + 0.5)  # PLCC: nothing correlates
     assert prediction.grad.item() == -1
@@ -166,7 +171,7 @@ def test_a_batch_of_one_can_be_trained_on():
 
 def test_the_total_is_the_weighted_sum_of_its_terms():
     prediction, target = batch()
-    terms = total(prediction, target, {"l1": 1.0, "ranking": 0.3, "l2": 2.0}, 0.1)
+    terms = total(prediction, target, {"l1": 1.0, "ranking": 0.3, "l2": 2.0}, MARGIN)
     assert list(terms) == ["l1", "ranking", "l2", "total"]
     assert torch.equal(terms["l1"], l1(prediction, target))
     assert torch.equal(terms["ranking"], ranking(prediction, target, 0.1))
@@ -177,7 +182,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms():
 
 def test_a_sum_of_one_term_has_its_value_and_gradient():
     prediction, target = batch()
-    value = total(prediction, target, {"l1": 1.0}, 0.1)["total"]
+    value = total(prediction, target, {"l1": 1.0}, {})["total"]
     (gradient,) = torch.autograd.grad(value, prediction)
     (expected,) = torch.autograd.grad(l1(prediction, target), prediction)
     assert value.item() == l1(prediction, target).item()
@@ -210,9 +215,16 @@ def test_wrong_shapes_are_refused(loss, shapes):
 
 
 def test_an_unknown_loss_and_a_negative_margin_are_refused():
-    with pytest.raises(ValueError, match="unknown loss l3; the losses are: l1"):
-        total(*batch(), {"l1": 1, "l3": 1}, 0.1)
-    with pytest.raises(ValueError, match="unknown loss"):
-        total(*batch(), {}, 0.1)
+    with pytest.raises(ValueError, match="unknown loss 'l3'; known are: l1, l2, ranking"):
+        total(*batch(), {"l1": 1, "l3": 1}, {})
+    with pytest.raises(ValueError, match="a training loss needs a term"):
+        total(*batch(), {}, {})
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         ranking(*batch(), -1)
+
+
+def test_a_loss_is_described_with_the_words_weights_and_options_of_its_terms():
+    l1_term, term = losses.describe({"l1": 1.0, "ranking": 0.3}, {"rank_margin": 0.1, "lr": 1.0})["terms"]
+    assert (l1_term["title"], l1_term["options"], l1_term["where"]) == ("mean absolute error", [], "")
+    assert (term["name"], term["weight"], term["source"]) == ("ranking", 0.3, "[@liu2017rankiqa]")
+    assert term["options"] == [{"words": "the margin $m$", "value": 0.1}] and "m" in term["formula"]

@@ -11,11 +11,12 @@ from PIL import Image
 from torch import nn
 
 import iqa
-from iqa import figures, prediction
+from iqa import figures, prediction, training
+from iqa.config import ParameterError
 from iqa.data import DataError
 from iqa.data.pixels import Size, mscn
-from iqa.inference import predict
 from iqa.model import HyperIQA, checkpoints
+from iqa.model.scoring import patch_positions, predict
 from iqa.prediction import (
     ModelError,
     PatchScores,
@@ -24,7 +25,6 @@ from iqa.prediction import (
     Unreadable,
     find_images,
     load_model,
-    patch_positions,
 )
 from iqa.results import ResultsError
 
@@ -33,12 +33,13 @@ SIZE = {"height": None, "width": None, "keep_aspect": True}
 SEEN = {"size": SIZE, **DATABASE}
 
 
-def save(folder, database=SEEN, **changes) -> Path:
-    """A `best.pt` as a training run leaves it, with random weights."""
+def save(folder, database=SEEN, older=False, **changes) -> Path:
+    """A `best.pt` as a training run leaves it, or as an older version left it, with random weights."""
     params = tiny.PARAMS.model_copy(update=changes)
     torch.manual_seed(0)
     network = HyperIQA(params.architecture())
     saved = {"params": params.model_dump(), "database": database, "history_row": {"epoch": 1}}
+    saved |= {} if older else training._about(params)
     torch.save(saved | {"state_dict": network.state_dict()}, folder / "best.pt")
     return folder / "best.pt"
 
@@ -125,7 +126,7 @@ def test_a_folder_without_a_model_is_an_error(tmp_path):
 
 def test_weights_of_another_shape_are_an_error(tmp_path):
     saved = torch.load(save(tmp_path), weights_only=True)
-    saved["params"]["semantic_channels"] = 16
+    saved["architecture"]["semantic_channels"] = 16
     torch.save(saved, tmp_path / "best.pt")
     with pytest.raises(ModelError, match=r"(?s)best\.pt.*size mismatch"):
         load_model(tmp_path / "best.pt")
@@ -134,6 +135,31 @@ def test_weights_of_another_shape_are_an_error(tmp_path):
 def test_a_model_that_does_not_know_the_size_of_its_images_is_to_be_trained_again(tmp_path):
     with pytest.raises(ModelError, match="train the model again"):
         load_model(save(tmp_path, database=DATABASE))
+
+
+def test_a_file_of_an_older_version_gives_the_same_predictor(tmp_path):
+    changes = {"study": "demo", "run": "some", "test_crops": "grid", "test_patches": 4, "fusion": "last", "seed": 9}
+    new = load_model(save(tmp_path, **changes), "cpu")
+    old = load_model(save(tmp_path, older=True, **changes), "cpu")
+    assert {**vars(new), "network": None} == {**vars(old), "network": None}
+    assert new.network.params == old.network.params and new.score(photo()) == old.score(photo())
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_file_that_lacks_what_a_predictor_needs_is_told_with_the_key(tmp_path, older):
+    saved = torch.load(save(tmp_path, older=older), weights_only=True)
+    del saved["params" if older else "scoring"]["crop" if older else "input"]
+    torch.save(saved, tmp_path / "best.pt")
+    with pytest.raises(ModelError, match=f"best.pt lacks '{'crop' if older else 'input'}'; train the model again"):
+        load_model(tmp_path)
+
+
+def test_an_architecture_that_this_version_does_not_know_is_an_error_that_names_the_key(tmp_path):
+    saved = torch.load(save(tmp_path), weights_only=True)
+    saved["architecture"]["heads"] = 3
+    torch.save(saved, tmp_path / "best.pt")
+    with pytest.raises(ParameterError, match=r"best.pt: unknown key 'heads'; the keys of a model are: backbone"):
+        load_model(tmp_path)
 
 
 def test_a_run_that_was_not_made_is_told_with_its_command():
@@ -368,7 +394,7 @@ def test_a_stride_that_leaves_gaps_is_an_error(stride):
 
 
 def test_an_unknown_way_to_crop_is_an_error():
-    with pytest.raises(ValueError, match="'corner' is none of"):
+    with pytest.raises(ValueError, match="unknown crops 'corner'"):
         brightness().score(photo(), crops="corner")
 
 

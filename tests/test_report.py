@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import report_fixture
 
-from iqa import appendix, paths, tables
+from iqa import appendix, losses, paths, tables
+from iqa.config import TrainParams
 from iqa.reader import Reader, ReportError, Sourced
 from iqa.report import _fill, render
 
@@ -304,7 +305,10 @@ def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study):
 def test_the_method_says_how_the_main_run_was_trained(study, params, text):
     found = study()
     file = paths.RESULTS / "toy/train/main_s1/params.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | params))
+    values = json.loads(file.read_text()) | params
+    file.write_text(json.dumps(values))
+    terms = TrainParams(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
+    file.with_name("loss.json").write_text(json.dumps(losses.describe(terms, values)))
     html = re.sub(r"<[^>]+>", "", render(found)["html"].read_text())
     assert text in re.sub(r"\s+", " ", html)
 

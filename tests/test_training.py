@@ -21,8 +21,8 @@ from iqa.batches import EpochOrder, Patches, train_loader
 from iqa.data import database
 from iqa.data.crops import jitter_factors
 from iqa.data.pixels import pixel_code
-from iqa.inference import predict
 from iqa.model import HyperIQA
+from iqa.model.scoring import predict
 from iqa.prediction import load_model
 from iqa.study import code
 from iqa.training import best_epoch, fit, fit_key

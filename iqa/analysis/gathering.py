@@ -5,14 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from iqa import metrics
 from iqa.data.database import Database
-from iqa.inference import patch_batches
-from iqa.inside import look_inside
+from iqa.model.scoring import score_all
 from iqa.prediction import Predictor
-from iqa.progress import bar
 
 OPEN = "not distinguishable"
 
@@ -34,37 +31,18 @@ class Gathered:
 
 
 def gather(model: Predictor, database: Database, split: str = "test") -> Gathered:
-    """Scores of a split as `iqa.inference.score` gives them, and what led to them, in one pass of full batches.
+    """Scores of a split as `iqa.model.scoring.score` gives them, and what led to them, in one pass of full batches.
 
     Patches are those of the model's own test split (`Predictor.options`).
     """
     indices = database.indices(split)
-    precision = model.options["precision"]
-    batches = patch_batches(database, indices, **{k: v for k, v in model.options.items() if k != "precision"})
-    device = model.network.mean.device
-    lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
-    total, count = np.zeros(len(indices)), np.zeros(len(indices))
-    weights, scales = np.zeros((0, 0), np.float32), None
-    with bar(total=len(indices), desc=f"looking into {model.name}", unit="image") as done:
-        for rows, pixels in batches:
-            with lower:
-                inside = look_inside(model.network, pixels.to(device))
-            np.add.at(total, rows, inside.scores.cpu().numpy())
-            np.add.at(count, rows, 1)
-            generated = inside.generated.float().cpu().numpy()
-            weights = weights if weights.size else np.zeros((len(indices), generated.shape[1]), np.float32)
-            np.add.at(weights, rows, generated)
-            if inside.scale_weights is not None:
-                scales = np.zeros((len(indices), inside.scale_weights.shape[1])) if scales is None else scales
-                np.add.at(scales, rows, inside.scale_weights.float().cpu().numpy())
-            done.update(np.count_nonzero(count) - done.n)
+    found = score_all(model.network, database, indices, **model.options, look=True, told=f"looking into {model.name}")
     table = database.table.iloc[indices].reset_index(drop=True)
-    prediction = database.denormalise(total / count)
+    prediction = database.denormalise(found["scores"])
     sizes = np.array([database.pixels(index, model.options["input"]).shape[:2] for index in indices])
     table = table.assign(prediction=prediction, residual=prediction - table["mos"])
     table = table.assign(good=database.normalise(table["mos"]), height=sizes[:, 0], width=sizes[:, 1])
-    weights /= count[:, None].astype(np.float32)
-    return Gathered(table, weights, None if scales is None else scales / count[:, None])
+    return Gathered(table, found["weights"], found.get("scales"))
 
 
 def band(values: pd.Series | np.ndarray, count: int) -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iqa.data.crops import test_positions
-from iqa.inference import to_pixels
+from iqa.data import crops
 from iqa.inside import look_inside
+from iqa.model.scoring import to_pixels
 from iqa.prediction import Predictor
 
 
@@ -58,7 +58,7 @@ def feature_rows(model: Predictor, files: list[Path], rows: pd.DataFrame) -> lis
         image = model.rgb(file)
         pixels = model.pixels(image)
         if model.options["crops"] != "whole":
-            (top, left), *_ = test_positions("center", 1, *pixels.shape[:2], model.crop, 0, 0)
+            (top, left), *_ = crops.center(*pixels.shape[:2], model.crop)
             here = np.s_[top : top + model.crop, left : left + model.crop]
             pixels, image = pixels[here], image[here]
         maps = [

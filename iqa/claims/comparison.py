@@ -6,12 +6,12 @@ from iqa import config
 from iqa.claims.facts import published_table
 from iqa.claims.measured import Measured
 from iqa.config import CrossDatasetParams, TrainParams
+from iqa.data.crops import CROPS
 from iqa.data.releases import RELEASES
 from iqa.results import finished, read_json, read_table
 
 COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
 SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
-CROPS = {"whole": "whole image", "center": "1 centre crop", "grid": "grid of {} crops", "random": "{} random crops"}
 
 
 def comparison(study: str) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def _rule(study: str, database: str) -> str:
 
 
 def _crops(mode: str, patches: int) -> str:
-    return CROPS[mode].format(patches)
+    return CROPS[mode].title.format(patches=patches)
 
 
 def _seeds(count: int) -> str:

@@ -273,7 +273,7 @@ def selection_gain(epochs: int, srcc: float, images: int = TEST_IMAGES) -> float
 
 def coverage(mode: str, patches: int, height: int, width: int, crop: int) -> tuple[int, float]:
     """Number of different test crops of an image, and the share of its pixels that they cover together."""
-    positions = crops.test_positions(mode, patches, height, width, crop)
+    positions = crops.positions(mode, height, width, crop, patches)
     seen = np.zeros((height, width), dtype=bool)
     for top, left in positions:
         seen[top : top + crop, left : left + crop] = True

@@ -10,6 +10,11 @@ import math
 
 import numpy as np
 
+from iqa.study.registry import Registry
+
+# What is scored of an image. Each is called with height and width of the image, the side of a crop and those of the
+# `options` of `positions` that it is registered with, and returns tops and lefts (n, 2); `title` is for tables.
+CROPS = Registry("crops", options=())
 WORD = 2**64
 BLOCK = 4  # numbers that Philox gives for one value of its counter
 TRAIN, TEST, JITTER = 0, 1, 2
@@ -85,40 +90,81 @@ def content_key(pixels: np.ndarray) -> int:
     return int.from_bytes(_sha256(shape, np.ascontiguousarray(pixels).data)[:8], "little")
 
 
-def test_positions(
-    mode: str, patches: int, height: int, width: int, crop: int, seed: int = 0, image: int = 0
+@CROPS.add("whole", title="whole image")
+def whole(height: int, width: int, crop: int) -> np.ndarray:
+    """The image itself, whatever the crop."""
+    return np.zeros((1, 2), np.int64)
+
+
+@CROPS.add("center", title="1 centre crop")
+def center(height: int, width: int, crop: int) -> np.ndarray:
+    """One crop in the middle."""
+    return np.array([[height - crop, width - crop]]) // 2
+
+
+@CROPS.add("random", title="{patches} random crops", options=("patches", "seed", "image"))
+def random(height: int, width: int, crop: int, patches: int, seed: int, image: int) -> np.ndarray:
+    """Crops that seed and image decide; `image` is its `content_key`, so that its crops are the same wherever it is."""
+    free = np.array([height - crop, width - crop])
+    return (_uniform(seed, 0, image, TEST, (patches, 2)) * (free + 1)).astype(np.int64)
+
+
+@CROPS.add("grid", title="grid of {patches} crops", options=("patches",))
+def grid(height: int, width: int, crop: int, patches: int) -> np.ndarray:
+    """About `patches` crops on a grid that touches the edges (at least 2x2 where there is room)."""
+    rows = max(2, round(math.sqrt(patches * height / width))) if height > crop else 1
+    columns = max(2, round(patches / rows)) if width > crop else 1
+    return _lattice(np.unique(_even(height - crop, rows)), np.unique(_even(width - crop, columns)))
+
+
+@CROPS.add("dense", title="dense grid of crops", options=("stride",))
+def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
+    """A grid that touches the edges, `stride` pixels (by default a quarter of the crop) or a little less apart."""
+    stride = max(1, crop // 4) if stride is None else stride
+    if not 1 <= stride <= crop:
+        raise ValueError(f"a stride of {stride} pixels is not between 1 and the crop's {crop}")
+    return _lattice(*(_even(last, -(-last // stride) + 1) for last in (height - crop, width - crop)))
+
+
+def _even(last: int, count: int) -> np.ndarray:
+    """`count` numbers from 0 to `last` in equal steps, but for rounding."""
+    return np.linspace(0, last, count).round().astype(np.int64)
+
+
+def _lattice(tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+    return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def positions(
+    crops: str,
+    height: int,
+    width: int,
+    crop: int,
+    patches: int = 25,
+    seed: int = 0,
+    image: int = 0,
+    stride: int | None = None,
 ) -> np.ndarray:
-    """Square crops of one image for evaluation.
+    """Square crops of one image whose score is wanted.
 
     Args:
-        mode: `center`: one crop; `random`: `patches` crops that seed and image decide; `grid`: about `patches` crops
-            on a regular grid whose first and last rows and columns touch the edges (at least 2x2 where there is room).
-        patches, height, width, crop, seed: as in `crop_positions`.
-        image: the image's `content_key`, so that the same image gives the same crops wherever it is.
+        crops: one of `CROPS`.
+        height, width, crop: as in `crop_positions`.
+        patches: number of crops (`random`), or about how many (`grid`).
+        seed: decides the crops (`random`), together with the image.
+        image: the image's `content_key` (`random`).
+        stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
 
     Returns:
         Integer array (n, 2) of (top, left).
 
     Raises:
-        ValueError: the crop is larger than the image, or an unknown mode.
+        ValueError: the crop is larger than the image, an unknown name, or a stride that leaves gaps.
 
-    >>> test_positions("grid", patches=4, height=192, width=256, crop=96).tolist()
+    >>> positions("grid", height=192, width=256, crop=96, patches=4).tolist()
     [[0, 0], [0, 160], [96, 0], [96, 160]]
     """
-    _check(height, width, crop)
-    free = np.array([height - crop, width - crop])
-    if mode == "center":
-        return free[None] // 2
-    if mode == "random":
-        return (_uniform(seed, 0, image, TEST, (patches, 2)) * (free + 1)).astype(np.int64)
-    if mode == "grid":
-        rows = max(2, round(math.sqrt(patches * height / width))) if free[0] else 1
-        columns = max(2, round(patches / rows)) if free[1] else 1
-        tops, lefts = (
-            np.unique(np.linspace(0, f, n).round().astype(np.int64)) for f, n in zip(free, (rows, columns), strict=True)
-        )
-        return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
-    raise ValueError(f"mode '{mode}' is none of center, random, grid")
-
-
-test_positions.__test__ = False  # a function of the package whose name looks like a test's to pytest
+    mode, given = CROPS[crops], {"patches": patches, "seed": seed, "image": image, "stride": stride}
+    if mode is not whole:
+        _check(height, width, crop)
+    return mode(height, width, crop, **{key: given[key] for key in mode.options})

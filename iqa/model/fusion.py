@@ -2,6 +2,12 @@
 
 Each fusion takes the widths of the four levels, finest first, and the model's parameters. `levels` names the levels
 that it reads (0 is the finest), `channels` the width of its output (B, channels, grid, grid).
+
+A fusion is registered with what is said of it: `title` (the name of a model with it), `reads` (maps, in the report),
+`words` (in the table of parts), and how the diagram draws it: `each` (what is done to a level), `pyramid` (what comes
+before it, where coarser levels are then added to finer ones), `weigh` (what gives a level its weight). There, {levels}
+are the levels that are read, {grid} is the output's height and width, {channels} its width per level. A fusion that
+weighs the levels has a method `scale_weights`.
 """
 
 import torch
@@ -10,10 +16,13 @@ from torch.nn.functional import interpolate
 
 from iqa.config import ModelParams
 from iqa.model.pooling import pool
+from iqa.study.registry import Registry
 
+FUSIONS = Registry("fusion", each="pool\n{grid}", pyramid="", weigh="")
 ALL = (0, 1, 2, 3)
 
 
+@FUSIONS.add("last", title="HyperIQA", reads="the coarsest map", words="{levels}, pooled to {grid}")
 class Last(nn.Module):
     """The deepest map alone, pooled to the grid: HyperIQA (Su et al., CVPR 2020, Section 3.2)."""
 
@@ -29,6 +38,12 @@ class Last(nn.Module):
         return pool(maps[-1], self.grid)
 
 
+@FUSIONS.add(
+    "concat",
+    title="HyperIQA with concat fusion",
+    reads="the four maps",
+    words="{levels}, pooled to {grid}, concatenated",
+)
 class Concat(nn.Module):
     """All maps pooled to the grid and concatenated along the channels."""
 
@@ -44,6 +59,13 @@ class Concat(nn.Module):
         return torch.cat([pool(each, self.grid) for each in maps], dim=1)
 
 
+@FUSIONS.add(
+    "attention",
+    title="HyperIQA with attention fusion",
+    reads="the four maps",
+    words="{levels}, pooled to {grid}, each times its weight (mean of level 4, two linear maps, softmax), concatenated",
+    weigh="mean\nMLP\nsoftmax",
+)
 class Attention(Concat):
     """`Concat` of maps that are weighted for each image: the deepest map decides how much each scale counts.
 
@@ -74,6 +96,13 @@ class Attention(Concat):
         return torch.cat(list(pooled), dim=1)
 
 
+@FUSIONS.add(
+    "pooled",
+    title="HyperIQA with the super semantic vector",
+    reads="the four maps",
+    words="means of {levels}, concatenated",
+    each="mean\n{grid}",
+)
 class Pooled(nn.Module):
     """The 'super semantic vector': all maps pooled globally and concatenated; the same at every place of the grid."""
 
@@ -88,6 +117,14 @@ class Pooled(nn.Module):
         return torch.cat([each.mean(dim=(2, 3), keepdim=True) for each in maps], dim=1)
 
 
+@FUSIONS.add(
+    "fpn_cbam",
+    title="MS-HyperIQA",
+    reads="the three coarser maps",
+    words="feature pyramid of {levels} ({channels} channels each), CBAM, pooled to {grid}, concatenated",
+    pyramid="1\N{MULTIPLICATION SIGN}1",
+    each="3\N{MULTIPLICATION SIGN}3\nCBAM\npool {grid}",
+)
 class FpnCbam(nn.Module):
     """MS-HyperIQA: a feature pyramid over the three deeper levels, attention at each, pooled and concatenated.
 
@@ -144,12 +181,3 @@ class Cbam(nn.Module):
         x = x * torch.sigmoid(channel)[:, :, None, None]
         place = self.spatial(torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1))
         return x * torch.sigmoid(place)  # (B, 1, H, W)
-
-
-FUSIONS: dict[str, type[nn.Module]] = {
-    "last": Last,
-    "concat": Concat,
-    "attention": Attention,
-    "pooled": Pooled,
-    "fpn_cbam": FpnCbam,
-}

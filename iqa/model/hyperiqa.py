@@ -16,10 +16,26 @@ from iqa.config import ModelParams
 from iqa.model.backbone import STRIDES, Backbone
 from iqa.model.fusion import FUSIONS
 from iqa.model.pooling import pool
+from iqa.study.registry import Registry
 
 Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one generated layer
 
+# What the target network reads. Each is registered with its `title`, the `suffix` of a model's name, its `words` in the
+# table of parts, `path` and `formula` (TeX) for the report, and how the diagram draws it: `each` (what is done to a
+# level) and `joined` (what is then done to all of them). There, {levels} are the levels with values of their own,
+# {values} these values, {channels} the channels that are read, {size} the values that come out.
+TARGET_INPUTS = Registry("target input", suffix="", joined="")
 
+
+@TARGET_INPUTS.add(
+    "lda",
+    title="local distortion aware modules",
+    words="{values} values of {levels}",
+    path="has a local distortion aware (LDA) module for each map: it reduces the channels, pools over space and "
+    "projects linearly. The results are concatenated",
+    formula=r"v_x = [\mathrm{LDA}_1(F_1), \mathrm{LDA}_2(F_2), \mathrm{LDA}_3(F_3), \mathrm{LDA}_4(F_4)]",
+    each="LDA\n{values}",
+)
 class LocalDistortionAware(nn.Module):
     """LDA: what each level says of local distortions, as one vector, the input of the target network.
 
@@ -54,6 +70,16 @@ class LocalDistortionAware(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+@TARGET_INPUTS.add(
+    "pooled",
+    title="pooled levels",
+    suffix=", pooled target input",
+    words="means of all levels, a linear map {channels} \N{RIGHTWARDS ARROW} {size}",
+    path=r"takes the mean of each map over space; the means $\bar F_l$ are concatenated and projected linearly",
+    formula=r"v_x = A\, [\bar F_1, \bar F_2, \bar F_3, \bar F_4] + c",
+    each="mean\n{channels}",
+    joined="linear\n{channels} \N{RIGHTWARDS ARROW} {size}",
+)
 class PooledLevels(nn.Module):
     """All levels pooled globally, concatenated and mapped linearly to the input of the target network."""
 
@@ -65,10 +91,6 @@ class PooledLevels(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
         return self.project(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
-
-
-TARGET_INPUTS: dict[str, type[nn.Module]] = {"lda": LocalDistortionAware, "pooled": PooledLevels}
-LOCAL_TITLES = {"lda": "local distortion aware modules", "pooled": "pooled levels"}
 
 
 class HyperNetwork(nn.Module):
@@ -172,7 +194,10 @@ class HyperIQA(nn.Module):
         return (image - self.mean) / self.std
 
 
-NAMES = {"last": "HyperIQA", "fpn_cbam": "MS-HyperIQA", "pooled": "HyperIQA with the super semantic vector"}
+WORDS = {
+    "fusion": ("reads", "words", "each", "pyramid", "weigh"),
+    "local": ("words", "path", "formula", "each", "joined"),
+}
 
 
 @torch.no_grad()
@@ -186,7 +211,7 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
         levels: for each map, finest first: `stride`, `channels`, `height`, `width`, `fused` (whether the fusion
             reads it) and `local` (values that it gives to the target network by itself; None where it does not).
         parts: for backbone, fusion, semantic, hyper, local and target: `name`, `title`, `output` (shape without the
-            batch) and `parameters`.
+            batch) and `parameters`; for fusion and local also what they were registered with (`WORDS`).
         parameters: their sum.
         semantic_widths: channels from the fused map to the semantic map.
         target_widths: from the target network's input to its score.
@@ -227,11 +252,11 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
         ("fusion", f"{params.fusion} fusion", list(outputs["fusion"][0].shape[1:])),
         ("semantic", "semantic features", list(outputs["semantic"][0].shape[1:])),
         ("hyper", "hyper network", [generated]),
-        ("local", LOCAL_TITLES[params.target_input], list(outputs["local"][0].shape[1:])),
+        ("local", model.local.title, list(outputs["local"][0].shape[1:])),
         ("target", "target network", []),
     ]
     return {
-        "name": NAMES.get(params.fusion, f"HyperIQA with {params.fusion} fusion"),
+        "name": model.fusion.title + model.local.suffix,
         "backbone": params.backbone,
         "fusion": params.fusion,
         "target_input": params.target_input,
@@ -239,6 +264,7 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
         "levels": levels,
         "parts": [
             {"name": name, "title": title, "output": output, "parameters": _count(getattr(model, name, None))}
+            | {key: getattr(getattr(model, name), key) for key in WORDS.get(name, ())}
             for name, title, output in rows
         ],
         "parameters": _count(model),

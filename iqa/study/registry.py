@@ -23,11 +23,13 @@ class Registry(dict[str, Any]):
 
     Args:
         kind: what an entry is, for error messages.
+        words: that an entry has when it is not registered with others.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, **words: Any):
         super().__init__()
         self.kind = kind
+        self.words = words
 
     def add(self, name: str, **words: Any) -> Callable[[Any], Any]:
         """Register a class or function under `name`; `words` become its attributes.
@@ -39,7 +41,7 @@ class Registry(dict[str, Any]):
         def register(entry: Any) -> Any:
             if name in self:
                 raise ValueError(f"two entries are registered as {self.kind} '{name}'")
-            for key, value in {"name": name, **words}.items():
+            for key, value in {"name": name, **self.words, **words}.items():
                 setattr(entry, key, value)
             self[name] = entry
             return entry
@@ -52,7 +54,7 @@ class Registry(dict[str, Any]):
 
 @cache
 def registered(module: str) -> tuple[str, ...]:
-    """Names that a module of this package registers, such as those of `iqa.model.fusion`; the module is not imported."""
+    """Names that a module of this package registers, such as those of `iqa.model.fusion`, without an import of it."""
     file = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = (mark for node in tree.body for mark in getattr(node, "decorator_list", []) if isinstance(mark, ast.Call))

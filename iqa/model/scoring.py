@@ -1,0 +1,163 @@
+"""Patches in, scores out: the one way in which files, databases, the analysis and the playground are scored."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from iqa.data.crops import CROPS, content_key, positions
+from iqa.data.databases import Database
+from iqa.inside import look_inside
+from iqa.model import HyperIQA
+from iqa.progress import bar
+
+# pixels of a forward pass; on a CPU more would leave its caches (measured with ResNet-50 and MobileNetV2)
+AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
+Window = tuple[int, int]  # height and width of a patch
+Found = dict[str, np.ndarray]  # `scores` of patches or images, and where it was asked for `weights` and `scales`
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one, else the CPU; any other name is torch's."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def to_pixels(windows: Sequence[np.ndarray]) -> Tensor:
+    """uint8 pixels (B, 3, H, W), channels last in memory, of windows (H, W, 3) of one size."""
+    return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
+
+
+def patch_positions(pixels: np.ndarray, crop: int, crops: str = "grid", **options: Any) -> tuple[np.ndarray, Window]:
+    """Where the patches of an image lie.
+
+    Args:
+        pixels: (height, width, 3), the model's input.
+        crop: side of a crop in pixels.
+        crops: one of `iqa.data.crops.CROPS`; `whole`: the image is one patch.
+        options: `patches`, `seed` and `stride`, see `iqa.data.crops.positions`.
+
+    Returns:
+        Top and left of each patch, an integer array (n, 2), and the height and width of a patch.
+    """
+    height, width = pixels.shape[:2]
+    key = content_key(pixels) if "image" in CROPS[crops].options else 0
+    window = (height, width) if crops == "whole" else (crop, crop)
+    return positions(crops, height, width, crop, image=key, **options), window
+
+
+@torch.inference_mode()
+def score_patches(
+    network: HyperIQA,
+    image: Callable[[int], np.ndarray],
+    places: dict[Window, list[tuple[int, int, int]]],
+    batch_size: int | None = None,
+    precision: str = "32-true",
+    *,
+    exact: bool = False,
+    look: bool = False,
+    told: str = "",
+) -> Iterator[tuple[np.ndarray, Found]]:
+    """Score patches batch by batch; a batch is filled with all that have one size, whatever images they are of.
+
+    Args:
+        network: in evaluation mode while a batch is scored.
+        image: gives the pixels (H, W, 3) of an image by its number.
+        places: image, top and left of each patch, by the size of the patches.
+        batch_size: patches per forward pass, at most; what suits the device and the window when not given.
+        precision: `32-true` or `bf16-mixed`.
+        exact: without TF32 and other choices of cuDNN that are quicker, but not the same on each call.
+        look: also note the generated `weights` (B, w) and, where the fusion weighs them, that of the `scales` (B, 4).
+        told: what a progress bar is called; none where it is empty.
+
+    Yields:
+        The image of each patch (B,), and what was found; `scores` are on 0..1, 1 is best.
+    """
+    device = network.mean.device
+    todo = []
+    for (height, width), listed in places.items():
+        size = batch_size or max(1, AT_ONCE.get(device.type, AT_ONCE["cuda"]) // (height * width))
+        todo += [(height, width, listed[start : start + size]) for start in range(0, len(listed), size)]
+    for height, width, batch in bar(todo, total=len(todo), desc=told, unit="batch") if told else todo:
+        windows = [image(number)[top : top + height, left : left + width] for number, top, left in batch]
+        pixels = to_pixels(windows).to(device, non_blocking=True)
+        lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        training = network.training
+        network.eval()
+        with lower, same if exact else nullcontext():
+            inside = look_inside(network, pixels) if look else None
+            scores = inside.scores if inside else network(pixels)
+        network.train(training)
+        found = {"scores": scores.double()}
+        if inside:
+            found["weights"] = inside.generated.float()
+            found |= {} if inside.scale_weights is None else {"scales": inside.scale_weights.double()}
+        yield np.array([number for number, _, _ in batch]), {key: value.cpu().numpy() for key, value in found.items()}
+
+
+def mean_per_image(batches: Iterable[tuple[np.ndarray, Found]], images: int) -> Found:
+    """Means over the patches of each of `images` images, (images, ...), of what `score_patches` found."""
+    totals, counts = {"scores": np.zeros(images)}, np.zeros(images)
+    for numbers, found in batches:
+        np.add.at(counts, numbers, 1)
+        for key, values in found.items():
+            totals.setdefault(key, np.zeros((images, *values.shape[1:]), values.dtype))
+            np.add.at(totals[key], numbers, values)
+    return {key: (total.T / counts.astype(total.dtype)).T for key, total in totals.items()}
+
+
+def score_all(
+    network: HyperIQA,
+    database: Database,
+    indices: np.ndarray,
+    *,
+    input: str,
+    crops: str,
+    patches: int,
+    crop: int,
+    batch_size: int,
+    seed: int = 0,
+    precision: str = "32-true",
+    **noted: Any,
+) -> Found:
+    """Means over the patches of each image (n, ...) of what `score_patches` finds; `scores` are on 0..1, 1 is best.
+
+    The patches of all images fill the batches together; which patches an image gives depends on the image, the
+    crop mode and the seed alone, never on its batch. Whole images are batched with those of the same size.
+
+    Args:
+        indices: rows of `database.table`.
+        input: kind of pixels, `rgb` or `mscn`.
+        crops, patches, crop, seed: as in `patch_positions`.
+        batch_size, precision, noted: as in `score_patches`; `noted` is `look` and `told`.
+    """
+    places = defaultdict(list)
+    for number, index in enumerate(indices):
+        found, window = patch_positions(database.pixels(index, input), crop, crops, patches=patches, seed=seed)
+        places[window] += [(number, top, left) for top, left in found.tolist()]
+    batches = score_patches(
+        network, lambda number: database.pixels(indices[number], input), places, batch_size, precision, **noted
+    )
+    return mean_per_image(batches, len(indices))
+
+
+def score(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> np.ndarray:
+    """Mean score (n,) of each image's patches on 0..1, 1 is best; arguments as of `score_all`."""
+    return score_all(network, database, indices, **options)["scores"]
+
+
+def predict(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> pd.DataFrame:
+    """The database's rows with a column `prediction` on the database's own scale and direction.
+
+    `options` are what `score_all` takes; `iqa.prediction.Predictor.options` holds those of a trained model.
+    """
+    table = database.table.iloc[indices].reset_index(drop=True)
+    table["prediction"] = database.denormalise(score(network, database, indices, **options))
+    return table
