@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iqa.data.crops import CROPS, content_key, positions
-from iqa.data.databases import Database
+from iqa.data.database import Database
 from iqa.inside import look_inside
 from iqa.model import HyperIQA
 from iqa.progress import bar
