@@ -309,12 +309,15 @@ def test_differences_are_told_by_definition():
     ]
 
 
-def test_another_definition_of_the_same_name_shows(toy):
+def test_another_definition_of_the_same_name_shows(toy, tmp_path):
     text = "from toy import b, c\ndef f(): return b.g()\ndef h(): return f, b.g, c.g"
     modules = {"b": "def g(): return 1", "c": "def g(): return 2"}
     first = toy("toy.a.h", a=text, **modules)
     other = toy("toy.a.h", a=text.replace("b.g()", "c.g()"), **modules)
     assert differences(first, other) == ["toy/a.py: f has changed"]
+    cells = "from toy import a, b, c\na.h()\nb.g()", "from toy import a, b, c\na.h()\nc.g()"
+    one, two = (notebook_code(notebook(tmp_path, cell), package=tmp_path / "0" / "toy") for cell in cells)
+    assert differences(one, two) == ["notebook has changed"]
 
 
 def test_code_that_cannot_be_read_is_told_with_file_and_line(toy, tmp_path):

@@ -324,12 +324,10 @@ class _Writer:
             case ast.ClassDef():
                 inside = {name: ref for name, ref in _bound(node.body, self.module.file).items() if ref}
                 return self.fields(node, scope, body=self.write(_class_body(node), scope.new_child(inside)))
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                inside = _bound([node.args, *node.body], self.module.file)
-                return self.fields(node, scope, body=self.write(_without_docstring(node.body), scope.new_child(inside)))
-            case ast.Lambda():
-                inside = _bound([node.args], self.module.file)
-                return self.fields(node, scope, body=self.write(node.body, scope.new_child(inside)))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                body = node.body if isinstance(node, ast.Lambda) else _without_docstring(node.body)
+                inside = _bound([node.args, *(body if isinstance(body, list) else ())], self.module.file)
+                return self.fields(node, scope, body=self.write(body, scope.new_child(inside)))
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 inside = _bound([part.target for part in node.generators], self.module.file)
                 return self.write(node.generators[0].iter, scope) + self.fields(node, scope.new_child(inside))
