@@ -1,5 +1,5 @@
 # The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
-# A run is made anew when `iqa.pipeline.jobs` says that it is due; the ages of files do not count (`ancient`), as folders
+# A run is made anew when `iqa.app.graph.jobs` says that it is due; the ages of files do not count (`ancient`), as folders
 # may come from other machines.
 
 import sys

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iqa import paths
-from iqa.results import commit, hardware, write_json
+from iqa.study import paths
+from iqa.study.results import commit, hardware, write_json
 
 OUT = paths.ROOT / "benchmarks" / "out"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,7 +3,7 @@
     python -m benchmarks.data_path
 
 Photographs of 1024x768 as JPEG, 20 crops of 224x224 per image, in random order over the images, in batches of 32 as
-`iqa.training` makes them: the same code cuts the same crops, only where the pixels of the image come from differs.
+`iqa.training.fit` makes them: the same code cuts the same crops, only where the pixels of the image come from differs.
 At 1024x768 the original HyperIQA loader's steps per patch are to open and convert the image; for KonIQ-10k it also
 squeezes it to 512x384 (bilinear). All files are in memory (the page cache) for either. Patches are checked to be equal
 bit by bit between workers, and between the cache and a decoded image that is resized as the cache does it (Lanczos).
@@ -32,13 +32,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.common import alternate, report
-from iqa import paths
-from iqa.batches import EpochOrder, Item, Patches
-from iqa.config import TrainParams
 from iqa.data.cache import open_stores
-from iqa.data.disk import content_hashes
 from iqa.data.pixels import Size, decode, resize
 from iqa.data.synthetic import PHOTOGRAPHS, photograph
+from iqa.study import paths
+from iqa.study.disk import content_hashes
+from iqa.training.batches import EpochOrder, Item, Patches
+from iqa.training.params import TrainParams
 
 IMAGES, CROPS, BATCH, ROUNDS = 60, 20, 32, 3
 BATCHES = {"decoding": 2, "cache": 128}  # per measurement

@@ -5,7 +5,7 @@
 
 - `iqa.model.scoring.score` on images of the study's size, as the run tests them, against forward passes of as many full
   batches of pixels that are already on the device: one pass of full batches across images leaves a ratio near 1.
-- `iqa.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of the images
+- `iqa.analysis.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of the images
   repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. What is repeated takes longer,
   so that this ratio is below 1; only a tenth of the resamples are repeated, and their time is taken ten times.
 """
@@ -20,10 +20,11 @@ import torch
 
 from benchmarks.common import CORES, compared, in_turn, report, seconds
 from benchmarks.random_database import SIZES, random_database
-from iqa import config, metrics
-from iqa.evaluation import evaluate
-from iqa.model import HyperIQA
+from iqa import metrics
+from iqa.analysis.evaluation import evaluate
+from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
+from iqa.study import param_files
 
 RUNS = ("koniq10k/hyperiqa_s1", "demo/main_s1")
 SHARE = 10  # one in so many resamples is repeated
@@ -34,7 +35,7 @@ STATISTICS = (metrics.srcc, metrics.plcc, metrics.plcc, metrics.krcc, metrics.rm
 def scoring(run: str, options: argparse.Namespace) -> dict[str, Any]:
     """A row of the table: patches per second of `score` and of the network alone."""
     study, _, name = run.partition("/")
-    params = config.load(study, "train", name)
+    params = param_files.load(study, "train", name)
     device = choose_device(options.device)
     on_cpu = device.type == "cpu"
     images = options.images or (4 if on_cpu and params.crop >= LARGE else 200)

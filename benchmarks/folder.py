@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from benchmarks.common import alternate, report
-from iqa import config
 from iqa.data.pixels import PIXELS, Size
-from iqa.model import HyperIQA
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.predictor import Predictor, Scale
 from iqa.model.scoring import choose_device, to_pixels
-from iqa.prediction import Predictor, Scale
+from iqa.study import param_files
 
 CROPS = 25
 SIZE = Size(512, 384, keep_aspect=False)  # as the first implementation resizes
@@ -81,7 +81,7 @@ def main() -> None:
         files = make_images(Path(folder), options.images)
         for run in options.runs:
             study, _, name = run.partition("/")
-            params = config.load(study, "train", name)
+            params = param_files.load(study, "train", name)
             network = HyperIQA(params.architecture()).to(device).eval()
             scale = Scale(0, 1, True, "random weights")
             channels_last = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).eval()

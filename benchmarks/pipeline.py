@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.common import compared, environment, in_turn, process, report
-from iqa import paths
+from iqa.study import paths
 
 PYTHON = Path(sys.executable)
 STUDY, RUN = "smoke", "main_s1"
@@ -67,14 +67,14 @@ class Project:
 
     def train(self) -> tuple[float, float]:
         shutil.rmtree(self.folder / "results" / STUDY / "train" / RUN, ignore_errors=True)
-        return self.python("-m", "iqa.cli", "run", f"{STUDY}/train/{RUN}")
+        return self.python("-m", "iqa.app.cli", "run", f"{STUDY}/train/{RUN}")
 
     def train_bare(self) -> tuple[float, float]:
         shutil.rmtree(self.folder / "bare", ignore_errors=True)
         return self.python("-c", BARE_CALLS)
 
     def render(self) -> tuple[float, float]:
-        return self.python("-m", "iqa.cli", "report", STUDY)
+        return self.python("-m", "iqa.app.cli", "report", STUDY)
 
     def snakemake(self) -> tuple[float, float]:
         return self.python("-m", "snakemake", "--cores", "1", "--quiet", "all", cwd=self.nothing)

@@ -8,7 +8,7 @@ size, which takes the steps of a study one after the other:
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
 - epoch: `fit` for one epoch of one patch per image, with what follows it (16 images validated, checkpoint);
 - scoring: `iqa.model.scoring.score` of all images;
-- statistics: `iqa.evaluation.evaluate` of all images, with fewer resamples than a study has (time is linear in them);
+- statistics: `iqa.analysis.evaluation.evaluate` of all images, with fewer resamples than a study has (time is linear in them);
 - figures: histogram and scatter of all images, saved as png, svg and pdf.
 
 The floor of a row is the smaller size's time, times how many more images there are: a ratio above 1 is growth faster
@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common import CORES, MIB, environment, process, report, seconds
-from iqa import paths
+from iqa.study import paths
 
 HEIGHT, WIDTH, CROP = 48, 64, 48
 DIFFERENT = 64  # pictures; the files differ by bytes after the picture's end
@@ -82,15 +82,16 @@ def forget_peak() -> None:
 
 def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The steps of a study of so many images, by name, in their order."""
-    from iqa import figures
-    from iqa.config import DataPrepParams, TrainParams
+    from iqa.analysis.evaluation import evaluate
     from iqa.data.audit import audit
+    from iqa.data.params import DataPrepParams
     from iqa.data.prepare import prepare
-    from iqa.evaluation import evaluate
-    from iqa.model import HyperIQA
+    from iqa.model.hyperiqa import HyperIQA
     from iqa.model.scoring import score
-    from iqa.results import RunFolder
-    from iqa.training import fit
+    from iqa.show import data_prep, train
+    from iqa.study.results import RunFolder
+    from iqa.training.fit import fit
+    from iqa.training.params import TrainParams
 
     paths.CACHE, paths.RESULTS = folder / f"cache_{size}", folder / f"results_{size}"
     files = {"folder": str(folder / str(size)), "labels": str(folder / f"{size}.csv")}
@@ -115,8 +116,8 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
         found["predictions"] = data.table.assign(prediction=data.denormalise(value))
 
     def draw() -> None:
-        out.save_figure("mos_histogram", figures.mos_histogram(found["predictions"], 0, 100))
-        out.save_figure("scatter", figures.prediction_scatter(found["predictions"], 0, 100))
+        out.save_figure("mos_histogram", data_prep.mos_histogram(found["predictions"], 0, 100))
+        out.save_figure("scatter", train.prediction_scatter(found["predictions"], 0, 100))
 
     yield "preparation", preparation
     yield "epoch", lambda: fit(params, found["data"], out.path)

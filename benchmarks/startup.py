@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.common import compared, environment, in_turn, report, seconds
-from iqa import paths
+from iqa.study import paths
 
 PYTHON = "python -c pass"
 TORCH = "import torch, timm"
@@ -38,7 +38,10 @@ def commands() -> dict[str, list[str]]:
     """Arguments of Python for each case and floor."""
     found = {PYTHON: ["-c", "pass"]}
     found |= {libraries: ["-c", libraries] for libraries in (TORCH, FITTING, PANDAS)}
-    found |= {"iqa --help": ["-m", "iqa.cli", "--help"], "iqa predict --help": ["-m", "iqa.cli", "predict", "--help"]}
+    found |= {
+        "iqa --help": ["-m", "iqa.app.cli", "--help"],
+        "iqa predict --help": ["-m", "iqa.app.cli", "predict", "--help"],
+    }
     found |= {"import iqa": ["-c", "import iqa"]}
     return found | {f"imports of {name}": ["-c", import_cell(name)] for name in NOTEBOOKS}
 

@@ -5,7 +5,7 @@
 
 `--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
 
-Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.Fit` with its loader, losses, clipping,
+Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.fit.Fit` with its loader, losses, clipping,
 fused optimiser and history. It is held against
 
 - a bare loop: timm's network of the same name with global pooling and a linear head, L1, the same optimiser, batch,
@@ -38,13 +38,15 @@ from torch.nn.functional import l1_loss
 
 from benchmarks.common import CORES, compared, report
 from benchmarks.random_database import SIZES, random_database
-from iqa import config, losses, schedules, training
-from iqa.batches import Batch, train_loader
-from iqa.complexity import macs_torch
-from iqa.config import TrainParams
+from iqa.analysis.complexity import macs_torch
 from iqa.data.database import Database
-from iqa.model import HyperIQA
+from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device
+from iqa.study import param_files
+from iqa.training import fit, losses, schedules
+from iqa.training.batches import Batch, train_loader
+from iqa.training.fit import Fit
+from iqa.training.params import TrainParams
 
 RUNS = ("koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1")
 EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
@@ -76,10 +78,10 @@ class Clock:
         return number >= self.last
 
 
-def timed_fit(clock: Clock, after_epoch: Callable[[float], None]) -> type[training.Fit]:
+def timed_fit(clock: Clock, after_epoch: Callable[[float], None]) -> type[Fit]:
     """`Fit` with a clock: an epoch ends when it has seen enough, and `after_epoch` is told instead of validating."""
 
-    class Timed(training.Fit):
+    class Timed(Fit):
         def on_train_batch_start(self, batch: Batch, index: int) -> int | None:
             return -1 if index > clock.last else None
 
@@ -185,8 +187,8 @@ def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dic
         print(".", end="", flush=True)
 
     timed_class = timed_fit(clock(), round)
-    with tempfile.TemporaryDirectory() as folder, patch.object(training, "Fit", timed_class):
-        training.fit(params, data, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, patch.object(fit, "Fit", timed_class):
+        fit.fit(params, data, Path(folder))
     return {name: rates[1:] for name, rates in found.items()}
 
 
@@ -213,7 +215,7 @@ def rows(params: TrainParams, found: dict[str, list[float]], peak: float | None)
 def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     """Parameters of a run as they are measured, and steps of a measurement: fewer where a CPU takes seconds for one."""
     study, _, name = run.partition("/")
-    own = config.load(study, "train", name)
+    own = param_files.load(study, "train", name)
     on_cpu = choose_device(options.device).type == "cpu"
     slow = on_cpu and own.crop >= LARGE
     changes = {
@@ -232,7 +234,7 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     }
     if options.deterministic is not None:
         changes["deterministic"] = options.deterministic
-    return config.load(study, "train", name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
+    return param_files.load(study, "train", name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
 
 
 def main() -> None:

@@ -12,5 +12,5 @@ def __getattr__(name: str) -> Any:
     Not by an import statement, as torch takes seconds.
     """
     if name == "load_model":
-        return importlib.import_module("iqa.prediction").load_model
+        return importlib.import_module("iqa.model.predictor").load_model
     raise AttributeError(f"module 'iqa' has no attribute '{name}'")

@@ -7,7 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run in pa
 
 import pytest
 
-from iqa import paths
+from iqa.study import paths
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tiny
 
-from iqa.training import fit
+from iqa.training.fit import fit
 
 if __name__ == "__main__":
     share = {"devices": int(sys.argv[2]), "nodes": int(sys.argv[3])}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tiny
 
-from iqa import training
+from iqa.training import fit
+from iqa.training.fit import Fit
 
 FOLDER, EPOCH, PLACE = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
@@ -21,5 +22,5 @@ def killing(method):
     return run
 
 
-setattr(training.Fit, PLACE, killing(getattr(training.Fit, PLACE)))
-training.fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), tiny.database(), FOLDER)
+setattr(Fit, PLACE, killing(getattr(Fit, PLACE)))
+fit.fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), tiny.database(), FOLDER)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from iqa.paths import ROOT
+from iqa.study.paths import ROOT
 
 TOKEN = "loopback"
 HERE = {"127.0.0.1", "localhost"}

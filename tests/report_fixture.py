@@ -11,11 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa import analysis, figures, figures_analysis, losses, paths
-from iqa.analysis import Gathered, Maps
-from iqa.config import AblationParams, AnalysisParams, ReportParams, TrainParams
+from iqa.analysis import attention, residuals, weights
+from iqa.analysis.gathering import Gathered
+from iqa.analysis.maps import Maps
+from iqa.analysis.params import AblationParams, AnalysisParams
 from iqa.model.fusion import FUSIONS
 from iqa.model.hyperiqa import TARGET_INPUTS, WORDS
+from iqa.report.params import ReportParams
+from iqa.show import ablation, analysis, common, complexity, cross_dataset, data_prep, train
+from iqa.study import paths
+from iqa.training import losses
+from iqa.training.params import TrainParams
 
 STUDY = "toy"
 REPORT_SOURCES = paths.REPORT
@@ -24,7 +30,7 @@ DATABASES = ["toy_data", "toy_shifted"]
 
 
 def build(root: Path, synthetic: bool = True) -> ReportParams:
-    """Write params/, results/ and the report's sources under `root`, point `iqa.paths` there; what to render."""
+    """Write params/, results/ and the report's sources under `root`, point `iqa.study.paths` there; what to render."""
     paths.PARAMS, paths.RESULTS, paths.REPORT = root / "params", root / "results", root / "report"
     paths.REPORT.mkdir(parents=True)
     for file in REPORT_SOURCES.iterdir():
@@ -82,7 +88,7 @@ def _data_prep(name: str, synthetic: bool, shifted: bool) -> None:
     }
     images = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(8)]
     labels = [f"MOS {12 * i}" for i in range(8)]
-    drawn = {"samples": figures.sample_images(images, labels), "mos_histogram": figures.mos_histogram(table, 0, 100)}
+    drawn = {"samples": common.sample_images(images, labels), "mos_histogram": data_prep.mos_histogram(table, 0, 100)}
     params = {"reader": "synthetic" if synthetic else ("agiqa3k" if shifted else "biq2021"), "inputs": ["mscn"]}
     _run("data_prep", name, params, {"audit": audit}, {"database": table}, drawn)
 
@@ -165,10 +171,10 @@ def _train(run: str, synthetic: bool, seed: int) -> None:
     trained = TrainParams(input="mscn" if synthetic else "rgb")
     params = trained.model_dump(exclude={"study", "run"})
     drawn = {
-        "curves": figures.training_curves(history),
-        "scatter": figures.prediction_scatter(predictions, 0, 100),
-        "architecture": figures.architecture(architecture()),
-        "before_after": figures.before_after(architecture("last"), architecture()),
+        "curves": train.training_curves(history),
+        "scatter": train.prediction_scatter(predictions, 0, 100),
+        "architecture": train.architecture(architecture()),
+        "before_after": train.before_after(architecture("last"), architecture()),
     }
     found = {"metrics": metrics, "architecture": architecture(), "architecture_before": architecture("last")}
     found["loss"] = losses.describe(trained.terms(), params)
@@ -240,9 +246,9 @@ def published(measured: bool) -> pd.DataFrame:
 def _ablation() -> None:
     frame, curves = ablation(), dynamics()
     pairs = {"reference": _predictions(0), "fusion: last": _predictions(1)}
-    drawn = {"ablation": figures.ablation_forest(frame), "compare_trainings": figures.compare_trainings(curves)}
-    drawn |= {"scatter_pairs": figures.scatter_pairs(pairs)}
-    drawn["sensitivity"] = figures.prediction_scatter(_predictions(0), 0, 100)
+    drawn = {"ablation": ablation.ablation_forest(frame), "compare_trainings": ablation.compare_trainings(curves)}
+    drawn |= {"scatter_pairs": ablation.scatter_pairs(pairs)}
+    drawn["sensitivity"] = train.prediction_scatter(_predictions(0), 0, 100)
     for run, parameter in (("main", None), ("weight", "rank_weight")):
         params = AblationParams(title="Weight of a term", parameter=parameter).model_dump(exclude={"study", "run"})
         _run("ablation", run, params, {}, {"ablation": frame, "dynamics": curves}, drawn)
@@ -311,8 +317,8 @@ def _complexity() -> None:
     memory = memory.assign(inference_bytes=2.1e7, training_bytes=6.2e7, reason="")
     tables = {"complexity": complexity(), "latency": latency(), "counters": counters(), "parts": parts}
     tables = {name: frame[["run", *frame.columns.drop("run")]] for name, frame in tables.items()}
-    drawn = {"latency": figures.latency(latency()), "throughput": figures.throughput(latency())}
-    drawn["tradeoff"] = figures.tradeoff(overview())
+    drawn = {"latency": complexity.latency(latency()), "throughput": complexity.throughput(latency())}
+    drawn["tradeoff"] = complexity.tradeoff(overview())
     _run("complexity", "main", {}, {}, {**tables, "memory": memory, "overview": overview()}, drawn)
 
 
@@ -331,7 +337,7 @@ def _cross() -> None:
     }
     part = {"model": "main_s1", "database": "toy_shifted", "title": "Toy database, shifted", "n": 30, **coefficients}
     parts = [part | {"by": "distortion", "value": "blur"}, part | {"by": "level", "value": "2"}]
-    drawn = {"scatter": figures.scatter_grid({"Toy database, shifted": (predictions, 0, 100)})}
+    drawn = {"scatter": cross_dataset.scatter_grid({"Toy database, shifted": (predictions, 0, 100)})}
     frames = {"cross": pd.DataFrame([row, absent]), "breakdown": pd.DataFrame(parts)}
     _run("cross_dataset", "main", {"models": ["main_s1"]}, {}, frames, drawn)
 
@@ -366,20 +372,20 @@ def _analysis(synthetic: bool) -> None:
     found = {"main_s1": gathered(False, synthetic), "last_s1": gathered(False, synthetic)}
     found |= {"attention_s1": gathered(True, synthetic)} if synthetic else {}
     table, quick = found["main_s1"].table, {"resamples": 100}
-    points, variance, spaces = analysis.weight_space(found, 5)
-    errors, left_out = analysis.errors(table, 5, **quick)
-    bands = analysis.attention_bands(found, 5, **quick)
+    points, variance, spaces = weights.weight_space(found, 5)
+    errors, left_out = residuals.errors(table, 5, **quick)
+    bands = attention.attention_bands(found, 5, **quick)
     models = pd.DataFrame({"model": list(found), "fusion": "concat", "weights": 40, "crops": "whole", "n": len(table)})
     frames = {
         "models": models.assign(srcc=0.95, status="finished", command=""),
         "points": points,
         "variance": variance,
-        "separation": analysis.separation(found, spaces, **quick),
+        "separation": weights.separation(found, spaces, **quick),
         "bands": bands,
-        "attention": analysis.attention_tests(found, 5, **quick),
+        "attention": attention.attention_tests(found, 5, **quick),
         "errors": errors,
-        "cases": analysis.cases(table, 4),
-        "ceiling": analysis.ceiling(table, 30, **quick),
+        "cases": residuals.cases(table, 4),
+        "ceiling": residuals.ceiling(table, 30, **quick),
         "predictions": table,
     }
     about = {"database": "toy_data", "title": "Toy database", "synthetic": synthetic, "n": len(table), "contents": 20}
@@ -387,10 +393,10 @@ def _analysis(synthetic: bool) -> None:
     about |= {"pictured": [{"image": "1.png", "why": "smallest error"}]}
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     shown = [Maps("1.png", image, [np.eye(4), np.eye(8)], ["level 1", "level 2"])]
-    page = figures_analysis.cases([image] * 4, analysis.cases(table, 4).iloc[:4])
-    drawn = {"weight_space": figures_analysis.weight_space(points, variance), "worst": page, "best": page}
-    drawn |= {"attention": figures_analysis.attention(bands), "errors": figures_analysis.errors(table, errors)}
-    drawn |= dict.fromkeys(("quality_maps", "feature_maps"), figures_analysis.maps(shown, "bright: high"))
+    page = analysis.cases([image] * 4, residuals.cases(table, 4).iloc[:4])
+    drawn = {"weight_space": analysis.weight_space(points, variance), "worst": page, "best": page}
+    drawn |= {"attention": analysis.attention(bands), "errors": analysis.errors(table, errors)}
+    drawn |= dict.fromkeys(("quality_maps", "feature_maps"), analysis.maps(shown, "bright: high"))
     params = AnalysisParams(ratings=30).model_dump(exclude={"study", "run"})
     _run("analysis", "main", params, {"analysis": about}, frames, drawn)
 
@@ -425,6 +431,6 @@ def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: 
 
 
 if __name__ == "__main__":
-    from iqa.report import render
+    from iqa.report.render import render
 
     print(render(build(Path(sys.argv[1]), synthetic="real" not in sys.argv)))

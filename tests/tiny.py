@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa.config import TrainParams
 from iqa.data.database import Database
+from iqa.training.params import TrainParams
 
 # a model and a schedule that take a second
 PARAMS = TrainParams(

@@ -8,8 +8,8 @@ import pandas as pd
 
 from iqa import metrics
 from iqa.data.database import Database
+from iqa.model.predictor import Predictor
 from iqa.model.scoring import score_all
-from iqa.prediction import Predictor
 
 OPEN = "not distinguishable"
 

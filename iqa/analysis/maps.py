@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from iqa.data import crops
-from iqa.inside import look_inside
+from iqa.model.inside import look_inside
+from iqa.model.predictor import Predictor
 from iqa.model.scoring import to_pixels
-from iqa.prediction import Predictor
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from iqa import metrics
+from iqa.analysis.evaluation import MOST
 from iqa.analysis.gathering import OPEN, band, resampled_means
 from iqa.data import DataError
-from iqa.evaluation import MOST
 
 FEWEST = 5  # images below which a group has no row
 

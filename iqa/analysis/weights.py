@@ -10,8 +10,8 @@ from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from iqa import metrics
+from iqa.analysis.evaluation import MOST
 from iqa.analysis.gathering import OPEN, Gathered, band, mean_interval
-from iqa.evaluation import MOST
 
 FOLDS = 5  # of the linear probes
 ALPHAS = np.logspace(-6, 3, 10)  # ridge penalties to choose from, for coordinates of total variance 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from iqa.claims import facts
 from iqa.claims.facts import Claim, ClaimError, published_srcc
 from iqa.claims.measured import Contrast, Measured
-from iqa.tables import number
+from iqa.show.tables import number
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not distinguishable"
 ERROR, UNTESTED = "arithmetic error", "not testable here"

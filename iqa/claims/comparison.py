@@ -2,13 +2,14 @@
 
 import pandas as pd
 
-from iqa import config
+from iqa.analysis.params import CrossDatasetParams
 from iqa.claims.facts import published_table
 from iqa.claims.measured import Measured
-from iqa.config import CrossDatasetParams, TrainParams
 from iqa.data.crops import CROPS
 from iqa.data.releases import RELEASES
-from iqa.results import finished, read_json, read_table
+from iqa.study import param_files
+from iqa.study.results import finished, read_json, read_table
+from iqa.training.params import TrainParams
 
 COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
 SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
@@ -25,7 +26,7 @@ def comparison(study: str) -> pd.DataFrame:
         is published on the study's databases, as on synthetic ones.
     """
     known = Measured(study)
-    titles = {known.place(name)[0] for name in config.run_names(study, "data_prep")}
+    titles = {known.place(name)[0] for name in param_files.run_names(study, "data_prep")}
     published = published_table().assign(measured=False)
     wanted = published["tested_on"].isin(titles) & ~published["protocol"].str.startswith("expected")
     published = published[wanted]
@@ -40,7 +41,7 @@ def _trained(known: Measured) -> list[dict]:
     """One row per experiment: its test result on the database that it was trained on."""
     rows = []
     for experiment, runs in known.trainings.groupby("experiment", sort=False):
-        params = config.load(known.study, "train", runs["run"].iloc[0])
+        params = param_files.load(known.study, "train", runs["run"].iloc[0])
         about = {"method": experiment, "backbone": params.backbone, "trained_on": known.place(params.database)[0]}
         rows.append(
             about
@@ -70,7 +71,7 @@ def split(study: str, database: str) -> str:
 
 def _rule(study: str, database: str) -> str:
     """How a database of a study is split, in words."""
-    params = config.load(study, "data_prep", database)
+    params = param_files.load(study, "data_prep", database)
     if params.split_file:
         return "own split"
     official = params.reader in RELEASES and RELEASES[params.reader].splits
@@ -87,12 +88,12 @@ def _seeds(count: int) -> str:
 
 def _crossed(known: Measured) -> list[dict]:
     """One row per experiment or checkpoint, and database that it was not trained on."""
-    experiment_of = config.experiment_of(known.study)
+    experiment_of = param_files.experiment_of(known.study)
     rows = []
-    for run in config.run_names(known.study, "cross_dataset"):
+    for run in param_files.run_names(known.study, "cross_dataset"):
         if not finished(known.study, "cross_dataset", run):
             continue
-        params = config.load(known.study, "cross_dataset", run)
+        params = param_files.load(known.study, "cross_dataset", run)
         cross = read_table(known.study, "cross_dataset", run, "cross")
         cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
@@ -103,8 +104,8 @@ def _crossed(known: Measured) -> list[dict]:
 
 def _cross_row(study: str, run: str, params: CrossDatasetParams, part: pd.DataFrame) -> dict:
     first = part.iloc[0]
-    trained = first["model"] in config.run_names(study, "train")
-    own = config.load(study, "train", first["model"]) if trained else None
+    trained = first["model"] in param_files.run_names(study, "train")
+    own = param_files.load(study, "train", first["model"]) if trained else None
     mode, patches = params.test_crops or (own and own.test_crops), params.test_patches or (own and own.test_patches)
     crops = _crops(mode, patches) if mode else "crops as the checkpoint's"
     seeds = _seeds(len(part)) if trained else "published checkpoint"

@@ -16,11 +16,13 @@ import torch
 from scipy import stats
 from torch import nn
 
-from iqa import ablation, complexity, config, paths
-from iqa.config import ModelParams, TrainParams
+from iqa.analysis import comparison, complexity, published
 from iqa.data import crops
-from iqa.model import HyperIQA, describe
 from iqa.model.checkpoints import LAYOUTS
+from iqa.model.hyperiqa import HyperIQA, describe
+from iqa.model.params import ModelParams
+from iqa.study import param_files, paths
+from iqa.training.params import TrainParams
 
 STUDY = "koniq10k"  # the study whose parameter files regenerate the documents' tables
 DATABASE = "KonIQ-10k"
@@ -71,8 +73,8 @@ def claims() -> list[Claim]:
 
 
 def published_table() -> pd.DataFrame:
-    """`report/published.csv` as `iqa.ablation.published` reads it, with SRCC and PLCC as numbers."""
-    table = ablation.published()
+    """`report/published.csv` as `iqa.analysis.published.published` reads it, with SRCC and PLCC as numbers."""
+    table = published.published()
     return table.assign(**{name: pd.to_numeric(table[name]) for name in ("srcc", "plcc")})
 
 
@@ -121,17 +123,17 @@ def _training(folder: Path, experiment: str) -> TrainParams:
     if experiment not in known:
         names = ", ".join(known) or "none"
         raise ClaimError(f"{paths.shown(folder)}/{experiment}.yaml does not exist; there are: {names}")
-    return config.load(STUDY, "train", known[experiment][0])
+    return param_files.load(STUDY, "train", known[experiment][0])
 
 
 @cache
 def _experiments(folder: Path) -> dict[str, list[str]]:
-    return config.experiments(STUDY)
+    return param_files.experiments(STUDY)
 
 
 def changed(first: str, second: str) -> list[str]:
     """Training parameters in which two experiments differ."""
-    return ablation.changed(training(first).model_dump(), training(second).model_dump())
+    return comparison.changed(training(first).model_dump(), training(second).model_dump())
 
 
 @cache

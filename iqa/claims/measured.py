@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from iqa import config
 from iqa.claims.facts import DATABASE
 from iqa.data import prepare
 from iqa.data.releases import RELEASES
-from iqa.results import finished, read_json, read_table
-from iqa.tables import missing, number
+from iqa.show.tables import missing, number
+from iqa.study import param_files
+from iqa.study.results import finished, read_json, read_table
 
 SWAPPED = {
     "better": "worse",
@@ -77,16 +77,16 @@ class Measured:
         self.study = study
 
     def _done(self, step: str) -> list[str]:
-        return [run for run in config.run_names(self.study, step) if finished(self.study, step, run)]
+        return [run for run in param_files.run_names(self.study, step) if finished(self.study, step, run)]
 
     def place(self, database: str) -> tuple[str, bool]:
         """Title of a database of the study, and whether it is synthetic."""
-        params = config.load(self.study, "data_prep", database)
+        params = param_files.load(self.study, "data_prep", database)
         return prepare.title(params), RELEASES[params.reader].synthetic if params.reader in RELEASES else False
 
     def part(self, database: str) -> str:
         """How much of a release the study has, in brackets; nothing if it has all, or has not read it."""
-        release = RELEASES.get(config.load(self.study, "data_prep", database).reader)
+        release = RELEASES.get(param_files.load(self.study, "data_prep", database).reader)
         if release is None or release.images is None or not finished(self.study, "data_prep", database):
             return ""
         images = read_json(self.study, "data_prep", database, "audit")["n"]
@@ -153,7 +153,7 @@ class Measured:
     def trainings(self) -> pd.DataFrame:
         """One row per finished training: run, experiment, database, title, synthetic, and what `metrics.json` says."""
         rows = []
-        for experiment, runs in config.experiments(self.study).items():
+        for experiment, runs in param_files.experiments(self.study).items():
             for run in runs:
                 if finished(self.study, "train", run):
                     metrics = read_json(self.study, "train", run, "metrics")

@@ -22,7 +22,7 @@ from iqa.claims.checks import (
 )
 from iqa.claims.facts import Claim, agrees, count, macs, parameters
 from iqa.claims.measured import Measured
-from iqa.tables import shape
+from iqa.show.tables import shape
 
 # parameters
 

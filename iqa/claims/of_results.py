@@ -27,7 +27,7 @@ from iqa.claims.checks import (
 )
 from iqa.claims.facts import Claim, published, published_srcc
 from iqa.claims.measured import Measured
-from iqa.tables import number
+from iqa.show.tables import number
 
 LATER = "ukeSJTU"  # the repository in which the authors of S000 published their results
 FINAL = "cny123222"  # that of the authors of S001, S002 and S003

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from iqa import analysis, config
+from iqa.analysis import attention
 from iqa.claims import facts
 from iqa.claims.checks import (
     BOUND,
@@ -30,7 +30,8 @@ from iqa.claims.facts import DATABASE, Claim, agrees, published, published_srcc
 from iqa.claims.measured import Measured
 from iqa.claims.of_results import FINAL, LATER, points, values
 from iqa.data.releases import RELEASES
-from iqa.tables import number
+from iqa.show.tables import number
+from iqa.study import param_files
 
 # arithmetic
 
@@ -289,7 +290,7 @@ def clusters_of_weights(claim: Claim, study: Measured) -> Finding:
         rows = table[(table["measure"] == "silhouette") & table["value"].notna()]
         values = [f"{row['of']} {interval(row)} ({row['model']})" for row in rows.to_dict("records")]
         seen += f" In this study ({study.where(title, synthetic)}): silhouettes of {', '.join(values)}." * bool(values)
-        own = rows[rows["of"] == "quality"].assign(experiment=rows["model"].map(config.experiment_of(study.study)))
+        own = rows[rows["of"] == "quality"].assign(experiment=rows["model"].map(param_files.experiment_of(study.study)))
         pair = [own[own["experiment"] == experiment] for experiment in claim.experiments]
         if title == facts.DATABASE and all(map(len, pair)):
             new, old = (rows.iloc[0] for rows in pair)
@@ -302,7 +303,7 @@ def clusters_of_weights(claim: Claim, study: Measured) -> Finding:
 def weights_of_scales(claim: Claim, study: Measured) -> Finding:
     bad = np.array(claim.numbers[:4]) / sum(claim.numbers[:4])
     found = (
-        f"Three images were looked at. The stated weights of the bad one have {analysis.entropy(bad[None])[0]:.0%} of "
+        f"Three images were looked at. The stated weights of the bad one have {attention.entropy(bad[None])[0]:.0%} of "
         "the entropy of even ones; over all test images the weights follow from a training."
     )
     seen = ""
@@ -311,7 +312,7 @@ def weights_of_scales(claim: Claim, study: Measured) -> Finding:
             *parts, whole = rows.to_dict("records")
             told = [f"{row['part']} {interval(row)}, stated: {row['stated']}, {row['verdict']}" for row in parts]
             seen += f" In this study ({study.where(title, synthetic)}), {model}: {'; '.join(told)}."
-            if title == facts.DATABASE and config.experiment_of(study.study).get(model) in claim.experiments:
+            if title == facts.DATABASE and param_files.experiment_of(study.study).get(model) in claim.experiments:
                 return Finding(found + seen, ON_KONIQ, whole["verdict"])
     return needs(f"{runs(claim)}, and their analysis", found).beside(seen)
 

@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iqa import paths, progress
 from iqa.data import DataError
-from iqa.data.disk import amount, disk_full, free, remembered, write_whole
 from iqa.data.files import some
 from iqa.data.pixels import PIXELS, Size, decode, pixel_code, resize
+from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
+from iqa.study.disk import amount, disk_full, free, remembered, write_whole
 
 BROKEN_SHOWN = 20  # broken images that an error names
 CHECKSUM = 32  # bytes of a SHA-256

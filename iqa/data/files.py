@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from iqa import paths
 from iqa.data import DataError
+from iqa.study import paths
 
 SHOWN = 5  # how many offenders an error message names
 Listing = Callable[[Path], dict[str, list[str]]]

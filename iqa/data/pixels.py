@@ -12,9 +12,8 @@ import PIL
 from PIL import Image, ImageOps
 from scipy.ndimage import uniform_filter
 
-from iqa import paths
 from iqa.data import DataError
-from iqa.study import code
+from iqa.study import code, paths
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")

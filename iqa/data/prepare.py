@@ -15,18 +15,18 @@ from pathlib import Path
 import joblib
 import pandas as pd
 
-from iqa import config, paths
-from iqa.config import DataPrepParams
 from iqa.data import DataError, synthetic
 from iqa.data.cache import open_stores
 from iqa.data.database import Database, Labels
-from iqa.data.disk import content_hashes
 from iqa.data.files import some, stored_paths
+from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
 from iqa.data.readers import READERS, numbers
 from iqa.data.releases import RELEASES, Release
 from iqa.data.splits import choose_way, file_of, split_images
+from iqa.study import param_files, paths
 from iqa.study.code import digest
+from iqa.study.disk import content_hashes
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 OWN_SCALE = ("low", "high", "higher_is_better")
@@ -49,14 +49,14 @@ def prepare(params: DataPrepParams) -> Database:
 
 def open_database(study: str, name: str) -> Database:
     """The database `name` of a study, as `params/<study>/data_prep/<name>.yaml` describes it."""
-    return prepare(config.load(study, "data_prep", name))
+    return prepare(param_files.load(study, "data_prep", name))
 
 
 def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, dict[str, str]]]:
     """Those of some databases of a study that are on this machine, by name; of the others `title` and `reason`."""
     opened, missing = {}, {}
     for name in names:
-        params = config.load(study, "data_prep", name)
+        params = param_files.load(study, "data_prep", name)
         reason = absent(params)
         if reason is None:
             opened[name] = prepare(params)

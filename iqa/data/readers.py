@@ -18,11 +18,11 @@ import pandas as pd
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from iqa import paths
-from iqa.config import DataPrepParams
 from iqa.data import DataError
 from iqa.data.files import find, look_for, some
+from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
+from iqa.study import paths
 from iqa.study.registry import Registry
 
 Table = tuple[pd.DataFrame, Path]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from iqa import paths
 from iqa.data import DataError
+from iqa.study import paths
 
 FILE = Path(__file__).with_suffix(".csv")
 MARKS = "<!-- releases: made by .venv/bin/python -m iqa.data.releases README.md -->\n\n", "\n\n<!-- end of releases -->"

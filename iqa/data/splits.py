@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iqa import config, paths
-from iqa.config import DataPrepParams
 from iqa.data import DataError
 from iqa.data.database import Labels
 from iqa.data.files import some
+from iqa.data.params import DataPrepParams
 from iqa.data.readers import SPLIT_NAMES, read_csv
+from iqa.study import param_files, paths
 
 SPLITS = ("train", "val", "test")
 
 
 def file_of(params: DataPrepParams) -> str:
     """The parameter file of a database, for messages."""
-    return paths.shown(config.params_file(params.study, "data_prep", params.run))
+    return paths.shown(param_files.params_file(params.study, "data_prep", params.run))
 
 
 def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:

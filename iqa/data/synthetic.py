@@ -31,10 +31,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from scipy.ndimage import correlate1d, uniform_filter1d
 from scipy.special import expit, logit
 
-from iqa import paths, progress
 from iqa.data import DataError
-from iqa.data.disk import publish
+from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
+from iqa.study.disk import publish
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from iqa import paths
+from iqa.study import paths
 
 STRIDES = (4, 8, 16, 32)
 

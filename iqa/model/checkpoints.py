@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqa import paths
-from iqa.config import ModelParams
 from iqa.data.pixels import Size
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.params import ModelParams
+from iqa.study import paths
 
 Names = dict[str, str]  # of parts or tensors: ours -> the file's
 State = dict[str, Tensor]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from iqa.config import ModelParams
+from iqa.model.params import ModelParams
 from iqa.model.pooling import pool
 from iqa.study.registry import Registry
 

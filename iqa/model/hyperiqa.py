@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from iqa.config import ModelParams
 from iqa.model.backbone import STRIDES, Backbone
 from iqa.model.fusion import FUSIONS
+from iqa.model.params import ModelParams
 from iqa.model.pooling import pool
 from iqa.study.registry import Registry
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from iqa.data.crops import CROPS, content_key, positions
 from iqa.data.database import Database
-from iqa.inside import look_inside
-from iqa.model import HyperIQA
-from iqa.progress import bar
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.inside import look_inside
+from iqa.study.progress import bar
 
 # pixels of a forward pass; on a CPU more would leave its caches (measured with ResNet-50 and MobileNetV2)
 AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
@@ -156,7 +156,7 @@ def score(network: HyperIQA, database: Database, indices: np.ndarray, **options:
 def predict(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> pd.DataFrame:
     """The database's rows with a column `prediction` on the database's own scale and direction.
 
-    `options` are what `score_all` takes; `iqa.prediction.Predictor.options` holds those of a trained model.
+    `options` are what `score_all` takes; `iqa.model.predictor.Predictor.options` holds those of a trained model.
     """
     table = database.table.iloc[indices].reset_index(drop=True)
     table["prediction"] = database.denormalise(score(network, database, indices, **options))

@@ -1,6 +1,6 @@
 """The identity of the code that a result is made by: a hash of each top-level definition that a run reaches.
 
-From the cells of a notebook, or from a root such as `iqa.training.fit`, names lead to the functions, classes and
+From the cells of a notebook, or from a root such as `iqa.training.fit.fit`, names lead to the functions, classes and
 constants that the code loads, and on to those that these load. Remarks, docstrings, formatting, annotations, imports
 and prose do not count, nor does a definition that is not reached.
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REST = "(module)"  # statements that define nothing, such as the settings of a logger
-MAIN = "(main)"  # the block of a program, such as `python -m iqa.training`
+MAIN = "(main)"  # the block of a program, such as `python -m iqa.training.fit`
 NO_CODE = {"ctx", "type_comment", "kind", "type_params", "annotation", "returns", "simple"}  # fields of the syntax tree
 Scope = ChainMap[str, "Ref | None"]  # names bound by the functions around some code, with what they import
 
@@ -85,7 +85,7 @@ def notebook_code(notebook: Path, names: Iterable[str] = (), package: Path = PAC
 
 
 def definitions(*roots: str, names: Iterable[str] = (), package: Path = PACKAGE) -> dict[str, str]:
-    """The same for roots named as `iqa.training.fit`.
+    """The same for roots named as `iqa.training.fit.fit`.
 
     Raises:
         CodeError: a root does not exist, or a module cannot be parsed.

@@ -1,0 +1,340 @@
+"""Compare training runs by the parameters in which they differ, with the noise of images and seeds told apart.
+
+A group is one experiment: runs that differ in nothing but the seed. One table has one reference group, to which every
+other group is compared. Runs that are not finished stay in the table, with the command that makes them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from iqa import metrics
+from iqa.metrics import holm
+from iqa.study import param_files, paths
+from iqa.study.results import ResultsError, command_for, finished, read_json, read_table
+from iqa.training.params import TrainParams
+
+# parameters that name a run, its machine or its files, and do not make it another experiment
+NOT_COMPARED = {
+    *("study", "run", "seed", "dpi", "device", "devices", "nodes", "strategy", "threads", "workers"),
+    *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
+}
+QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
+COLUMNS = [
+    *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
+    *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
+    *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
+]
+LONG = 60  # characters; what differs in more than that is named by its experiment in figures
+DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run of a table, finished or not: its name, its experiment (parameter file) and its parameters."""
+
+    name: str
+    experiment: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained(Run):
+    """A finished training run, with its test metrics, its test predictions, and its epochs (`history.csv`)."""
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+
+
+Groups = dict[str, list[Run]]
+
+
+def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
+    """The named training runs of a study: those that are finished, and those that are not.
+
+    A parameter that is newer than a finished run counts as its default there.
+
+    Raises:
+        ResultsError: a finished run lacks a file or a figure.
+        ParameterError: a run that is not finished has no parameter file.
+        ValueError: the runs were not tested on the same images with the same scores.
+    """
+    experiments = param_files.experiment_of(study)
+    defaults = TrainParams().model_dump()
+    trained, waiting = [], []
+    for run in runs:
+        name = experiments.get(run, run)
+        if not finished(study, "train", run):
+            waiting.append(Run(run, name, param_files.load(study, "train", run).model_dump()))
+            continue
+        found = read_json(study, "train", run, "params")
+        params = {key: found.get(key, default) for key, default in defaults.items()}
+        tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
+        trained.append(Trained(run, name, params, _metrics(study, run), **tables))
+    for other in trained[1:]:
+        tested = [run.predictions[["image", "mos"]] for run in (trained[0], other)]
+        if not tested[0].equals(tested[1]):
+            raise ValueError(f"train/{trained[0].name} and train/{other.name} were tested on different images")
+    return trained, waiting
+
+
+def _metrics(study: str, run: str) -> dict[str, Any]:
+    found = read_json(study, "train", run, "metrics")
+    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in found]
+    if lacking:
+        file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
+        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: {command_for(study, 'train', run)}")
+    return found
+
+
+def databases(study: str, runs: list[str]) -> dict[str, str]:
+    """Fingerprints of the databases that finished training runs read, by name."""
+    return {key: value for run in runs for key, value in read_json(study, "train", run, "record")["data"].items()}
+
+
+def done(members: Sequence[Run]) -> list[Trained]:
+    """Those of some runs that are finished."""
+    return [run for run in members if isinstance(run, Trained)]
+
+
+def group(runs: Sequence[Run], reference: str) -> Groups:
+    """Runs that differ in nothing but the seed, under a name that says what they change in the reference.
+
+    The reference's group comes first and is called `reference`; the others follow in the order of the runs.
+
+    Args:
+        reference: an experiment or a run.
+
+    Raises:
+        ValueError: the reference is not among the runs, or a group holds one seed twice.
+    """
+    named = [run for run in runs if reference in (run.name, run.experiment)]
+    if not named:
+        known = ", ".join(dict.fromkeys(run.experiment for run in runs))
+        raise ValueError(f"key 'reference': train/{reference} is not among the compared runs; there are: {known}")
+    base = named[0].params
+    groups: Groups = {"reference": []}
+    for run in runs:
+        name = ", ".join(f"{key}: {run.params[key]}" for key in changed(run.params, base)) or "reference"
+        groups.setdefault(name, []).append(run)
+    for name, members in groups.items():
+        seeds = [member.params["seed"] for member in members]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"'{name}' has a seed twice: {', '.join(member.name for member in members)}")
+    return groups
+
+
+def changed(params: dict[str, Any], base: dict[str, Any]) -> list[str]:
+    """The parameters in which an experiment differs from another."""
+    return [key for key in base if key not in NOT_COMPARED and params[key] != base[key]]
+
+
+def command(members: Sequence[Run]) -> str:
+    """What makes the runs of a group that are not finished; empty if all are. Experiments are named as a whole."""
+    lacking = [run for run in members if not isinstance(run, Trained)]
+    names = [run.experiment if len(lacking) == len(members) else run.name for run in lacking]
+    runs = [f"{members[0].params['study']}/train/{name}" for name in dict.fromkeys(names)]
+    return " ".join(["iqa run", *runs]) if runs else ""
+
+
+def labels(groups: Groups) -> list[str]:
+    """A short name of each group: what it changes, or its experiment where that is long."""
+    short = [name if len(name) <= LONG else experiment(members) for name, members in groups.items()]
+    return [label if short.count(label) == 1 else name for label, name in zip(short, groups, strict=True)]
+
+
+def experiment(members: Sequence[Run]) -> str:
+    """The name of a group's experiment: that of its first run, without the seed."""
+    return re.sub(r"_s\d+$", "", members[0].experiment)
+
+
+def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """One row per group: mean SRCC over its seeds, its interval, and the difference to the reference's mean.
+
+    Two kinds of chance are in the intervals and p-values. Images: all runs see the same resampled test contents
+    (paired bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds'
+    noise is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds
+    does not show its own spread reliably.
+
+    `p_value` is two-sided, from the same samples as the interval: twice the smaller share of resampled differences on
+    either side of zero, the observed sample counted once, at most 1. The more groups a table has, the likelier is one
+    that is `better` by luck alone; `p_holm` corrects for that (`holm`). The interval of a difference is not corrected,
+    so it can exclude zero where the verdict, which follows `p_holm`, is `not distinguishable`. No p-value is below
+    2 / (resamples + 1), and no corrected one below that times the number of groups.
+
+    Returns:
+        Columns
+        `group` (its experiment), `label` (`labels`), `differs` (from the reference, empty there);
+        `seeds`, `runs`: number and names of the finished runs (the names of all where none is);
+        `srcc_mean`, `srcc_std`, `srcc_low`, `srcc_high`, `plcc_mean`, `plcc_std`: on the test images, over seeds;
+        `val_srcc_mean`: the validation SRCC of the epochs that were kept, over seeds; `best_on_validation`: whether it
+        is the highest, which is how a value is chosen;
+        `chosen_on`: `TEST` where a run's epoch was chosen on the test images, which flatters it, else `validation`;
+        `delta`, `delta_low`, `delta_high`, `delta_plcc`: difference to the reference's mean;
+        `p_value`, `p_holm`: NaN for the reference, and where the noise of seeds is unknown;
+        `verdict`: `reference`; `better` or `worse` if `p_holm` < 1 - confidence, else `not distinguishable`;
+        `one seed only` if no group has two seeds, whose noise is then unknown; `not run` if no run is finished;
+        `no reference` if only the reference's runs are not;
+        `decision`: `adopted` if better, `rejected` if worse, `not adopted` if not distinguishable (no reason to
+        adopt), else empty, also if a better one was chosen on the test images and the reference was not;
+        `command`: what makes the runs that are not finished, empty if all are.
+    """
+    measured = {name: runs for name, members in groups.items() if (runs := done(members))}
+    freedom, noise = _seed_noise(measured)
+    samples = _samples(measured, resamples, seed, freedom, noise)
+    base = _means(measured["reference"]) if "reference" in measured else None
+    rows = []
+    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
+        row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
+        row |= {"seeds": len(done(members)), "runs": " ".join(run.name for run in done(members) or members)}
+        row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
+        row |= {"command": command(members)}
+        if name in measured:
+            own = _means(measured[name])
+            row |= own | _ends("srcc", samples[name].clip(-1, 1), confidence)
+            if base is not None:
+                differences = samples[name] - samples["reference"]
+                row |= {f"delta{end}": own[key] - base[key] for end, key in (("", "srcc_mean"), ("_plcc", "plcc_mean"))}
+                row |= _ends("delta", differences, confidence)
+                row["p_value"] = metrics.p_value(differences) if freedom and name != "reference" else np.nan
+        rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table["p_holm"] = holm(table["p_value"])
+    known = table["val_srcc_mean"].dropna()
+    table["best_on_validation"] = table.index == (known.idxmax() if len(known) else None)
+    table["verdict"] = [_verdict(row, base is not None, freedom, 1 - confidence) for row in table.to_dict("records")]
+    table["decision"] = [_decision(row, table["chosen_on"].iloc[0]) for row in table.to_dict("records")]
+    return table
+
+
+def selected_on_test(run: Run) -> bool:
+    """Whether a run's epoch was chosen on the test images, so that its test figures are too good."""
+    return run.params["select_on"].startswith("test_")
+
+
+def _seed_noise(groups: dict[str, list[Trained]]) -> tuple[int, float]:
+    """Degrees of freedom and standard deviation of SRCC over seeds, pooled over the groups; zeros if unknown."""
+    srcc = [[run.metrics["srcc"] for run in members] for members in groups.values()]
+    freedom = sum(len(values) - 1 for values in srcc)
+    within = sum(float(np.var(values)) * len(values) for values in srcc)
+    return freedom, float(np.sqrt(within / freedom)) if freedom else 0.0
+
+
+def _samples(
+    groups: dict[str, list[Trained]], resamples: int, seed: int, freedom: int, noise: float
+) -> dict[str, np.ndarray]:
+    """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
+    if not groups:
+        return {}
+    first = next(iter(groups.values()))[0].predictions
+    runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
+    options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
+    found = metrics.resampled(metrics.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
+    resampled = dict(zip(runs, found, strict=True))
+    generator = np.random.default_rng(seed)
+    samples = {}
+    for name, members in groups.items():
+        of_images = np.mean([resampled[run.name] for run in members], axis=0)
+        of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
+        samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
+    return samples
+
+
+def _means(runs: list[Trained]) -> dict[str, float]:
+    """Means over seeds and, on the test images, standard deviations."""
+    found = {}
+    for name in ("srcc", "plcc"):
+        values = [run.metrics[name] for run in runs]
+        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": _deviation(values)}
+    return found | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
+
+
+def _deviation(values: list[float]) -> float:
+    """Sample standard deviation over seeds; NaN for one seed, which has none."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]:
+    low, high = metrics.percentiles(samples, confidence)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _verdict(row: dict[str, Any], reference: bool, freedom: int, alpha: float) -> str:
+    if not row["seeds"]:
+        return "not run"
+    if not row["differs"]:
+        return "reference"
+    if not reference:
+        return "no reference"
+    if not freedom:
+        return "one seed only"
+    if row["p_holm"] >= alpha:
+        return "not distinguishable"
+    return "better" if row["delta"] > 0 else "worse"
+
+
+def _decision(row: dict[str, Any], reference_chosen_on: str) -> str:
+    flattered = row["chosen_on"] == "TEST" and reference_chosen_on != "TEST"
+    return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
+
+
+def dynamics(groups: Groups) -> pd.DataFrame:
+    """Training of each group epoch by epoch, over its seeds.
+
+    Returns:
+        One row per group, quantity (`QUANTITIES`) and epoch: `group`, `label`, `differs`, `quantity`, `epoch`, `seeds`
+        (that came so far), `mean`, `min`, `max`. Losses of groups that train with different ones do not compare.
+    """
+    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
+    parts = [pd.DataFrame(columns=columns)]
+    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
+        histories = [run.history for run in done(members)]
+        for quantity in QUANTITIES if histories else ():
+            joined = pd.concat([history[["epoch", quantity]] for history in histories])
+            found = joined.groupby("epoch")[quantity].agg(seeds="size", mean="mean", min="min", max="max").reset_index()
+            about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
+            parts.append(found.assign(**about, quantity=quantity)[columns])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:
+    """The reference and the finished groups whose SRCC differs most from it, `count` in all.
+
+    Where the reference is not finished, the finished groups with the highest SRCC.
+    """
+    names = pd.Series(list(groups), index=table.index)
+    far = table["srcc_mean"] if table["delta"].isna().all() else table["delta"].abs()
+    others = far.iloc[1:].dropna().sort_values(ascending=False, kind="stable")
+    return {name: groups[name] for name in ["reference", *names[others.index[: count - 1]]]}
+
+
+def first_seeds(groups: Groups) -> dict[str, pd.DataFrame]:
+    """Test predictions of the first finished run of each group, under the group's label and the run's name."""
+    found = {}
+    for label, members in zip(labels(groups), groups.values(), strict=True):
+        for run in done(members)[:1]:
+            flag = ", epoch chosen on TEST" if selected_on_test(run) else ""
+            found[f"{label} ({run.name}{flag})"] = run.predictions
+    return found
+
+
+def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
+    """The rows of a comparison that vary one parameter alone, with its value in a column of its name, in its order.
+
+    Raises:
+        ValueError: a value of the parameter is not a number.
+    """
+    base = groups["reference"][0].params
+    alone = [changed(members[0].params, base) in ([], [parameter]) for members in groups.values()]
+    values = [members[0].params[parameter] for members in groups.values()]
+    rows = table.assign(**{parameter: values})[alone]
+    for value in rows[parameter]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"key 'parameter': '{parameter}' is {value!r} in a run; a curve needs numbers")
+    return rows.astype({parameter: float}).sort_values(parameter, kind="stable")

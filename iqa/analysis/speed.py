@@ -1,0 +1,356 @@
+"""What a model takes, measured: time per batch and memory, on each device and with each precision.
+
+What cannot be measured (no such device, no compiler, a batch that does not fit) is a row with its reason.
+"""
+
+import copy
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from iqa.analysis.params import ComplexityParams
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.scoring import choose_device
+from iqa.study.results import hardware
+
+GIB = 2**30
+LEAST = 3  # passes that are timed at least, however long they take
+TIMES = (
+    *("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms"),
+    *("images_per_second", "passes"),
+)
+SETTING = ("device", "hardware", "software", "precision", "compiled")
+
+
+class OverLimit(RuntimeError):
+    """Tensors on the CPU take more memory than they may."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a model runs."""
+
+    device: torch.device
+    precision: str = "32-true"
+    compiled: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """The columns `SETTING`: device (`cpu` or the GPU's name), hardware and software in words, precision."""
+        on_gpu = self.device.type == "cuda" and not self.lacking()
+        name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
+        cores = f"{hardware()['cpu']}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        software = f"torch {torch.__version__}" + (f", CUDA {torch.version.cuda}" if on_gpu else "")
+        where = cores if self.device.type == "cpu" else name
+        return dict(zip(SETTING, (name, where, software, self.precision, self.compiled), strict=True))
+
+    def lacking(self) -> str | None:
+        """Why this machine cannot run it, or None."""
+        if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
+            return f"this machine has no device {self.device}"
+        return None
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+
+
+def devices(names: list[str]) -> list[torch.device]:
+    """The devices that are meant: `all` is the CPU and one CUDA device of each kind, `auto` the first CUDA device where
+    there is one, else the CPU."""
+    found: list[torch.device] = []
+    for name in names:
+        if name == "all":
+            kinds = {torch.cuda.get_device_name(index): index for index in reversed(range(torch.cuda.device_count()))}
+            found += [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(kinds.values()))]
+        else:
+            found.append(choose_device(name))
+    return list(dict.fromkeys(found))
+
+
+def settings(params: ComplexityParams) -> list[Setting]:
+    """Every combination of device, precision and compilation, what is not compiled first."""
+    return [
+        Setting(*each) for each in product(devices(params.devices), params.precisions, sorted(set(params.compiled)))
+    ]
+
+
+def speeds(model: HyperIQA, params: ComplexityParams) -> pd.DataFrame:
+    """Time of forward passes, by setting and batch size.
+
+    Batches are random uint8 pixels, channels last, that lie on the device already. The sizes are `batch_sizes`, with
+    `until_full` doubled until memory ends. A setting ends with the first size that does not fit: one that needs more
+    memory than there is (on the CPU: than `memory_gb`), or of which a pass would take longer than `seconds`.
+
+    Returns:
+        Columns `SETTING`, `batch_size`, `TIMES` (see `timing`), `peak_bytes` (of one pass, see `peak_memory`; NaN
+        where it is compiled for the CPU) and `reason` (empty where it was measured).
+    """
+    rows = [row for setting in settings(params) for row in _speeds(model, setting, params)]
+    return pd.DataFrame(rows, columns=[*SETTING, "batch_size", *TIMES, "peak_bytes", "reason"])
+
+
+def _speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Iterator[dict[str, Any]]:
+    about = setting.about()
+    if reason := setting.lacking():
+        yield about | {"batch_size": params.batch_sizes[0], "reason": reason}
+        return
+    model.to(setting.device)
+    if setting.compiled:
+        torch.compiler.reset()
+    forward = torch.compile(model) if setting.compiled else model
+    pace = 0.0  # seconds per image of the size before
+    for batch_size in _sizes(params):
+        row = about | {"batch_size": batch_size, "reason": ""}
+        if pace * batch_size > params.seconds:
+            takes = f"a pass would take about {pace * batch_size:.1f} s"
+            yield row | {"reason": f"time: {takes}, the limit is {params.seconds:g} s"}
+            break
+        try:
+            found = _speed(model, forward, setting, batch_size, params)
+        except (RuntimeError, OSError) as error:
+            reason = _reason(error)
+            if reason is None and not setting.compiled and not pace:  # a mistake, not a limit of large batches
+                raise
+            cause = "torch.compile" if setting.compiled else "error"
+            yield row | {"reason": reason or f"{cause}: {_first_line(error)}"}
+            break
+        pace = found["min_ms"] / 1000 / batch_size
+        yield row | found
+    _free(model)
+
+
+def _sizes(params: ComplexityParams) -> Iterator[int]:
+    yield from params.batch_sizes
+    size = params.batch_sizes[-1]
+    while params.until_full:
+        size *= 2
+        yield size
+
+
+def _speed(
+    model: HyperIQA, forward: Callable, setting: Setting, batch_size: int, params: ComplexityParams
+) -> dict[str, Any]:
+    """Times and peak memory of one batch size."""
+    pixels = _pixels(batch_size, params.height, params.width, setting.device)
+    on_cpu = setting.device.type == "cpu"
+
+    @torch.inference_mode()
+    def run(network: Callable = forward) -> None:
+        with setting.autocast():
+            network(pixels)
+
+    peak = None
+    if on_cpu:  # what runs compiled is not seen from Python; that it fits is seen from a pass that is not
+        peak = peak_memory(lambda: run(model), model, memory_limit(params.memory_gb), pixels)
+    else:
+        torch.cuda.reset_peak_memory_stats(setting.device)
+    times = timing(run, batch_size, setting.device, params.warmup, params.repeats, params.seconds)
+    if not on_cpu:
+        peak = torch.cuda.max_memory_allocated(setting.device)
+    return times | {"peak_bytes": None if on_cpu and setting.compiled else peak}
+
+
+def timing(
+    run: Callable[[], Any],
+    batch_size: int,
+    device: torch.device,
+    warmup: int = 3,
+    repeats: int = 20,
+    seconds: float = float("inf"),
+) -> dict[str, Any]:
+    """Time of passes of a batch, in milliseconds, after `warmup` ones that do not count.
+
+    On a GPU each pass is waited for (`torch.cuda.synchronize`), so that queueing does not pass for speed.
+
+    Args:
+        repeats: passes that are timed; fewer, but `LEAST`, where they take longer than `seconds` together.
+
+    Returns:
+        `TIMES`: `first_ms` is the first pass of all (with compilation, if any); `passes` are those that count.
+    """
+    times: list[float] = []
+    while len(times) < warmup + repeats:
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(1000 * (time.perf_counter() - start))
+        if len(times) >= warmup + LEAST and sum(times[warmup:]) > 1000 * seconds:
+            break
+    counted = np.array(times[warmup:])
+    values = (counted.mean(), counted.std(), counted.min(), counted.max(), np.median(counted))
+    values = (times[0], *values, np.percentile(counted, 95), 1000 * batch_size / counted.mean())
+    return {**dict(zip(TIMES[:-1], map(float, values), strict=True)), "passes": len(counted)}
+
+
+def memories(model: HyperIQA, params: ComplexityParams) -> pd.DataFrame:
+    """Peak memory of scoring and of training with a batch of `memory_batch` images, by device and precision.
+
+    Scoring is one pass. Training is two steps of AdamW with the L1 loss, of the parameters that the run trains; in the
+    second one weights, gradients, the optimiser's averages and the activations are there at once. Not compiled.
+
+    Returns:
+        Columns `SETTING`, `batch_size`, `inference_bytes`, `training_bytes`, `measure` and `reason`.
+    """
+    rows = []
+    for setting in settings(params.model_copy(update={"compiled": [False]})):
+        row = setting.about() | {"batch_size": params.memory_batch, "reason": setting.lacking() or ""}
+        row["measure"] = "tensors" if setting.device.type == "cpu" else "torch.cuda.max_memory_allocated"
+        if not row["reason"]:
+            model.to(setting.device)
+            limit = memory_limit(params.memory_gb)
+            for name, work in (("inference_bytes", _scoring), ("training_bytes", _training)):
+                try:
+                    row[name] = work(model, setting, params, limit)
+                except RuntimeError as error:
+                    reason = _reason(error)
+                    if reason is None:
+                        raise
+                    row["reason"] = f"{name.split('_')[0]}: {reason}"
+            _free(model)
+        rows.append(row)
+    columns = [*SETTING, "batch_size", "inference_bytes", "training_bytes", "measure", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _scoring(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
+    pixels = _pixels(params.memory_batch, params.height, params.width, setting.device)
+
+    @torch.inference_mode()
+    def run() -> None:
+        with setting.autocast():
+            model(pixels)
+
+    return peak_memory(run, model, limit, pixels)
+
+
+def _training(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
+    model = copy.deepcopy(model).train()
+    pixels = _pixels(params.memory_batch, params.height, params.width, setting.device)
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad])
+
+    def run() -> None:
+        for _ in range(2):
+            optimizer.zero_grad()
+            with setting.autocast():
+                loss = (model(pixels) - 0.5).abs().mean()
+            loss.backward()
+            optimizer.step()
+
+    return peak_memory(run, model, limit, pixels)
+
+
+def peak_memory(run: Callable[[], Any], model: nn.Module, limit: float, *more: Tensor) -> int:
+    """Most bytes that tensors take at once while `run` runs, the model's and `more` among them.
+
+    On a GPU it is what PyTorch's allocator has handed out (`torch.cuda.max_memory_allocated`). On the CPU it is the
+    bytes of all storages that PyTorch's operators return, from their making until they are freed: scratch memory inside
+    an operator and what the process itself takes (about 0.4 GiB) are not in it, and it is the same on every run.
+
+    Raises:
+        OverLimit: on the CPU, more than `limit` bytes; the work is stopped there.
+    """
+    kept = [*model.parameters(), *model.buffers(), *more]
+    device = kept[0].device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device)
+    with _Live(kept, limit) as live:
+        run()
+    return live.peak
+
+
+class _Live(TorchDispatchMode):
+    """Follows the bytes of living storages."""
+
+    def __init__(self, kept: list[Tensor], limit: float):
+        super().__init__()
+        self.limit = limit
+        self.alive: dict[int, int] = {}
+        self.bytes = self.peak = 0
+        for tensor in kept:
+            self._note(tensor)
+
+    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._note, result)
+        if self.bytes > self.limit:
+            raise OverLimit(f"memory: more than {self.limit / GIB:.1f} GiB, the limit for tensors on the CPU")
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.alive:
+            self.alive[key] = storage.nbytes()
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+            weakref.finalize(storage, self._forget, key).atexit = False
+
+    def _forget(self, key: int) -> None:
+        self.bytes -= self.alive.pop(key)
+
+
+def memory_limit(gigabytes: float | None) -> float:
+    """Bytes that tensors on the CPU may take: `gigabytes` (GiB), or three fifths of what is available now.
+
+    The rest is for what operators need inside and for what the allocator keeps: a quarter more was seen in training.
+    """
+    if gigabytes is not None:
+        return gigabytes * GIB
+    available = _available()
+    return float("inf") if available is None else 0.6 * available
+
+
+def _available() -> float | None:
+    """Bytes that can be had without swapping, also under the limit of a container; None where it is not known."""
+    found = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        found.append(1024.0 * int(values["MemAvailable"].split()[0]))
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()) != "max":
+        found.append(float(most) - int((group / "memory.current").read_text()))
+    return min(found, default=None)
+
+
+def _reason(error: Exception) -> str | None:
+    """Why a batch does not fit, or None for an error of another kind."""
+    if isinstance(error, OverLimit):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return f"memory: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _free(model: nn.Module) -> None:
+    """The model back on the CPU, and memory back to the device."""
+    model.to("cpu")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _pixels(batch_size: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, generator=generator)
+    return pixels.to(device, memory_format=torch.channels_last)

@@ -1,0 +1,434 @@
+"""Score image files with a trained model: the same image gets the same score, whatever is scored beside it.
+
+    model = iqa.load_model("demo/main_s1")
+    model.score("photo.jpg")  # on model.scale
+    model.quality_map("photo.jpg").per_pixel()
+
+What a file goes through:
+
+1. It is decoded to 8-bit RGB by the rules of `iqa.data.cache.decode`: the EXIF orientation is applied; grey, palette
+   and CMYK are converted; transparent pixels are laid over white; 16-bit grey is divided by 257; of several frames
+   the first is taken. Floating-point pixels cannot be read.
+2. It is brought to the size at which the model was trained. Where a side is then still shorter than a crop, the image
+   is enlarged, its aspect kept, until it just covers one (Lanczos; one resampling for both).
+3. It becomes the model's kind of input, `rgb` or `mscn`.
+4. Patches are cut (`iqa.model.scoring.patch_positions`), and their scores averaged in double precision.
+
+Determinism. A score can depend, in its last bits, on the place of a patch in its batch, as matrix products are
+computed in blocks. So one forward pass holds patches of one image only, in their order: neighbours, the order of files
+and the number of workers cannot matter. With the same batch size a score is the same to the bit on one machine;
+another batch size changes it by less than 1e-5 of the scale's range. Random crops follow from the seed and the image's
+pixels alone.
+"""
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iqa.data import DataError
+from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.model import checkpoints
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.params import SCORING, ModelParams
+from iqa.model.scoring import choose_device, patch_positions, score_patches
+from iqa.study import paths
+from iqa.study.results import result_file
+
+# of the images of a folder
+SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
+SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message says why."""
+
+
+class Unreadable(DataError):
+    """An image that cannot be scored.
+
+    Args:
+        image: its file.
+        reason: why.
+    """
+
+    def __init__(self, image: str | Path, reason: str):
+        super().__init__(f"{image}: {reason}")
+        self.image = image
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale on which scores are given.
+
+    Args:
+        low, high: its ends.
+        higher_is_better: its direction.
+        of: title of the database that has it.
+    """
+
+    low: float
+    high: float
+    higher_is_better: bool
+    of: str
+
+    def __str__(self) -> str:
+        worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
+        return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}"
+
+    def denormalise(self, value: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Scores on this scale of scores on 0..1 (1 is best); those outside 0..1 are not cut."""
+        return self.low + (value if self.higher_is_better else 1 - value) * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class PatchScores:
+    """The scores of an image's patches.
+
+    Args:
+        scores: (n,), float64, on the model's scale.
+        positions: (n, 2), top and left of each patch in the image as it was scored.
+        window: height and width of a patch in pixels.
+        height, width: of the image as it was scored.
+        scales: (n, 4), how much each scale counts, finest first; None where it was not asked for, or where the model's
+            fusion does not weigh the scales.
+    """
+
+    scores: np.ndarray
+    positions: np.ndarray
+    window: tuple[int, int]
+    height: int
+    width: int
+    scales: np.ndarray | None = None
+
+    @property
+    def score(self) -> float:
+        """The image's score: the mean over its patches."""
+        return float(self.scores.mean())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the patches, 0 for one patch."""
+        return float(self.scores.std())
+
+    @property
+    def grid(self) -> np.ndarray:
+        """(rows, columns): the scores by position, of patches that lie on a grid.
+
+        Raises:
+            ValueError: they do not (random crops).
+        """
+        rows, columns = (len(np.unique(starts)) for starts in self.positions.T)
+        if rows * columns != len(self.scores):
+            raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
+        return self.scores.reshape(rows, columns)
+
+    def per_pixel(self) -> np.ndarray:
+        """(height, width): the mean score of the patches that cover each pixel, NaN where there is none."""
+        total, count = np.zeros((2, self.height, self.width))
+        for (top, left), score in zip(self.positions, self.scores, strict=True):
+            covered = np.s_[top : top + self.window[0], left : left + self.window[1]]
+            total[covered] += score
+            count[covered] += 1
+        return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A model that knows how images are prepared for it and on which scale its scores are given.
+
+    Args:
+        network: gives 0..1, 1 is best; in evaluation mode, on its device.
+        name: study and run, or what the literature calls it.
+        input: kind of pixels, `rgb` or `mscn`.
+        crop: side of a crop in pixels.
+        size: to which size images are brought first.
+        scale: of its scores.
+        options: how the images of its own test split are scored, for `iqa.model.scoring.score` and `predict`.
+    """
+
+    network: HyperIQA
+    name: str
+    input: str
+    crop: int
+    size: Size
+    scale: Scale
+    options: dict[str, Any]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
+        return self.scale.denormalise(self.network(pixels.to(self.network.mean.device)))
+
+    def score(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> float:
+        """An image's score on `scale`: the mean over its patches.
+
+        Args:
+            image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
+            batch_size: patches per forward pass, at most; what suits the device and the crop when not given.
+            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; a grid of about 25 crops by
+                default. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, and
+                with scores that differ in the third digit. `look`: note how much each scale counts.
+
+        Raises:
+            Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
+            ValueError: the pixels are of another kind.
+        """
+        return self.patch_scores(image, batch_size, **how).score
+
+    def quality_map(self, image: ImageLike, stride: int | None = None, batch_size: int | None = None) -> PatchScores:
+        """Scores of a dense grid of crops, every `stride` pixels (a quarter of the crop by default).
+
+        `.grid` are the scores by position, `.per_pixel()` is their average over overlapping crops in the size of the
+        image as it is scored, and `.score` is their mean. Arguments and errors as of `score`.
+        """
+        return self.patch_scores(image, batch_size, crops="dense", stride=stride)
+
+    def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
+        """The score of each patch of an image; arguments and errors as of `score`."""
+        return self._score(self.pixels(image), batch_size, **how)
+
+    def score_files(
+        self, files: Iterable[str | Path], batch_size: int | None = None, workers: int = 4, **how: Any
+    ) -> Iterator[tuple[str | Path, PatchScores | Unreadable]]:
+        """Each file with its patches' scores, or with the reason why it cannot be read, in the order given.
+
+        Args:
+            workers: threads that prepare the next images while one is in the network.
+            batch_size, how: as of `score`.
+        """
+
+        def prepare(file: str | Path) -> tuple[str | Path, np.ndarray | Unreadable]:
+            try:
+                return file, self.pixels(file)
+            except Unreadable as error:
+                return file, error
+
+        for file, found in _ahead(prepare, files, workers):
+            yield file, found if isinstance(found, Unreadable) else self._score(found, batch_size, **how)
+
+    def pixels(self, image: ImageLike) -> np.ndarray:
+        """What the network is given of an image: (height, width, 3), uint8, of its kind of input."""
+        return PIXELS[self.input](self.rgb(image))
+
+    def rgb(self, image: ImageLike) -> np.ndarray:
+        """An image in the size at which it is scored: (height, width, 3), uint8."""
+        opened = _open(image)
+        height, width = self.size.of(opened.height, opened.width)
+        if min(height, width) < self.crop:
+            height, width = Size(self.crop, self.crop).of(height, width)
+        if height * width > max(LARGEST, opened.height * opened.width):
+            shape = f"{opened.height}x{opened.width}"
+            name = image if isinstance(image, str | Path) else "the image"
+            raise Unreadable(name, f"its {shape} pixels would have to be enlarged to {height}x{width} (height x width)")
+        return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
+
+    def _score(
+        self,
+        pixels: np.ndarray,
+        batch_size: int | None,
+        precision: str = "32-true",
+        look: bool = False,
+        **how: Any,
+    ) -> PatchScores:
+        positions, window = patch_positions(pixels, self.crop, **how)
+        places = {window: [(0, top, left) for top, left in positions.tolist()]}
+        batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
+        found = [found for _, found in batches]
+        scores = self.scale.denormalise(np.concatenate([each["scores"] for each in found]))
+        scales = np.concatenate([each["scales"] for each in found]) if "scales" in found[0] else None
+        return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
+
+
+def _open(image: ImageLike) -> Image.Image:
+    if isinstance(image, str | Path):
+        try:
+            return decode(Path(image))
+        except Exception as error:  # the decoders of some formats raise anything
+            raise Unreadable(image, _reason(Path(image), error)) from None
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB":
+            raise ValueError(f"an image of mode {image.mode} has no one way to RGB; give its file, or convert it first")
+        return image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"pixels must be (height, width, 3) and uint8, not {image.shape} and {image.dtype}")
+    return Image.fromarray(image)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file cannot be decoded; the remedy in the message of `decode` is meant for databases."""
+    text = str(error) or type(error).__name__
+    if found := re.search(r"cannot be decoded \((.*)\); ", text, re.DOTALL):
+        text = found[1]
+    if text.startswith("cannot identify image file"):
+        return "this is no image that can be decoded" if file.stat().st_size else "the file is empty"
+    system = re.match(r"\[Errno \d+\] (.+?): ", text)
+    return system[1] if system else text
+
+
+def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
+    """`work(item)` of each item, in order; threads are at most two items each ahead of the reader."""
+    items = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        waiting = deque(pool.submit(work, item) for item in islice(items, 2 * workers))
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def load_model(source: str | Path, device: str = "auto") -> Predictor:
+    """A trained model, ready to score images.
+
+    Args:
+        source: a file or folder where there is one of this name: a `best.pt`, the results folder of a training run,
+            or a checkpoint published by the authors of a model (`iqa.model.checkpoints`). Otherwise `study/run`, a
+            finished training run.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
+
+    Raises:
+        ModelError: there is no such model, its weights do not fit, or the device is not there.
+        ResultsError: the run is not finished; says which command makes it.
+        CheckpointError: the file is none of the known checkpoints.
+        ParameterError: the file holds parameters of a model that this version does not know.
+    """
+    file = _model_file(source)
+    saved = _saved_run(file)
+    predictor = _published(file) if saved is None else _own(file, saved)
+    try:
+        predictor.network.to(choose_device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device '{device}' cannot be used: {error}") from None
+    predictor.network.eval().to(memory_format=torch.channels_last)
+    return predictor
+
+
+def _model_file(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "best.pt").is_file():
+            raise ModelError(f"{paths.shown(path)} holds no best.pt; it is not the results folder of a training run")
+        return path / "best.pt"
+    if path.is_file():
+        return path
+    studies = sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir())
+    study, _, run = str(source).partition("/")
+    if study in studies and run and "/" not in run:
+        return result_file(study, "train", run, "best.pt")
+    raise ModelError(
+        f"'{source}' is no file and no folder, and no training run: those are named study/run, where the studies are "
+        f"{', '.join(studies)}"
+    )
+
+
+def _saved_run(file: Path) -> dict[str, Any] | None:
+    """What a training run of this project saved in a file; None if the file is of another kind."""
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # of many kinds; `checkpoints.read` says what is wrong with a file that nobody can read
+        return None
+    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
+        return None
+    about = saved.get("architecture", saved.get("params"))
+    return saved if isinstance(about, dict) and isinstance(about.get("backbone"), str) else None
+
+
+def _own(file: Path, saved: dict[str, Any]) -> Predictor:
+    """The model of a training run."""
+    shown = paths.shown(file)
+    about = saved.get("database", {})
+    if "size" not in about:
+        raise ModelError(f"{shown} does not say to which size images are brought; train the model again")
+    try:
+        saved = saved if "architecture" in saved else saved | _of_params(saved["params"])
+        name, scoring = saved["name"], {option: saved["scoring"][option] for option in SCORING}
+    except KeyError as error:
+        raise ModelError(f"{shown} lacks {error}; train the model again") from None
+    architecture = ModelParams.build(saved["architecture"], shown)
+    try:
+        network = HyperIQA(architecture)
+        network.load_state_dict(saved["state_dict"])
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{shown}: {error}") from None
+    return Predictor(
+        network=network,
+        name=name,
+        input=scoring["input"],
+        crop=scoring["crop"],
+        size=Size(**about["size"]),
+        scale=Scale(about["low"], about["high"], about["higher_is_better"], about["title"]),
+        options=scoring,
+    )
+
+
+def _of_params(params: dict[str, Any]) -> dict[str, Any]:
+    """What a file of an older version tells in the parameters of its training alone."""
+    return {
+        "name": f"{params['study']}/{params['run']}",
+        "architecture": {key: params[key] for key in ModelParams.model_fields},
+        "scoring": {option: params[key] for option, key in SCORING.items()},
+    }
+
+
+def _published(file: Path) -> Predictor:
+    """The model of a checkpoint that its authors published: 25 random crops, as in Su et al. (CVPR 2020)."""
+    read = checkpoints.read(file)
+    return Predictor(
+        network=read.model,
+        name=read.title,
+        input="rgb",
+        crop=read.crop,
+        size=read.size,
+        scale=Scale(0.0, read.high, True, read.title),
+        options={
+            "input": "rgb",
+            "crops": "random",
+            "patches": 25,
+            "crop": read.crop,
+            "batch_size": 32,
+            "seed": 0,
+            "precision": "32-true",
+        },
+    )
+
+
+def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:
+    """The files to score, and the folders that cannot be read.
+
+    A folder gives its files with the suffix of an image (`SUFFIXES`, in any letter case), sorted, those of its
+    subfolders included; links to folders are not followed. A file that is named is taken whatever its suffix. What is
+    named twice is taken once.
+
+    Raises:
+        DataError: a folder holds no image.
+    """
+    found: dict[Path, Path] = {}
+    refused: list[Unreadable] = []
+    for path in map(Path, named):
+        files = [path]
+        if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where it may not look)
+            closed: list[OSError] = []
+            inside = [Path(folder, name) for folder, _, names in os.walk(path, onerror=closed.append) for name in names]
+            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
+            refused += [Unreadable(error.filename, error.strerror) for error in closed]
+            if not files and not closed:
+                raise DataError(f"{path}: no images in this folder ({' '.join(sorted(SUFFIXES))}); name another")
+        for file in files:
+            found.setdefault(file.parent.resolve() / file.name, file)
+    return list(found.values()), refused

@@ -1,0 +1,109 @@
+"""Read the result files of a study; every number remembers its file and key."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iqa.show import tables
+from iqa.study import paths
+from iqa.study.results import command_for
+
+
+class ReportError(RuntimeError):
+    """The report cannot be built; the message names what is missing and, where it can, how to make it."""
+
+
+class Sourced(float):
+    """A number that remembers where it was read.
+
+    Attributes:
+        source: file, key and exact value: `results/demo/train/main_s1/metrics.json : srcc = 0.8991`.
+    """
+
+    source: str
+
+    def __new__(cls, value: float, source: str) -> "Sourced":
+        number = super().__new__(cls, value)
+        number.source = source
+        return number
+
+
+class Record(dict):
+    """The values of a JSON object; asking for a key that it lacks is an error that names the file."""
+
+    def __init__(self, values: dict[str, Any], file: str):
+        super().__init__(values)
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise ReportError(
+            f"{self.file} has no key '{key}'; its keys here are: {', '.join(self) or 'none'}. "
+            "Where an older version wrote the file, make its run again"
+        )
+
+
+class Reader:
+    """Reads the result files of one study and hands out numbers that know their file and key."""
+
+    def __init__(self, study: str):
+        self.study = study
+        self.folder = paths.RESULTS / study
+
+    def path(self, file: str) -> Path:
+        """A results file, named relative to the study's folder: `train/main_s1/metrics.json`."""
+        path = self.folder / file
+        if not path.is_file():
+            step, run = (*Path(file).parts, "", "")[:2]
+            remedy = f"make it with: {command_for(self.study, step, run)}"
+            raise ReportError(f"{self.shown(file)} does not exist; {remedy}")
+        return path
+
+    def shown(self, file: str) -> str:
+        """The file as it is named in messages and in the report."""
+        return f"results/{self.study}/{file}"
+
+    def record(self, file: str) -> dict[str, Any]:
+        """A JSON file, its numbers `Sourced` with dotted keys (`splits.train.n`)."""
+        return self._sourced(json.loads(self.path(file).read_text(encoding="utf-8")), self.shown(file))
+
+    def rows(self, file: str) -> pd.DataFrame:
+        """A CSV file, its numbers `Sourced`: a row is named by its first column, with its place if that repeats."""
+        frame = pd.read_csv(self.path(file))
+        repeats = frame.iloc[:, 0].duplicated(keep=False)
+        rows = []
+        for place, row in enumerate(frame.astype(object).to_dict("records")):
+            name = next(iter(row.values()))
+            name = f"{name} (row {place + 1})" if repeats[place] else name
+            rows.append({key: self._sourced(value, self.shown(file), f"{name}, {key}") for key, value in row.items()})
+        return pd.DataFrame(rows, columns=frame.columns, dtype=object)
+
+    def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
+        """A table of `iqa.show.tables` from a CSV file."""
+        try:
+            return function(self.rows(file))
+        except KeyError as error:
+            raise ReportError(f"{self.shown(file)} has no column {error}") from None
+
+    def value(self, file: str, key: str) -> Any:
+        """What a JSON file holds under a dotted key."""
+        value: Any = self.record(file)
+        for part in key.split("."):
+            if not isinstance(value, Record):
+                raise ReportError(f"{self.shown(file)}: key '{key}' goes too deep at '{part}'")
+            value = value[part]
+        if tables.missing(value):
+            raise ReportError(f"{self.shown(file)}: key '{key}' holds no value ({value})")
+        return value
+
+    def _sourced(self, value: Any, file: str, key: str = "") -> Any:
+        if isinstance(value, dict):
+            inner = {name: self._sourced(item, file, f"{key}.{name}".strip(".")) for name, item in value.items()}
+            return Record(inner, file)
+        if isinstance(value, list):
+            return [self._sourced(item, file, f"{key}.{place}".strip(".")) for place, item in enumerate(value)]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return Sourced(value, f"{file} : {key} = {value}")
+        return value

@@ -1,0 +1,336 @@
+"""Tables and figures of `06_analysis`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from iqa.show.common import LOOKS, nothing, sample_images, wrapped
+from iqa.show.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
+from iqa.show.tables import Interval, interval_or_none, missing, records, table_of, text_or_none, with_intervals
+
+if TYPE_CHECKING:
+    from iqa.analysis.maps import Maps
+    from iqa.model.predictor import PatchScores, Scale
+
+
+def analysed_table(models: pd.DataFrame) -> pd.DataFrame:
+    """The models that were looked into, from `models.csv`; one that is not trained has its command."""
+    return table_of(
+        {
+            "Model": row["model"],
+            "Fusion": text_or_none(row["fusion"]),
+            "Weights made": row["weights"],
+            "Scored": text_or_none(row["crops"]),
+            "Images": row["n"],
+            "SRCC": row["srcc"],
+            "Status": row["status"] + (f": {row['command']}" if text_or_none(row["command"]) else ""),
+        }
+        for row in records(models)
+    )
+
+
+def separation_table(separation: pd.DataFrame) -> pd.DataFrame:
+    """How well generated weights tell quality, content and distortion apart, from `separation.csv`.
+
+    What is not available for the same reason has one row at the end, whichever the models and measures.
+    """
+    rows, lacking = [], {}
+    for row in records(separation):
+        if missing(row["value"]):
+            lacking.setdefault((row["of"], row["reason"]), []).append(row["model"])
+            continue
+        told = {"Model": row["model"], "Of": row["of"], "Measure": row["measure"], "Classes": row["classes"]}
+        interval = Interval(row["value"], row["low"], row["high"])
+        rows.append(told | {"Images": row["n"], "Value": interval, "Chance": row["chance"], "Verdict": row["verdict"]})
+    names = ("Measure", "Classes", "Images", "Value", "Chance")
+    for (of, reason), models in lacking.items():
+        about = {"Model": ", ".join(dict.fromkeys(models)), "Of": of, **dict.fromkeys(names)}
+        rows.append(about | {"Verdict": f"not available: {reason}"})
+    return table_of(rows)
+
+
+def variance_table(variance: pd.DataFrame) -> pd.DataFrame:
+    """Share of the variance of each principal component of the generated weights, from `variance.csv`."""
+    names = {"component": "Component", "explained": "Explained", "cumulative": "Cumulative"}
+    return table_of(
+        {"Model": row["model"], **{title: row[name] for name, title in names.items()}} for row in records(variance)
+    )
+
+
+def attention_bands_table(bands: pd.DataFrame) -> pd.DataFrame:
+    """Mean weight of each scale and the entropy of the weights in bands of MOS, from `bands.csv`."""
+    rows = []
+    for (model, _), own in bands.groupby(["model", "band"], sort=False):
+        found = {row["quantity"]: row for row in records(own)}
+        first = next(iter(found.values()))
+        row = {"Model": model, "MOS of band": f"{first['from']:.4g} to {first['to']:.4g}", "Images": first["n"]}
+        for quantity, each in found.items():
+            if quantity != "deep":
+                row[quantity.capitalize()] = Interval(each["mean"], each["low"], each["high"])
+        rows.append(row)
+    return table_of(rows)
+
+
+def attention_tests_table(tests: pd.DataFrame) -> pd.DataFrame:
+    """The statement on attention weights in parts and as a whole, from `attention.csv`."""
+    return table_of(
+        {
+            "Model": row["model"],
+            "Part": row["part"],
+            "Stated": row["stated"],
+            "Found": interval_or_none(row["value"], row["low"], row["high"]),
+            "p": row["p_value"],
+            "Verdict": row["verdict"],
+        }
+        for row in records(tests)
+    )
+
+
+def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
+    """Bias and mean absolute error of all images and of groups of them, from `errors.csv`."""
+    return table_of(
+        {
+            "By": row["by"],
+            "Group": row["value"],
+            "Images": row["n"],
+            "Bias": Interval(row["bias"], row["bias_low"], row["bias_high"]),
+            "Mean absolute error": Interval(row["mae"], row["mae_low"], row["mae_high"]),
+            "Predicted": row["verdict"],
+        }
+        for row in records(errors)
+    )
+
+
+def cases_table(cases: pd.DataFrame) -> pd.DataFrame:
+    """The images with the largest and smallest errors, from `cases.csv`, without what the database does not tell."""
+    names = {"kind": "Kind", "image": "Image", "mos": "MOS", "mos_std": "Rating SD", "prediction": "Prediction"}
+    names |= {"residual": "Error", "distortion": "Distortion", "level": "Level"}
+    rows = records(cases)
+    told = {name: title for name, title in names.items() if any(not missing(row[name]) for row in rows)}
+    return table_of({title: row[name] for name, title in told.items()} for row in rows)
+
+
+def ceiling_table(ceiling: pd.DataFrame) -> pd.DataFrame:
+    """What the model reaches beside what the rating noise allows, from `ceiling.csv`."""
+    names = {"model": "the model", "simulated": "ceiling, simulated", "known": "ceiling, known quality"}
+    return table_of(
+        {
+            "Agreement of": names[row["what"]],
+            "Images": row["n"],
+            **with_intervals(row, "srcc", "plcc"),
+            "Reliability": row["reliability"],
+            "Reason": text_or_none(row["reason"]),
+        }
+        for row in records(ceiling)
+    )
+
+
+NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
+
+
+@in_style
+def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figure:
+    """An image beside its quality map: bright is good. The colours span the map's own scores, which the bar tells.
+
+    Args:
+        image: (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`).
+        found: its scores (`Predictor.quality_map`).
+        scale: of the scores.
+    """
+    quality = found.per_pixel()
+    low, high = quality.min(), quality.max()
+    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
+    height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
+    figure = Figure(figsize=(WIDTH, height + 1.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(image)
+    left.set_title("image")
+    colours = "viridis" if scale.higher_is_better else "viridis_r"
+    shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
+    right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
+    for ax in (left, right):
+        ax.axis("off")
+    figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
+    return figure
+
+
+KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
+SIDE = 320  # pixels of the longer side of images on a page of cases
+
+
+@in_style
+def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
+    """Generated weights in their first two principal components: a column per model, the same units and axes.
+
+    Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known.
+
+    Args:
+        points, variance: as `iqa.analysis.weight_space` returns them.
+    """
+    models = list(points["model"].unique())
+    by, classes = _kinds(points)
+    kinds = list(classes.value_counts(sort=False).index)
+    rows = 2 if kinds else 1
+    limits = [1.08 * points[name].abs().max() or 1.0 for name in ("pc1", "pc2")]
+    figure = Figure(figsize=(WIDTH, 2.1 * rows + (0.7 if rows > 1 else 0.2)), layout="constrained")
+    grid = figure.subplots(rows, len(models), sharex=True, sharey=True, squeeze=False)
+    mark = {"s": 11, "linewidths": 0}
+    for column, model in zip(grid.T, models, strict=True):
+        own, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
+        shown = column[0].scatter(own["pc1"], own["pc2"], c=own["good"], cmap="viridis", vmin=0, vmax=1, **mark)
+        for kind, look in zip(kinds, LOOKS, strict=False):
+            part = own[classes[own.index] == kind]
+            column[1].scatter(
+                part["pc1"], part["pc2"], label=kind, color=look["color"], marker=look["marker"], alpha=0.7, **mark
+            )
+        column[0].set_title(wrapped(model, 60 // len(models)))
+        column[-1].set_xlabel(f"component 1 ({shares[0]:.0%})")
+        for ax in column:
+            ax.set(xlim=(-limits[0], limits[0]), ylim=(-limits[1], limits[1]))
+            ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
+    figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (1 is best)")
+    if kinds:
+        legend = {"loc": "outside lower center", "ncols": 3, "title": f"below: {by}", "title_fontsize": 8}
+        figure.legend(*grid[1, 0].get_legend_handles_labels(), **legend)
+    return figure
+
+
+def _kinds(points: pd.DataFrame) -> tuple[str, pd.Series]:
+    """What classes there are, and that of each row: the most frequent distortions, or else contents that repeat."""
+    for column, title in (("distortion", "distortion"), ("reference", "content")):
+        values = points[column]
+        counts = values[points["model"] == points["model"].iloc[0]].value_counts()
+        if (counts > 1).sum() > 1:
+            frequent = list(counts.index[: KINDS if len(counts) <= KINDS else KINDS - 1])
+            return title, values.where(values.isin(frequent), f"{len(counts) - len(frequent)} others")
+    return "", pd.Series(dtype=object)
+
+
+@in_style
+def attention(bands: pd.DataFrame) -> Figure:
+    """Mean weight of each scale against the quality, in bands of MOS with intervals; dotted: even weights.
+
+    Args:
+        bands: as `iqa.analysis.attention_bands` returns it.
+    """
+    models = list(bands["model"].unique())
+    if not models:
+        return nothing("no model of this analysis weighs the scales")
+    figure = Figure(figsize=(WIDTH if len(models) > 1 else 0.66 * WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for ax, model in zip(axes, models, strict=True):
+        own = bands[bands["model"] == model]
+        scales = sorted(name for name in own["quantity"].unique() if name.startswith("scale "))
+        ax.axhline(1 / len(scales), color=GREY, linestyle=":", linewidth=1, label="even")
+        for look, scale in zip(LOOKS[1:], scales, strict=False):
+            part = own[own["quantity"] == scale]
+            span = np.abs([part["mean"] - part["low"], part["high"] - part["mean"]])
+            line = {"color": look["color"], "linestyle": look["linestyle"], "marker": look["marker"]}
+            note = {scales[0]: " (finest)", scales[-1]: " (coarsest)"}.get(scale, "")
+            ax.errorbar(part["band"], part["mean"], yerr=span, capsize=2, markersize=4.5, label=scale + note, **line)
+        first = own[own["quantity"] == scales[0]]
+        names = [f"{row['from']:.3g}\nto {row['to']:.3g}" for row in first.to_dict("records")]
+        ax.set_xticks(first["band"], names)
+        ax.set_ylim(0, max(0.5, 1.05 * own.loc[own["quantity"].isin(scales), "high"].max()))
+        ax.set_xlabel("MOS of the band, worst to best")
+        ax.set_title(wrapped(model, 60 // len(models)))
+    axes[0].set_ylabel("mean weight of the scale")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+@in_style
+def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
+    """Residuals against MOS and, where it is known, rating deviation; bias of each kind of image with its interval.
+
+    Args:
+        table: `iqa.analysis.Gathered.table`: `mos`, `mos_std`, `residual`.
+        groups: as `iqa.analysis.errors` returns them.
+    """
+    rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
+    rated = table["mos_std"].notna().any()
+    height = 0.16 * len(rows) + 0.5 if len(rows) else 0.0
+    figure = Figure(figsize=(WIDTH, 2.7 + height), layout="constrained")
+    grid = figure.add_gridspec(
+        2 if len(rows) else 1, 2 if rated else 1, height_ratios=[2.7, height][: 1 + (height > 0)]
+    )
+    left = figure.add_subplot(grid[0, 0])
+    _residuals(left, table, groups, "mos", "MOS", "mean opinion score")
+    left.set_ylabel("prediction less MOS")
+    if rated:
+        right = figure.add_subplot(grid[0, 1], sharey=left)
+        _residuals(right, table, groups, "mos_std", "rating deviation", "standard deviation of the ratings")
+    if len(rows):
+        ax = figure.add_subplot(grid[1, :])
+        y = np.arange(len(rows))
+        span = np.abs([rows["bias"] - rows["bias_low"], rows["bias_high"] - rows["bias"]])
+        ax.axvline(0, color=INK, linewidth=1, linestyle="--")
+        ax.errorbar(rows["bias"], y, xerr=span, color=BLUE, marker="o", markersize=4, linestyle="none", capsize=2)
+        ax.set_yticks(y, [wrapped(f"{row['by']} {row['value']}", 34) for row in rows.to_dict("records")])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("mean of prediction less MOS, with interval")
+    return figure
+
+
+def _residuals(ax: Axes, table: pd.DataFrame, groups: pd.DataFrame, column: str, by: str, label: str) -> None:
+    """Residuals against a column, with the mean of each band."""
+    known = table[table[column].notna()]
+    ax.set_xlabel(label)
+    ax.scatter(known[column], known["residual"], s=7, alpha=0.4, color=BLUE, linewidths=0)
+    ax.axhline(0, color=INK, linewidth=1, linestyle="--")
+    own = groups[groups["by"] == by]
+    if len(own):
+        ends = own["value"].str.split(" to ", expand=True).astype(float)
+        span = np.abs([own["bias"] - own["bias_low"], own["bias_high"] - own["bias"]])
+        marks = {"color": ORANGE, "marker": "D", "markersize": 5, "linestyle": "none", "capsize": 3}
+        ax.errorbar(ends.mean(axis=1), own["bias"], yerr=span, label="mean of a band, with interval", **marks)
+        ax.legend(loc="best")
+
+
+def cases(images: Sequence[np.ndarray], rows: pd.DataFrame) -> Figure:
+    """A page of images with their true and predicted scores.
+
+    Args:
+        images: (H, W, 3), uint8.
+        rows: one per image, in the same order: `mos`, `prediction`.
+    """
+    labels = [f"MOS {row['mos']:.3g}, predicted {row['prediction']:.3g}" for row in rows.to_dict("records")]
+    return sample_images([_smaller(image) for image in images], labels, columns=4)
+
+
+def _smaller(image: np.ndarray) -> np.ndarray:
+    """Every k-th pixel, so that the longer side has at most `SIDE`, for a page of small pictures."""
+    step = -(-max(image.shape[:2]) // SIDE)
+    return image[::step, ::step]
+
+
+@in_style
+def maps(rows: list["Maps"], label: str) -> Figure:
+    """Images, each with its maps laid over it: bright is high, the colours of each map span its own values.
+
+    Args:
+        rows: one per image, all with equally many maps (`iqa.analysis.quality_rows`, `feature_rows`).
+        label: what the colours mean.
+    """
+    columns = 1 + len(rows[0].maps)
+    width = min(WIDTH, 2.3 * columns)
+    aspect = float(np.mean([row.image.shape[0] / row.image.shape[1] for row in rows]))
+    figure = Figure(figsize=(width, len(rows) * (width / columns * aspect + 0.45) + 0.25), layout="constrained")
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        grey = _smaller(row.image).mean(axis=2)
+        extent = (0, row.image.shape[1], row.image.shape[0], 0)
+        axes[0].imshow(_smaller(row.image), extent=extent)
+        titles = [wrapped(text, int(16 * width / columns)) for text in (row.title, *row.titles)]
+        for ax, values in zip(axes[1:], row.maps, strict=True):
+            ax.imshow(grey, cmap="gray", extent=extent)
+            ax.imshow(values, cmap="viridis", alpha=0.65, extent=extent, interpolation="bilinear")
+        for ax, title in zip(axes, titles, strict=True):
+            ax.set_title(title, fontsize=7, fontweight="normal", loc="center", pad=2)
+            ax.axis("off")
+    figure.supxlabel(label, fontsize=8)
+    return figure

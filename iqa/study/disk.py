@@ -1,0 +1,135 @@
+"""Files of the cache: written whole or not at all, and read again only when they have changed."""
+
+import errno
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from iqa.data import DataError
+from iqa.study import paths, progress
+from iqa.study.code import digest, file_hash
+
+MANY = 200  # from this many files on, reading them shows its progress
+UNTRUSTED_NS = 2 * 10**9  # a file changed this recently may change again within the clock's resolution
+
+
+def content_hashes(folder: Path, names: Sequence[str]) -> list[str]:
+    """SHA-256 of each file of a folder, as `remembered` finds them.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    return remembered(folder, names, file_hash, "hashing")
+
+
+def remembered(folder: Path, names: Sequence[str], read: Callable[[Path], Any], what: str) -> list:
+    """What `read` finds in each file of a folder: a value that JSON can hold.
+
+    It is remembered by the file's size and time of change, as git's index does, so an unchanged folder costs one `stat`
+    per file. A file changed within the last two seconds is not remembered.
+
+    Args:
+        what: is being done, for the progress bar.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    memory = paths.CACHE / "hashes" / f"{digest(str(folder.resolve()))}.json"
+    known, now = _load(memory), time.time_ns()
+    states = {name: [status.st_size, status.st_mtime_ns] for name in names for status in [(folder / name).stat()]}
+    changed = [name for name, state in states.items() if name not in known or known[name][:2] != state]
+    shown = progress.bar(changed, total=len(changed), desc=what, unit="image") if len(changed) >= MANY else changed
+    new = {name: [*states[name], read(folder / name)] for name in shown}
+    learned = {name: entry for name, entry in new.items() if entry[1] < now - UNTRUSTED_NS}
+    if learned:
+        write_whole(memory, json.dumps(known | learned).encode())
+    return [(new if name in new else known)[name][2] for name in names]
+
+
+def _load(memory: Path) -> dict[str, list]:
+    """Per file its size, its time of change, and what was found in it."""
+    try:
+        known = json.loads(memory.read_bytes())
+        if isinstance(known, dict) and all(isinstance(entry, list) and len(entry) == 3 for entry in known.values()):
+            return known
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        pass
+    print(f"{paths.shown(memory)}: damaged; it is made anew, for which all files are read again", flush=True)
+    return {}
+
+
+def write_whole(file: Path, *parts: bytes) -> None:
+    """Write a file beside its place and rename it, so that it is there whole or not at all, whoever else writes it.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    beside = file.with_name(f".{file.name}-{uuid4().hex}")
+    with _full_disk_explained(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as stream:
+                stream.writelines(parts)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `folder` in one step when the block ends without an error.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    with _full_disk_explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process has published the same content first
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(folder) from error
+        raise
+
+
+def disk_full(folder: Path, needed: int | None = None) -> DataError:
+    """The error of a disk that has no space for what is to be written to a folder, with what can be done."""
+    wanted = "" if needed is None else f", {amount(needed)} are needed"
+    return DataError(
+        f"{paths.shown(folder)}: the disk is full ({amount(free(folder))} free{wanted}); free some space, set a "
+        "smaller `height` and `width`, or move the cache with the environment variable IQA_CACHE; images that are "
+        "already cached are kept"
+    )
+
+
+def free(folder: Path) -> int:
+    """Free bytes on the disk that a folder lies on or will lie on."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+
+
+def amount(size: int) -> str:
+    """A number of bytes in words."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,108 @@
+"""Batches of training patches: which, in which order, and how they are changed, decided by seed and epoch alone."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2 import functional
+
+from iqa.data.crops import crop_positions, jitter_factors
+from iqa.data.database import Database
+from iqa.model.scoring import choose_device, to_pixels
+from iqa.training.params import TrainParams
+
+Item = tuple[int, int, int]  # epoch, image, patch
+Batch = tuple[Tensor, Tensor, Tensor]  # pixels (B, 3, crop, crop) uint8, targets (B,) on 0..1, images (B,)
+
+
+class Patches(Dataset):
+    """Training patches, fetched by the batch; images are rows of the database's table."""
+
+    def __init__(self, database: Database, params: TrainParams):
+        self.database = database
+        self.params = params
+        self.targets = database.normalise(database.table["mos"].to_numpy()).astype(np.float32)
+
+    def __getitems__(self, items: list[Item]) -> Batch:
+        windows, mirrored = zip(*(self._patch(*item) for item in items), strict=True)
+        pixels = to_pixels(windows)
+        for patch, mirror in zip(pixels, mirrored, strict=True):
+            if mirror:  # in torch: four times as quick as a mirrored copy by numpy
+                patch.copy_(patch.flip(2))
+        if self.params.color_jitter:
+            for patch, item in zip(pixels, items, strict=True):
+                patch.copy_(self._jitter(patch, *item))
+        images = np.array([image for _, image, _ in items])
+        return pixels, torch.from_numpy(self.targets[images]), torch.from_numpy(images)
+
+    def _patch(self, epoch: int, image: int, patch: int) -> tuple[np.ndarray, bool]:
+        """A window of an image, and whether it is to be mirrored."""
+        pixels = self.database.pixels(image, self.params.input)
+        crop = self.params.crop
+        (top,), (left,), (flip,) = crop_positions(self.params.seed, epoch, image, 1, *pixels.shape[:2], crop, patch)
+        return pixels[top : top + crop, left : left + crop], bool(flip)
+
+    def _jitter(self, pixels: Tensor, epoch: int, image: int, patch: int) -> Tensor:
+        """The patch (3, H, W) with another brightness, contrast and saturation, which alters its quality as well."""
+        factors = jitter_factors(self.params.seed, epoch, image, 1, self.params.color_jitter, patch)
+        brightness, contrast, saturation = factors[0].tolist()
+        pixels = functional.adjust_contrast(functional.adjust_brightness(pixels, brightness), contrast)
+        return functional.adjust_saturation(pixels, saturation)
+
+
+class EpochOrder(Sampler):
+    """Every patch of the given images once per epoch, in an order decided by seed and epoch alone.
+
+    Of several processes each takes its share of every batch, so that together they see the batches that one would see.
+    Where the last batch cannot be shared evenly, its first patches are taken twice.
+
+    Args:
+        images: rows of the database's table.
+        patches: of each image.
+        share: this process and the number of processes.
+        batch_size: of all processes together.
+    """
+
+    def __init__(
+        self, images: np.ndarray, patches: int, seed: int, share: tuple[int, int] = (0, 1), batch_size: int = 1
+    ):
+        self.items = [(int(image), patch) for image in images for patch in range(patches)]
+        self.seed = seed
+        self.rank, self.processes = share
+        self.batch_size = batch_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.items) // self.processes)
+
+    def __iter__(self) -> Iterator[Item]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.items))
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            even = -(-len(batch) // self.processes) * self.processes
+            for position in np.resize(batch, even)[self.rank :: self.processes]:
+                yield (self.epoch, *self.items[position])
+
+
+def train_loader(database: Database, params: TrainParams, share: tuple[int, int] = (0, 1)) -> DataLoader:
+    """Batches of random patches of the training split; `share` as in `EpochOrder`."""
+    order = EpochOrder(database.indices("train"), params.train_patches, params.seed, share, params.batch_size)
+    return DataLoader(
+        Patches(database, params),
+        batch_size=params.batch_size // share[1],
+        sampler=order,
+        num_workers=params.workers,
+        collate_fn=_as_it_is,
+        persistent_workers=params.workers > 0,
+        pin_memory=choose_device(params.device).type == "cuda",
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,139 @@
+"""Parameters of `02_train`."""
+
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from iqa.data.params import Crops, Input
+from iqa.model.params import SCORING, Fusion, ModelParams
+from iqa.study.params import FigureParams, Fraction, Name, Number, Positive, Precision, Rate, Triple
+from iqa.study.registry import registered
+
+
+def loss_terms(text: str) -> dict[str, float]:
+    """Weights of the terms of a loss such as `l1`, `l1 + 0.5*plcc`; see `iqa.training.losses`.
+
+    Raises:
+        ValueError: an unknown term, one that comes twice, or a text of another form.
+    """
+    weights: dict[str, float] = {}
+    known = registered("iqa.training.losses")
+    for part in text.split("+"):
+        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        if not found or found[2] not in known or found[2] in weights:
+            raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
+        weights[found[2]] = float(found[1] or 1)
+    return weights
+
+
+def _loss(text: str) -> str:
+    loss_terms(text)
+    return text
+
+
+class TrainParams(ModelParams, FigureParams):
+    """`02_train`: one training run. The defaults are the demo study's."""
+
+    step: ClassVar[str] = "train"
+
+    # data
+    database: Name = "demo"
+    monitor_databases: list[Name] = []
+    input: Input = "mscn"
+    crop: Positive = 96
+    train_patches: Positive = 1
+    color_jitter: Fraction = 0.0
+    test_crops: Crops = "whole"
+    test_patches: Positive = 1
+    # model: small enough to train from scratch on two CPU cores
+    backbone: str = "resnet10t"
+    backbone_args: dict[str, Any] = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
+    mean: Triple = [0.5, 0.5, 0.5]
+    std: Triple = [0.16, 0.16, 0.16]
+    fusion: Fusion = "concat"
+    lda_channels: list[Positive] = [8, 16, 16]
+    lda_grids: list[Positive] = [4, 3, 2, 1]
+    semantic_widths: list[Positive] = [64]
+    semantic_channels: Positive = 48
+    semantic_grid: Positive = 4
+    target_widths: list[Positive] = [64, 32, 16, 8, 4]
+    pretrained: bool = False
+    weights: str | None = None
+    # loss
+    loss: Annotated[str, AfterValidator(_loss)] = "l1"
+    rank_weight: Rate = 0.3
+    rank_margin: Rate = 0.1
+    # optimisation
+    epochs: Positive = 16
+    batch_size: Positive = 32
+    lr: Rate = 2.0e-3
+    lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    weight_decay: Rate = 0.02
+    schedule: Literal["constant", "step", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
+    schedule_epochs: Positive = 6
+    final_lr: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    clip: Rate = 1.0
+    accumulate: Positive = 1
+    freeze_backbone: bool = False
+    freeze_batch_norm: bool = False
+    hypernet_epochs: Positive | None = None
+    patience: Positive | None = None
+    select_on: Literal["val_srcc", "val_plcc", "val_loss", "test_srcc", "test_plcc"] = "val_srcc"
+    save_all_epochs: bool = False
+    # machine
+    seed: int = 1
+    deterministic: bool = True
+    precision: Precision = "32-true"
+    compile: bool = False
+    channels_last: bool = True
+    fused: bool = True
+    device: str = "auto"
+    devices: Positive = 1
+    nodes: Positive = 1
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
+    threads: Positive = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.color_jitter and self.input != "rgb":
+            raise ValueError(
+                f"'color_jitter' changes colours, which input '{self.input}' does not have; use input: rgb"
+            )
+        if self.batch_size % self.processes():
+            shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
+            raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
+        return self
+
+    def processes(self) -> int:
+        """How many processes share each batch: `devices` on each of `nodes`."""
+        return self.devices * self.nodes
+
+    def needs(self) -> list[tuple[str, str]]:
+        return [("data_prep", name) for name in self.databases()]
+
+    def databases(self) -> list[str]:
+        """The database to train on, then the monitored ones."""
+        return list(dict.fromkeys([self.database, *self.monitor_databases]))
+
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the best epoch is chosen on the test images, which makes its test figures too good."""
+        return self.select_on.startswith("test_")
+
+    def terms(self) -> dict[str, float]:
+        """Weights of the terms of the training loss, the ranking loss among them if it counts."""
+        weights = loss_terms(self.loss)
+        if self.rank_weight:
+            weights["ranking"] = weights.get("ranking", 0.0) + self.rank_weight
+        return weights
+
+    def architecture(self) -> ModelParams:
+        """The part of the parameters that describes the model."""
+        return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
+
+    def scoring(self) -> dict[str, Any]:
+        """How the images of the test split are scored: the options of `iqa.model.scoring.score`."""
+        return {option: getattr(self, key) for option, key in SCORING.items()}

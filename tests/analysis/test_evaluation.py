@@ -1,0 +1,135 @@
+"""Evaluation: coefficients inside their intervals, contents kept together, parts told apart."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from iqa import metrics
+from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
+from iqa.data.pixels import Size
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.predictor import Predictor, Scale
+from iqa.model.scoring import predict
+
+
+@pytest.fixture
+def predictions():
+    generator = np.random.default_rng(0)
+    mos = generator.random(240)
+    noise = np.repeat([0.05, 0.4], 120)
+    return pd.DataFrame(
+        {
+            "mos": mos,
+            "prediction": mos + generator.normal(0, 1, 240) * noise,
+            "reference": np.arange(240) % 40,
+            "distortion": np.repeat(["blur", "noise"], 120),
+            "level": np.tile([1.0, 2.0, 3.0], 80),
+        }
+    )
+
+
+def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
+    found = evaluate(predictions, resamples=200)
+    assert found["n"] == 240 and found["confidence"] == 0.95
+    for name in COEFFICIENTS:
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
+    assert found["srcc"] == metrics.srcc(predictions["prediction"], predictions["mos"])
+
+
+def test_contents_are_resampled_together(predictions):
+    by_content = evaluate(predictions, resamples=50)
+    by_image = evaluate(predictions.assign(reference=np.arange(240)), resamples=50)
+    assert by_content["srcc"] == by_image["srcc"]
+    assert by_content["srcc_low"] != by_image["srcc_low"]
+
+
+def test_a_collapsed_model_agrees_with_nothing(predictions):
+    found = evaluate(predictions.assign(prediction=0.5), resamples=20)
+    assert found["srcc"] == found["plcc"] == found["plcc_fitted"] == found["krcc"] == 0
+
+
+def test_distortions_and_levels_are_evaluated_apart(predictions):
+    found = breakdown(predictions, resamples=100).set_index(["by", "value"])
+    assert list(found.index) == [
+        *(("distortion", name) for name in ("blur", "noise")),
+        *(("level", name) for name in ("1", "2", "3")),
+    ]
+    assert found["n"].tolist() == [120, 120, 80, 80, 80]
+    blur = predictions[predictions["distortion"] == "blur"]
+    assert found.loc[("distortion", "blur"), "srcc"] == metrics.srcc(blur["prediction"], blur["mos"])
+    assert found.loc[("distortion", "blur"), "srcc"] > found.loc[("distortion", "noise"), "srcc_high"]
+
+
+def test_too_few_images_have_no_coefficient(predictions):
+    predictions.loc[:8, "distortion"] = "rare"
+    row = breakdown(predictions, resamples=20).set_index("value").loc["rare"]
+    assert row["n"] == 9 and np.isnan(row["srcc"])
+
+
+def test_strengths_that_differ_from_image_to_image_are_no_levels(predictions):
+    found = breakdown(predictions.assign(level=np.linspace(0, 1, 240)), resamples=20)
+    assert set(found["by"]) == {"distortion"}
+
+
+def test_a_database_of_one_kind_has_no_breakdown(predictions):
+    found = breakdown(predictions.assign(distortion="authentic", level=np.nan))
+    assert found.empty and "srcc_low" in found
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """Two models, of random weights, on two small databases."""
+    models = {}
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        network = HyperIQA(tiny.PARAMS.architecture()).eval()
+        options = {"input": "mscn", "crops": "whole", "patches": 1, "crop": 64, "batch_size": 8, "seed": 0}
+        scale = Scale(0, 100, True, "Tiny")
+        models[name] = Predictor(network, name, "mscn", 64, Size(), scale, options | {"precision": "32-true"})
+    databases = {"up": tiny.database(48), "down": tiny.database(48, low=1, high=5, up=False)}
+    return models, databases, score_all(models, databases, crops="grid", patches=4, seed=None)
+
+
+def test_every_model_meets_every_database_and_absent_ones_stay_in_the_table(scored):
+    models, databases, predictions = scored
+    missing = {"far": {"title": "Far away", "reason": "no such folder"}}
+    cross = cross_table(predictions, databases, missing, models, resamples=20)
+    assert len(cross) == 2 * 3 and cross["available"].tolist() == [True, True, False] * 2
+    absent = cross[~cross["available"]]
+    assert absent["srcc"].isna().all() and set(absent["reason"]) == {"no such folder"}
+    row = cross.set_index(["model", "database"]).loc[("second", "down")]
+    own = predictions["second", "down"]
+    assert row["srcc"] == metrics.srcc(own["prediction"], own["mos"])
+    assert own["prediction"].between(-10, 20).all()  # on the database's scale of 1 to 5
+
+
+def test_options_that_are_asked_for_replace_the_models_own(scored):
+    models, databases, predictions = scored
+    data = databases["up"]
+    options = models["first"].options | {"crops": "grid", "patches": 4}
+    expected = predict(models["first"].network, data, data.indices("test"), **options)
+    assert predictions["first", "up"]["prediction"].equals(expected["prediction"])
+
+
+def test_the_record_holds_what_evaluation_tools_read(scored):
+    models, databases, predictions = scored
+    cross = cross_table(predictions, databases, {"far": {"title": "Far", "reason": "no folder"}}, models, resamples=20)
+    found = json.loads(json.dumps(results_json(predictions, cross), allow_nan=False))
+    assert found["model_type"] == "first" and found["eval_time"]
+    up = found["datasets"]["up"]
+    assert up["metrics"]["num_samples"] == len(up["predictions"]) == 12
+    assert up["metrics"]["srcc_low"] <= up["metrics"]["srcc"] <= up["metrics"]["srcc_high"]
+    assert set(up["predictions"][0]) == {"image", "score", "prediction"}
+    assert found["datasets"]["far"] == {"available": False, "reason": "no folder"}
+    assert [other["model_type"] for other in found["compared"]] == ["second"]
+
+
+def test_all_predictions_fit_into_one_table(scored):
+    _, _, predictions = scored
+    table = joined(predictions)
+    assert len(table) == 4 * 12
+    assert list(table.columns[:3]) == ["model", "trained_on", "database"]

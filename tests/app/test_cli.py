@@ -1,0 +1,338 @@
+"""The `iqa` command tells mistakes plainly."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from iqa import __version__
+from iqa.app import cli
+from iqa.model import export
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.predictor import load_model
+from iqa.study import paths
+from iqa.study.paths import PathError
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and __version__ in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_run_is_told_what_a_run_is(capsys):
+    assert cli.main(["run", "README.md"]) == 1
+    assert "params/<study>/<step>/<run>.yaml" in capsys.readouterr().err
+
+
+def test_an_unknown_study_is_told(capsys):
+    assert cli.main(["report", "nothing"]) == 1
+    assert "params/nothing does not exist" in capsys.readouterr().err
+
+
+def test_a_database_that_is_not_there_is_told_with_where_to_get_it(capsys, tmp_path, monkeypatch):
+    folder = tmp_path / "real" / "data_prep"
+    folder.mkdir(parents=True)
+    (folder / "biq2021.yaml").write_text("reader: biq2021\nfolder: nowhere\n")
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    assert cli.main(["report", "real"]) == 1
+    message = capsys.readouterr().err
+    assert "nowhere" in message and "nisarahmedrana/BIQ2021" in message and "folder" in message
+
+
+def test_a_variable_that_is_not_set_is_named():
+    with pytest.raises(PathError, match="IQA_NOT_SET is not set"):
+        paths.resolve("$IQA_NOT_SET/data")
+
+
+@pytest.mark.parametrize("call", [["predict"], ["predict", "a.png", "--patches", "0"], ["nothing"]])
+def test_a_wrong_call_ends_with_status_1(capsys, call):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(call)
+    assert stop.value.code == 1 and "iqa: " in capsys.readouterr().err
+
+
+# --- predict
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model with random weights, for MSCN crops of 64x64 pixels, whose scores run from 5 (worst) to 1 (best)."""
+    file = tmp_path_factory.mktemp("run") / "best.pt"
+    torch.manual_seed(0)
+    params = tiny.PARAMS.model_copy(update={"study": "demo", "run": "toy"})
+    size = {"height": None, "width": None, "keep_aspect": True}
+    database = {"title": "Toy", "low": 1.0, "high": 5.0, "higher_is_better": False, "size": size}
+    state = HyperIQA(params.architecture()).state_dict()
+    torch.save({"params": params.model_dump(), "database": database, "state_dict": state}, file)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of two images, one of them in a subfolder, and a file that is none."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "more").mkdir()
+    for seed, name in enumerate(["b.png", "more/a.jpg"]):
+        pixels = np.random.default_rng(seed).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "labels.csv").write_text("image,mos")
+    return folder
+
+
+def predict(*arguments):
+    return cli.main(["predict", *map(str, arguments)])
+
+
+def read(table):
+    """The rows of a CSV file, every cell as text."""
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_prints_a_table_with_the_scale_and_a_closing_line(model, images, capsys):
+    assert predict(images, "--model", model) == 0
+    heading, columns, *rows, closing = capsys.readouterr().out.splitlines()
+    assert heading == "demo/toy: scores from 5 (worst) to 1 (best), the scale of Toy"
+    assert columns.split() == ["image", "score", "spread", "patches"]
+    assert [row.split()[0] for row in rows] == [str(images / "b.png"), str(images / "more" / "a.jpg")]
+    score = load_model(model, "cpu").score(images / "b.png")
+    assert rows[0].split()[1] == f"{score:.3f}"
+    assert closing.startswith("2 images in ") and closing.endswith("images per second)")
+
+
+def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
+    table, file = tmp_path / "scores.csv", tmp_path / "scores.json"
+    how = ("--crops", "random", "--patches", 4, "--seed", 2, "--batch-size", 3, "--workers", 2, "--device", "cpu")
+    assert predict(images, "--model", model, "--csv", table, "--json", file, *how) == 0
+    found = json.loads(file.read_text())
+    assert list(found["images"][0]) == ["image", "score", "spread", "patches", "height", "width"]
+    assert read(table) == [{key: str(value) for key, value in row.items()} for row in found["images"]]
+    expected = load_model(model, "cpu").patch_scores(images / "b.png", batch_size=3, crops="random", patches=4, seed=2)
+    assert found["images"][0]["score"] == expected.score and found["images"][0]["spread"] == expected.spread
+    assert {key: found["images"][0][key] for key in ("patches", "height", "width")} == {
+        "patches": 4,
+        "height": 80,
+        "width": 100,
+    }
+    assert found["model"] == "demo/toy" and found["errors"] == []
+    assert found["scale"] == {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}
+    assert found["preparation"]["input"] == "mscn" and found["preparation"]["crop"] == 64
+    assert found["settings"] == {
+        "crops": "random",
+        "patches": 4,
+        "seed": 2,
+        "batch_size": 3,
+        "device": "cpu",
+        "precision": "32-true",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.json"}
+
+
+def test_unreadable_files_are_listed_at_the_end_and_the_others_are_scored(model, images, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes((images / "b.png").read_bytes()[:100])
+    (tmp_path / "empty.jpg").touch()
+    table, file = tmp_path / "scores.csv", tmp_path / "scores.json"
+    assert (
+        predict(tmp_path, images / "b.png", images / "labels.csv", "--model", model, "--csv", table, "--json", file)
+        == 2
+    )
+    shown = capsys.readouterr()
+    assert "1 image in " in shown.out
+    listed = shown.err[shown.err.index("iqa: 3 could not be read:") :].splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in listed] == [
+        str(tmp_path / "broken.png"),
+        str(tmp_path / "empty.jpg"),
+        str(images / "labels.csv"),
+    ]
+    assert listed[1].endswith("the file is empty")
+    assert [row["image"] for row in read(table)] == [str(images / "b.png")]
+    errors = json.loads(file.read_text())["errors"]
+    assert errors[1] == {"image": str(tmp_path / "empty.jpg"), "reason": "the file is empty"}
+
+
+def test_where_no_image_can_be_read_the_table_is_empty(model, tmp_path, capsys):
+    table = tmp_path / "scores.csv"
+    assert predict(tmp_path / "absent.png", "--model", model, "--csv", table) == 2
+    shown = capsys.readouterr()
+    assert "0 images in " in shown.out and "No such file or directory" in shown.err
+    assert table.read_text() == "image,score,spread,patches,height,width\n"
+
+
+def test_a_name_that_is_no_text_can_be_written(model, images, tmp_path):
+    name = b"\xff.png".decode("utf-8", "surrogateescape")
+    (tmp_path / name).write_bytes((images / "b.png").read_bytes())
+    assert predict(tmp_path / name, "--model", model, "--csv", tmp_path / "scores.csv") == 0
+    assert read(tmp_path / "scores.csv")[0]["image"].endswith("\\xff.png")
+
+
+def test_maps_are_drawn_and_scored_from_the_same_dense_grid(model, images, tmp_path):
+    maps, table = tmp_path / "new" / "maps", tmp_path / "scores.csv"
+    twin = tmp_path / "b.png"
+    twin.write_bytes((images / "b.png").read_bytes())
+    assert predict(images, twin, "--model", model, "--map", maps, "--stride", 20, "--csv", table) == 0
+    rows = read(table)
+    assert [row["map"] for row in rows] == [str(maps / name) for name in ("b.png.png", "a.jpg.png", "b.png-2.png")]
+    for row in rows:
+        with Image.open(row["map"]) as drawn:
+            assert drawn.format == "PNG" and min(drawn.size) > 200
+    expected = load_model(model, "cpu").quality_map(images / "b.png", stride=20)
+    assert (float(rows[0]["score"]), int(rows[0]["patches"])) == (expected.score, expected.grid.size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--map", "maps", "--crops", "grid"], "leave out --crops"),
+        (["--stride", "8"], "--stride belongs to --map"),
+        (["--map", "maps", "--stride", "65"], "leaves gaps between crops of 64 pixels"),
+        (["--map", "file"], "no folder for maps can be made"),
+        (["--csv", "nowhere/scores.csv"], "cannot be written"),
+        (["--json", "."], "cannot be written"),
+        (["--device", "gpu"], "device 'gpu' cannot be used"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_scored(
+    model, images, tmp_path, monkeypatch, arguments, message, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert predict(images, "--model", model, *arguments) == 1
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.out == ""
+
+
+def test_a_folder_without_images_ends_with_status_1(model, tmp_path, capsys):
+    assert predict(tmp_path, "--model", model) == 1
+    assert "no images in this folder" in capsys.readouterr().err
+
+
+def test_the_demos_model_that_was_not_made_is_told_with_how_to_make_it(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    assert predict(images) == 1
+    message = capsys.readouterr().err
+    assert "iqa run demo/train/main_s1" in message and "make report" in message
+
+
+def test_a_file_that_is_no_model_ends_with_status_1(images, capsys):
+    assert predict(images, "--model", images / "labels.csv") == 1
+    assert "labels.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_another_process_with_other_workers_writes_the_same_bytes(model, images, tmp_path):
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    assert predict(images, "--model", model, "--workers", 1, "--json", here) == 0
+    command = [
+        sys.executable,
+        "-m",
+        "iqa.app.cli",
+        "predict",
+        images,
+        "--model",
+        model,
+        "--workers",
+        3,
+        "--json",
+        there,
+    ]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=paths.ROOT)
+    assert here.read_bytes() == there.read_bytes()
+
+
+# --- describe and export
+
+
+def test_describe_prints_the_parts_of_a_trained_model(model, capsys):
+    assert cli.main(["describe", model]) == 0
+    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    assert heading.startswith("demo/toy: HyperIQA with concat fusion, ") and "[3, 64, 64]" in heading
+    assert columns.split() == ["Part", "Detail", "Output", "Parameters", "Share"]
+    total = sum(parameter.numel() for parameter in load_model(model, "cpu").network.parameters())
+    assert rows[0].startswith("resnet10t") and rows[-1].startswith("total") and f"{total:,}" in rows[-1]
+
+
+def test_describe_prints_a_model_that_is_not_yet_trained_at_another_size(capsys):
+    assert cli.main(["describe", str(paths.PARAMS / "smoke/train/main.yaml"), "--height", "128", "--width", "160"]) == 0
+    assert "smoke/main, not trained" in (shown := capsys.readouterr().out) and "[3, 128, 160]" in shown
+
+
+def test_a_parameter_file_of_another_step_describes_no_model(capsys):
+    assert cli.main(["describe", str(paths.PARAMS / "smoke/ablation/main.yaml")]) == 1
+    assert "it is a run of ablation" in capsys.readouterr().err
+
+
+def test_quick_complexity_prints_runs_checkpoints_and_parameter_files_without_ptflops_and_thop(
+    model, monkeypatch, capsys
+):
+    for name in ("ptflops", "thop"):
+        monkeypatch.setitem(sys.modules, name, None)
+    untrained = str(paths.PARAMS / "smoke/train/last.yaml")
+    assert cli.main(["complexity", model, untrained, "--quick", "--height", "64", "--width", "96"]) == 0
+    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    assert heading == "MACs (2 FLOPs each) of one image of 64x96 pixels"
+    assert "GMACs, torch" in columns and "thop" not in columns
+    assert rows[0].startswith("demo/toy") and rows[1].startswith("smoke/last, not trained")
+    assert "Median (ms)" in rows[3] and rows[-1].startswith("cpu: ")
+
+
+def test_complexity_takes_a_run_that_is_not_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    assert cli.main(["complexity", "smoke/main_s1", "--device", "cpu", "--batch-sizes", "1", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "smoke/main_s1, not trained" in shown and "GMACs, thop" in shown and "Quickest batch" in shown
+
+
+def test_complexity_without_the_counters_points_to_quick(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ptflops", None)
+    assert cli.main(["complexity", "smoke/main_s1"]) == 1
+    assert "ptflops is not installed; --quick needs neither" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["demo/nothing"], "nothing"), (["params/smoke/ablation/main.yaml"], "it is a run of ablation")],
+)
+def test_complexity_of_what_is_no_model_is_told(arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(paths.ROOT)
+    assert cli.main(["complexity", *arguments, "--quick"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_export_says_what_was_checked(model, tmp_path, monkeypatch, capsys):
+    seen = {}
+
+    def write(predictor, file, height=None, width=None):
+        seen.update(name=predictor.name, file=file, size=(height, width))
+        check = {"batch": 3, "height": 96, "width": 128, "difference": 1.2e-6}
+        inputs = {"pixels": ["batch", 3, 96, 128]}
+        return {"file": "model.onnx", "bytes": 1_700_000, "opset": 20, "inputs": inputs, "checks": [check]}
+
+    monkeypatch.setattr(export, "export", write)
+    assert cli.main(["export", model, str(tmp_path / "model.onnx"), "--height", "96", "--width", "128"]) == 0
+    assert seen == {"name": "demo/toy", "file": tmp_path / "model.onnx", "size": (96, 128)}
+    heading, _, columns, check = capsys.readouterr().out.splitlines()
+    assert heading == "model.onnx: demo/toy, 1.7 MB, opset 20, input pixels (batch, 3, 96, 128)"
+    assert columns.split() == ["batch", "height", "width", "difference"]
+    assert check.split() == ["3", "96", "128", "1.2e-06"]
+
+
+def test_an_export_that_fails_is_told(model, tmp_path, capsys):
+    assert cli.main(["export", model, str(tmp_path / "nowhere" / "model.onnx")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "iqa.app.cli", "table", "--study", "smoke"]
+    done = subprocess.run(command, cwd=paths.ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,0 +1,296 @@
+"""The graph of a study: what is made, what is made again, and what a failure leaves behind.
+
+The notebooks of these tests are toys that write what each step promises, so that the graph itself is tested,
+with real kernels, papermill and Snakemake. `test_smoke_study.py` runs the real notebooks.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from iqa.app import graph, run
+from iqa.app.steps import STEPS
+from iqa.study.params import ParameterError
+from iqa.study.paths import ROOT
+
+TOY = """
+from iqa import pipeline, {module}
+from iqa.config import STEPS
+from iqa.results import RunFolder
+params = STEPS["{step}"].collect(globals())
+out = RunFolder(params)
+assert {module}.value
+{more}
+for file in pipeline.outputs(params)[:-1]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        file.write_text("toy")
+record = out.finish()
+"""
+
+
+EVERY_RUN = {"data_prep/demo", "train/a_s1", "train/b_s1", "ablation/main", "complexity/main", "report/report"}
+
+
+class Project:
+    """A copy of the project with toy notebooks and a small study `toy`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("iqa", "report", "profiles"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.html", "*.pdf"))
+        shutil.copy(ROOT / "Snakefile", folder)
+        (folder / "notebooks").mkdir()
+        for step in STEPS:
+            (folder / "iqa" / f"toy_{step}.py").write_text("value = 1\n")
+            self.write_notebook(step)
+        self.write("data_prep/demo", "{}")
+        self.write("train/a_s1", "seed: 1")
+        self.write("train/b_s1", "fusion: last")
+        self.write("ablation/main", "reference: a_s1")
+        self.write("complexity/main", "runs: [a_s1]")
+        self.write("report/report", "{}")
+
+    def write(self, run: str, text: str) -> None:
+        file = self.folder / "params" / "toy" / f"{run}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+
+    def write_notebook(self, step: str, more: str = "", prose: str = "Prose.", output: str = "") -> None:
+        original = run.notebook(step)
+        parameters = next(c for c in nbformat.read(original, 4).cells if "parameters" in c.metadata.get("tags", []))
+        code = nbformat.v4.new_code_cell(TOY.format(step=step, module=f"toy_{step}", more=more), id="toy")
+        if output:
+            code.outputs = [nbformat.v4.new_output("stream", text=output)]
+        cells = [nbformat.v4.new_markdown_cell(prose, id="prose"), parameters, code]
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        nbformat.write(notebook, self.folder / "notebooks" / original.name)
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "IQA_CACHE": str(self.folder / "cache")}
+        command = [sys.executable, "-m", "iqa.app.cli", *(arguments or ("report", "toy"))]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+
+    def report(self, *arguments: str, fails: bool = False) -> tuple[set[str], str]:
+        """Runs that were executed, and what was printed."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode != 0) == fails, out + err
+        lines = [line for line in err.splitlines() if ".ipynb with params/" in line]
+        return {line.split("]")[0].removeprefix("[") for line in lines}, out + err
+
+    def would_run(self) -> set[str]:
+        """Runs that `--dry-run` says would be executed."""
+        process = self.start("report", "toy", "--dry-run")
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+        words = {line.split()[0] for line in (out + err).splitlines() if line.split()}
+        return {run for run in EVERY_RUN | {"train/c_s1"} if run.replace("/", "_") in words}
+
+    def results(self, name: str) -> Path:
+        return self.folder / "results" / "toy" / name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("toy"))
+    executed, _ = project.report()
+    assert executed == EVERY_RUN
+    return project
+
+
+@pytest.fixture
+def project(made, tmp_path):
+    """A project whose report is made, for one test to spoil."""
+    shutil.copytree(made.folder, tmp_path / "project", symlinks=True)
+    copy = object.__new__(Project)
+    copy.folder = tmp_path / "project"
+    return copy
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.notebook]
+
+
+def test_nothing_is_done_when_nothing_changed(project):
+    assert project.would_run() == set()
+
+
+def test_a_run_folder_holds_parameters_log_notebook_and_provenance(project):
+    folder = project.results("train/a_s1")
+    record = json.loads((folder / "record.json").read_text())
+    assert {"commit", "dirty", "versions", "hardware", "seed", "data", "started", "seconds", "outputs"} <= set(record)
+    assert record["params"]["run"] == "a_s1" and record["seed"] == 1
+    assert json.loads((folder / "params.json").read_text()) == record["params"]
+    assert "finished in" in (folder / "log.txt").read_text()
+    assert any(cell.get("execution_count") for cell in nbformat.read(folder / "notebook.ipynb", 4).cells)
+
+
+def test_a_changed_parameter_reruns_its_run_and_what_needs_it(project):
+    project.write("train/b_s1", "fusion: last\nseed: 2")
+    assert project.would_run() == {"train/b_s1", "ablation/main", "report/report"}
+
+
+def test_a_comment_in_a_parameter_file_reruns_nothing(project):
+    project.write("train/b_s1", "# why\nfusion: last")
+    assert project.would_run() == set()
+
+
+def test_prose_and_outputs_of_a_notebook_rerun_nothing(project):
+    project.write_notebook("train", prose="Other prose.", output="saved in JupyterLab")
+    assert project.would_run() == set()
+
+
+def test_values_tried_in_a_parameters_cell_do_not_reach_the_studys_runs(project):
+    file = project.folder / "notebooks" / "02_train.ipynb"
+    text = file.read_text()
+    assert "epochs = 16" in text
+    file.write_text(text.replace("epochs = 16", "epochs = 3"))
+    assert project.would_run() == set()
+    project.report("run", "params/toy/train/a_s1.yaml")
+    assert json.loads(project.results("train/a_s1/record.json").read_text())["params"]["epochs"] == 16
+
+
+def test_a_changed_code_cell_reruns_the_runs_of_its_notebook(project):
+    project.write_notebook("complexity", more="changed = True")
+    assert project.would_run() == {"complexity/main", "report/report"}
+
+
+def test_a_changed_module_reruns_the_runs_that_reach_it(project):
+    (project.folder / "iqa" / "toy_ablation.py").write_text("value = 2\n")
+    assert project.would_run() == {"ablation/main", "report/report"}
+
+
+def test_a_changed_database_reruns_everything_made_from_it(project):
+    project.write("data_prep/demo", "seed: 1")
+    assert project.would_run() == EVERY_RUN
+
+
+def test_a_new_parameter_file_is_one_more_run(project):
+    project.write("train/c_s1", "rank_weight: 0.0")
+    assert project.would_run() == {"train/c_s1", "ablation/main", "report/report"}
+
+
+def test_a_table_that_is_missing_is_made_again(project):
+    project.results("ablation/main/ablation.csv").unlink()
+    assert project.would_run() == {"ablation/main", "report/report"}
+
+
+def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(project):
+    project.report("run", "params/toy/train/b_s1.yaml", "-p", "epochs", "1")
+    assert project.report()[0] == {"train/b_s1", "ablation/main", "report/report"}
+
+
+def test_a_failed_run_leaves_no_table_and_no_report_that_look_fresh(project):
+    project.write_notebook("train", more='assert params.fusion != "last", "this cell fails"')
+    executed, text = project.report(fails=True)
+    assert {"train/a_s1", "train/b_s1", "complexity/main"} <= executed
+    assert "this cell fails" in text and "results/toy/train/b_s1/notebook.ipynb" in text
+    assert "this cell fails" in project.results("train/b_s1/log.txt").read_text()
+    assert project.results("train/b_s1/notebook.ipynb").is_file()
+    gone = ["train/b_s1/record.json", "train/b_s1/metrics.json", "ablation/main/ablation.csv", "summary.json"]
+    assert not any(project.results(name).exists() for name in gone)
+    assert not (project.folder / "report" / "toy" / "report.html").exists()
+
+    project.write_notebook("train")
+    assert {"train/b_s1", "ablation/main", "report/report"} <= project.report()[0]
+    assert project.results("ablation/main/ablation.csv").is_file()
+
+
+def test_without_training_the_report_is_made_of_what_is_finished(project):
+    project.write("train/c_s1", "epochs: 3")
+    project.write("complexity/main", "runs: [a_s1, c_s1]")
+    project.write("data_prep/demo", "scale: 0.5")  # to make it anew would remove the trainings
+    executed, text = project.report("report", "toy", "--no-train")
+    assert executed == {"ablation/main", "complexity/main", "report/report"}
+    assert "1 training runs are not finished, and are reported so: c_s1" in text
+    executed, _ = project.report()
+    assert executed == EVERY_RUN | {"train/c_s1"}
+
+
+def test_folders_of_several_machines_are_taken_as_they_are_whatever_their_ages(project, tmp_path):
+    other = object.__new__(Project)
+    other.folder = tmp_path / "other"
+    shutil.copytree(project.folder, other.folder, symlinks=True)
+    other.report("run", "toy/data_prep/demo", "toy/train/b_s1")  # a database and a training of its own
+    shutil.rmtree(project.results("train/b_s1"))
+    shutil.copytree(other.results("train/b_s1"), project.results("train/b_s1"))
+    shutil.rmtree(project.results(".snakemake"))  # nor does another machine know when its files were made
+    files = sorted(file for file in project.results("").rglob("*") if file.is_file())
+    for file, age in zip(files, random.Random(0).sample(range(10**6), len(files)), strict=True):
+        os.utime(file, (1.7e9 + age, 1.7e9 + age))
+    brought = project.results("train/b_s1/record.json").read_bytes()
+    assert project.would_run() == {"ablation/main", "report/report"}
+    assert project.report()[0] == {"ablation/main", "report/report"}
+    assert project.results("train/b_s1/record.json").read_bytes() == brought
+    assert project.would_run() == set()
+
+
+def test_a_killed_pipeline_is_taken_up_again(project):
+    flag = project.folder / "hang"
+    project.write_notebook(
+        "ablation", more=f"import time, pathlib\nwhile pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.1)"
+    )
+    flag.touch()
+    process = project.start()
+    log = project.results("ablation/main/log.txt")
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and not project.results("ablation/main/record.json").exists()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not project.results("ablation/main/ablation.csv").exists()
+    assert not project.results("summary.json").exists()
+
+    flag.unlink()
+    assert project.report()[0] == {"ablation/main", "report/report"}
+
+
+# each training waits until the other has begun too; one after the other, the first would wait in vain
+TOGETHER = """
+import time
+from pathlib import Path
+Path(f"begun_{run}").touch()
+give_up = time.monotonic() + 120
+while len(list(Path().glob("begun_*"))) < 2:
+    assert time.monotonic() < give_up, "the other run has not begun"
+    time.sleep(0.1)
+"""
+
+
+def test_independent_runs_share_the_cores(project):
+    project.write_notebook("train", more=TOGETHER)
+    executed, _ = project.report("report", "toy", "--jobs", "2")
+    assert {"train/a_s1", "train/b_s1"} <= executed
+
+
+def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project):
+    project.write("train/b_s1", "epochs: many\nlearning_rate: 1e-4")
+    executed, text = project.report(fails=True)
+    assert executed == set()
+    assert "params/toy/train/b_s1.yaml" in text
+    assert "'epochs'" in text and "'many'" in text and "unknown key 'learning_rate'" in text
+
+
+def test_a_run_that_is_needed_and_not_there_is_named(project):
+    project.write("complexity/main", "runs: [absent]")
+    _, text = project.report(fails=True)
+    assert "params/toy/complexity/main.yaml needs the train run 'absent'" in text
+
+
+def test_an_unknown_study_is_told_with_those_that_exist():
+    with pytest.raises(ParameterError, match=r"params/nothing does not exist.*demo"):
+        graph.jobs("nothing")

@@ -1,0 +1,282 @@
+"""What the interactive notebook computes, and that its widgets show it, without a browser."""
+
+import json
+import re
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from iqa.app import playground, widgets
+from iqa.app.widgets import Gallery, Playground, Trainer
+from iqa.data import synthetic
+from iqa.data.pixels import Size
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.predictor import Predictor, Scale, Unreadable
+from iqa.study import paths
+from iqa.study.results import RunFolder
+from iqa.training.fit import fit
+
+BLUR = [("gaussian_blur", 3.0)]
+
+
+def predictor(fusion="concat", low=0.0, high=100.0, higher_is_better=True) -> Predictor:
+    torch.manual_seed(0)
+    params = tiny.PARAMS.architecture().model_copy(update={"fusion": fusion, "attention_width": 8})
+    scale = Scale(low, high, higher_is_better, "Tiny")
+    return Predictor(HyperIQA(params).eval(), "toy/tiny", "mscn", 64, Size(), scale, {})
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return playground.photograph("chelsea").image
+
+
+def test_level_0_is_no_distortion_and_the_noise_does_not_change_from_call_to_call(photo):
+    assert playground.distort(photo, [(name, 0.0) for name in playground.DISTORTIONS]) is photo
+    noisy = [np.asarray(playground.distort(photo, [("gaussian_noise", 2.5)])) for _ in range(2)]
+    assert (noisy[0] == noisy[1]).all() and (noisy[0] != np.asarray(photo)).any()
+
+
+@pytest.mark.parametrize("name", playground.DISTORTIONS)
+def test_a_higher_level_is_further_from_the_undistorted_image(photo, name):
+    reference = synthetic.haar_features(np.asarray(photo))
+    images = [playground.distort(photo, [(name, level)]) for level in (1.0, 2.5, 5.0)]
+    similar = [synthetic.haarpsi(reference, synthetic.haar_features(np.asarray(image))) for image in images]
+    assert similar[0] > similar[1] > similar[2]
+
+
+def test_distortions_are_applied_one_after_the_other(photo):
+    both = [("gaussian_blur", 4.0), ("gaussian_noise", 3.0)]
+    one, other = (np.asarray(playground.distort(photo, steps), float) for steps in (both, both[::-1]))
+    assert one.std() > other.std()  # a blur after the noise removes it
+
+
+@pytest.mark.parametrize("crops", ["grid", "random", "center", "whole"])
+def test_the_score_is_that_of_the_predictor_to_the_bit(photo, crops):
+    model = predictor()
+    found = playground.assess(model, photo, crops, patches=6)
+    assert found.score == model.score(photo, crops=crops, patches=6)
+    assert found.spread == found.patches.scores.std()
+    assert (found.spread == 0) == (crops in ("center", "whole"))
+    assert found.local.per_pixel().shape == (photo.height, photo.width)
+
+
+def test_attention_weights_are_those_of_a_fusion_that_has_them(photo):
+    weights = playground.assess(predictor("attention"), photo, patches=6).scale_weights
+    assert weights.shape == (4,) and weights.sum() == pytest.approx(1) and (weights > 0).all()
+    assert playground.assess(predictor("concat"), photo, patches=6).scale_weights is None
+    assert playground.weight_bars(weights).count("title=") == 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (192, 256), (512, 384), (2000, 3000)])
+def test_the_crops_of_a_map_cover_the_image_and_are_few_where_that_can_be(height, width):
+    crop = 96
+    stride = playground.map_stride(crop, height, width)
+    count = np.prod([-(-(length - crop) // stride) + 1 for length in (height, width)])
+    assert 1 <= stride <= crop and (count <= playground.MAP_CROPS or stride == crop)
+
+
+def test_a_map_is_bright_where_quality_is_good_whatever_the_direction_of_the_scale(photo):
+    mean = {}
+    for up in (True, False):
+        found = playground.assess(predictor(higher_is_better=up), photo)
+        picture = playground.map_picture(found.local, found.scale, own=True)
+        assert picture.shape == (photo.height, photo.width, 3) and picture.dtype == np.uint8
+        mean[up] = picture.astype(float)
+        low, high = playground.map_limits(found.local, found.scale, own=True)
+        assert 0 <= low < high <= 100 or high - low >= 9
+    assert np.abs(mean[True] - mean[False]).mean() < 2  # the same qualities in the same colours
+    assert playground.map_limits(found.local, found.scale, own=False) == (0, 100)
+
+
+def test_what_is_no_image_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(Unreadable, match=r"nothing\.png: there is no such file; give the path"):
+        playground.of_file(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(Unreadable, match=r"text\.png: this is no image that can be decoded; save it as PNG"):
+        playground.of_file(tmp_path / "text.png")
+    with pytest.raises(Unreadable, match=r"^dropped\.jpg: this is no image"):
+        playground.of_upload("dropped.jpg", b"hello")
+
+
+def test_a_large_image_of_ones_own_is_shrunk_and_says_so(tmp_path):
+    Image.new("RGB", (1000, 500)).save(tmp_path / "large.png")
+    found = playground.of_file(tmp_path / "large.png", longest=200)
+    assert found.image.size == (200, 100) and found.about == "1000x500 pixels, shrunk to 200x100"
+    assert playground.of_file(tmp_path / "large.png").image.size == (1000, 500)
+
+
+def test_predictions_are_sorted_by_their_error():
+    table = pd.DataFrame({"image": list("abc"), "prediction": [10.0, 50.0, 90.0], "mos": [12.0, 20.0, 95.0]})
+    assert list(playground.by_error(table, "largest error first")["image"]) == ["b", "c", "a"]
+    assert list(playground.by_error(table, "smallest error first")["image"]) == ["a", "c", "b"]
+    assert list(playground.by_error(table, "rated too high first")["image"]) == ["b", "a", "c"]
+    assert list(playground.by_error(table, "rated too high first", higher_is_better=False)["image"]) == ["c", "a", "b"]
+    assert list(playground.by_error(table, "largest error first")["error"]) == [30, -5, -2]
+
+
+def test_trainings_are_compared_on_the_same_images_with_an_interval():
+    rng = np.random.default_rng(0)
+    mos = rng.uniform(0, 100, 120)
+    table = pd.DataFrame({"image": [f"{n}.png" for n in range(120)], "mos": mos, "reference": np.arange(120) // 4})
+    good, bad = (table.assign(prediction=mos + rng.normal(0, noise, 120)) for noise in (5, 80))
+    rows, verdict = playground.agreement({"bad": bad, "good": good}, resamples=200)
+    assert (rows["srcc_low"] <= rows["srcc"]).all() and (rows["srcc"] <= rows["srcc_high"]).all()
+    assert "more than other test images would change it" in verdict
+    assert "not distinguishable" in playground.agreement({"good": good, "again": good}, resamples=200)[1]
+    assert "different images" in playground.agreement({"a": good, "b": bad[::-1]}, resamples=200)[1]
+    assert playground.agreement({"a": good}, resamples=200)[1] == ""
+
+
+# --- widgets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Results with one finished tiny run of the study `demo`."""
+    root = tmp_path_factory.mktemp("results")
+    before, paths.RESULTS = paths.RESULTS, root
+    data = tiny.database()
+    params = tiny.PARAMS.model_copy(update={"run": "main_s1", "epochs": 2})
+    out = RunFolder(params)
+    fit(params, data, out.path)
+    table = playground.test_predictions(widgets._model(out.path / "best.pt"), data)
+    out.save_table("predictions", table)
+    out.save_json("metrics", {"database": "demo"})
+    out.finish()
+    paths.RESULTS = before
+    return SimpleNamespace(root=root, data=data)
+
+
+@pytest.fixture
+def lab(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", trained.root)
+    for index in range(len(trained.data)):
+        Image.fromarray(trained.data.pixels(index, "mscn")).save(tmp_path / trained.data.table["image"].iloc[index])
+    trained.data.folder = tmp_path
+    monkeypatch.setattr(widgets, "_opened", lambda study, name: trained.data)
+    return Playground("demo", "demo/main_s1")
+
+
+def score(lab) -> str:
+    return re.search(r"font-size: 18px\">([-.0-9]+)<", lab.numbers.value)[1]
+
+
+def test_a_moved_slider_changes_score_and_pictures(lab):
+    assert lab.message.value == ""
+    lab.own.value = True  # the tiny model leaves the scale
+    before = score(lab), lab.now[1].value, lab.maps[0][1].value
+    lab.distortions[0][1].value = 5.0
+    after = score(lab), lab.now[1].value, lab.maps[0][1].value
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    assert "gaussian_blur 5.0" in lab.now[0].value
+    lab.distortions[0][1].value = 0.0
+    assert "no distortion" in lab.now[0].value and "+0<" in lab.numbers.value
+
+
+def test_two_models_are_shown_beside_each_other(lab):
+    assert lab.maps[1][2].layout.display == "none"
+    lab.other.label = "demo/main_s1"
+    lab.with_map.value = False
+    assert lab.maps[0][2].layout.display == "none" and lab.before[2].layout.display == ""
+    lab.with_map.value = True
+    assert "demo/main_s1" in lab.numbers.value
+
+
+def test_mistakes_are_told_in_the_page_and_the_widgets_go_on_working(lab, tmp_path):
+    lab.source.value = "file"
+    lab.path.value = str(tmp_path / "nothing.png")
+    assert "there is no such file" in lab.message.value
+    lab.path.value = str(tmp_path / "0.png")
+    assert lab.message.value == "" and "0.png" in lab.before[0].value
+    (tmp_path / "bad.pt").write_text("no model")
+    lab.checkpoint.value = str(tmp_path / "bad.pt")
+    assert "bad.pt" in lab.message.value and "fetch it again" in lab.message.value
+    before = score(lab)
+    lab.distortions[0][1].value = 4.0
+    assert lab.message.value == "" and score(lab) != before
+
+
+def test_an_image_of_a_database_is_chosen_with_what_is_known_of_it(lab):
+    lab.source.value = "database"
+    assert "nothing is chosen yet" in lab.message.value
+    lab.database.value = "demo"
+    assert lab.message.value == ""
+    assert len(lab.image.options) == 10  # the test split, worst first
+    assert re.search(r"MOS .*, noise", lab.before[0].value)
+
+
+def test_without_a_trained_model_the_page_names_the_command(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    empty = Playground("demo", "demo/main_s1")
+    assert "iqa run demo/train/main_s1" in empty.message.value
+    assert "no model is trained yet" in Gallery(empty, "demo").message.value
+
+
+def test_the_gallery_shows_the_largest_errors_first_and_hands_an_image_over(lab):
+    gallery = Gallery(lab, "demo")
+    assert gallery.message.value == "" and "images 1 to 10 of 10" in gallery.title.value
+    errors = [float(re.search(r"<b>([-+.0-9]+)</b>", text.value)[1]) for text, _, _ in gallery.slots[:10]]
+    assert [abs(error) for error in errors] == sorted(map(abs, errors), reverse=True)
+    assert gallery.slots[10][2].layout.display == "none"
+    gallery._look(0)
+    assert lab.source.value == "database" and gallery.sorted["image"].iloc[0] in lab.before[0].value
+    assert "no distortion" in lab.now[0].value
+    assert lab.crops.value == "whole"  # as the run scores its test images
+
+
+def test_a_database_without_saved_predictions_can_be_scored_now(lab):
+    gallery = Gallery(lab, "demo_photos")
+    assert "no saved predictions of demo/main_s1 on &#x27;demo_photos&#x27;" in gallery.message.value
+    assert gallery.score.layout.display == ""
+    gallery.score.click()
+    assert "images 1 to 10 of 10" in gallery.title.value and gallery.score.layout.display == "none"
+
+
+@pytest.fixture
+def trainer(lab, monkeypatch):
+    monkeypatch.setattr(widgets.config, "load", lambda *_: tiny.PARAMS.model_copy(update={"run": "main_s1"}))
+    return Trainer(lab, "main_s1", "playground", epochs=2)
+
+
+def test_a_wrong_training_value_is_told_and_nothing_is_trained(trainer):
+    trainer.entries["loss"].value = "l7"
+    trainer.entries["batch_size"].value = 0
+    trainer.train.click()
+    assert "key &#x27;loss&#x27;" in trainer.message.value and "key &#x27;batch_size&#x27;" in trainer.message.value
+    assert trainer.thread is None and not trainer.train.disabled
+
+
+def test_a_training_shows_its_curves_and_is_compared_with_the_saved_run(trainer, trained):
+    before = (trained.root / "demo/train/main_s1/record.json").read_bytes()
+    trainer.train.click()
+    trainer.thread.join(timeout=120)
+    assert trainer.message.value == "" and trainer.status.value.startswith("done")
+    assert bytes(trainer.curves.value).startswith(b"\x89PNG") and trainer.progress.value == 2
+    assert "this training, 2 epochs" in trainer.result.value and "main_s1, saved" in trainer.result.value
+    assert "not distinguishable" in trainer.result.value  # the same parameters and seed
+    folder = trained.root / "demo/train/playground"
+    assert json.loads((folder / "metrics.json").read_text())["n"] == 10 and (folder / "record.json").is_file()
+    assert "demo/playground" in [name for name, _ in trainer.lab.model.options]
+    assert (trained.root / "demo/train/main_s1/record.json").read_bytes() == before
+
+
+def test_a_training_is_stopped_and_goes_on(trainer, trained):
+    trainer.entries["epochs"].value = 40
+    trainer.entries["seed"].value = 5
+    trainer.train.click()
+    deadline = time.monotonic() + 60
+    while trainer.progress.value == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    trainer.stop.click()
+    trainer.thread.join(timeout=120)
+    assert trainer.status.value.startswith("stopped") and not trainer.train.disabled
+    state = json.loads((trained.root / "demo/train/playground/fit.json").read_text())
+    assert "history" not in state
+    assert not (trained.root / "demo/train/playground/record.json").exists()

@@ -1,0 +1,121 @@
+"""The real notebooks, end to end on the small study `smoke`, as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from iqa.app.steps import STEPS
+from iqa.study.param_files import run_names
+from iqa.study.paths import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.notebook]
+
+
+def run(project, *command, cwd=None):
+    environment = {**os.environ, "PYTHONPATH": str(project), "IQA_CACHE": str(project / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=cwd or project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "project"
+    folder.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.html", "*.pdf")
+    for name in ("iqa", "notebooks", "params", "report"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", folder)
+    run(folder, "iqa.app.cli", "report", "smoke")
+    return folder
+
+
+def test_every_run_leaves_its_record_and_its_executed_notebook(project):
+    for step in STEPS:
+        for name in run_names("smoke", step):
+            folder = project / "results" / "smoke" / step / name
+            assert {"record.json", "params.json", "notebook.ipynb", "log.txt"} <= {
+                file.name for file in folder.iterdir()
+            }
+
+
+def test_the_executed_training_notebook_shows_its_figures(project):
+    notebook = json.loads((project / "results" / "smoke" / "train" / "main_s1" / "notebook.ipynb").read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # curves, scatter, architecture
+
+
+def test_the_report_is_rendered_and_says_that_its_data_are_synthetic(project):
+    text = (project / "report" / "smoke" / "report.html").read_text(encoding="utf-8")
+    assert "synthetic" in text and 'title="results/smoke/train/main_s1/metrics.json' in text
+    assert (project / "report" / "smoke" / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_summary_repeats_the_runs_own_numbers(project):
+    results = project / "results" / "smoke"
+    summary = json.loads((results / "summary.json").read_text())
+    metrics = json.loads((results / "train" / "main_s1" / "metrics.json").read_text())
+    cross = pd.read_csv(results / "cross_dataset" / "main" / "cross.csv")
+    assert summary["study"] == "smoke" and summary["synthetic"] is True
+    assert {key: summary["main"][key] for key in ("srcc", "plcc", "n")} == {
+        k: metrics[k] for k in ("srcc", "plcc", "n")
+    }
+    assert [entry["srcc"] for entry in summary["cross"]] == pytest.approx(list(cross["srcc"]))
+
+
+def test_rendering_again_gives_the_same_bytes(project):
+    files = [project / "report" / "smoke" / name for name in ("report.html", "report.pdf")]
+    before = [file.read_bytes() for file in files]
+    run(project, "iqa.app.cli", "run", "params/smoke/report/report.yaml")
+    assert [file.read_bytes() for file in files] == before
+
+
+def by_hand(project, folder, name, *values):
+    """Run the main training with the bare papermill command, in another folder, under another name."""
+    params = project / "params" / "smoke"
+    run(
+        project,
+        "papermill",
+        str(project / "notebooks" / "02_train.ipynb"),
+        str(folder / "out.ipynb"),
+        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml")),
+        *("-p", "study", "smoke", "-p", "run", name, "-p", "seed", "1", "-p", *values, "--cwd", str(folder)),
+        cwd=folder,
+    )
+
+
+def test_bare_papermill_in_another_folder_with_loader_workers_gives_the_pipelines_numbers(project, tmp_path):
+    by_hand(project, tmp_path, "by_hand", "workers", "2")
+    train = project / "results" / "smoke" / "train"
+    pipeline, other = (pd.read_csv(train / name / "predictions.csv") for name in ("main_s1", "by_hand"))
+    pd.testing.assert_frame_equal(pipeline, other, check_exact=True)
+
+
+def test_a_training_is_shared_by_two_processes(project, tmp_path):
+    by_hand(project, tmp_path, "shared", "devices", "2")
+    folder = project / "results" / "smoke" / "train" / "shared"
+    assert (folder / "train.log").read_text().count("epoch ") == 2
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+
+
+def test_one_table_is_made_and_printed(project):
+    assert "ablation/main" in run(project, "iqa.app.cli", "table", "--study", "smoke")
+    printed = run(project, "iqa.app.cli", "table", "ablation/main", "--study", "smoke")
+    assert "| reference |" in printed and "report/smoke/tables/ablation_main.tex" in printed
+    assert (project / "report" / "smoke" / "report.html").is_file()  # the table was fresh, and nothing had to go
+
+
+def test_nothing_is_repeated_when_nothing_changed(project):
+    assert "Nothing to be done" in run(project, "iqa.app.cli", "report", "smoke")

@@ -1,0 +1,90 @@
+"""Databases that are not on this machine: told at once where they are needed, left out and named where they are not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iqa.app import graph, stale
+from iqa.data import DataError, prepare
+from iqa.study import param_files, paths
+from iqa.study.results import RECORD
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty project root, with the studies' real parameter files and one of its own, `toy`."""
+    for name in ("ROOT", "RESULTS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+    (tmp_path / "params").mkdir()
+    real = Path(param_files.__file__).parents[1] / "params"
+    (tmp_path / "params" / "koniq10k").symlink_to(real / "koniq10k")
+    files = {
+        "data_prep/demo": "scale: 0.1",
+        "data_prep/far": "reader: livec\nsplit: all_test",
+        "train/main_s1": "seed: 1",
+        "cross_dataset/main": "databases: [demo, far]",
+        "report/report": "title: Toy",
+    }
+    for run, text in files.items():
+        file = tmp_path / "params" / "toy" / f"{run}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return tmp_path
+
+
+def test_a_study_whose_training_data_is_missing_says_at_once_what_to_get(elsewhere):
+    with pytest.raises(DataError) as caught:
+        graph.jobs("koniq10k")
+    message = str(caught.value)
+    assert "KonIQ-10k" in message and "University of Konstanz" in message
+    assert "params/koniq10k/data_prep/koniq10k.yaml" in message
+    needed, optional = message.split("reported as not available")
+    assert "spaq" in optional and "spaq" not in needed
+
+
+def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(elsewhere):
+    jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
+    assert ("data_prep", "far") not in jobs
+    assert jobs["cross_dataset", "main"].inputs == ["train/main_s1/record.json", "data_prep/demo/record.json"]
+    assert not any("far" in file for file in jobs["report", "report"].inputs)
+
+
+def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
+    params = param_files.load("toy", "cross_dataset", "main")
+    before = stale.state(params)
+    (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
+    assert stale.state(params) != before
+
+
+def test_results_that_were_brought_here_count_without_their_images(elsewhere):
+    folder = paths.run_folder("toy", "data_prep", "far")
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"state": {"data": "of another machine"}}))
+    jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
+    assert jobs["data_prep", "far"].fresh
+    assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
+
+
+def test_a_training_that_was_brought_here_counts_without_its_database_and_its_weights(elsewhere):
+    file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
+    file.write_text("database: far\nweights: weights.pth\n")
+    params = param_files.load("toy", "train", "main_s1")
+    made_from = stale.state(params) | {"data_prep/far": "of another machine", "weights": "of another machine"}
+    folder = paths.run_folder("toy", "train", "main_s1")
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"state": made_from}))
+    fresh = {job.run: job.fresh for job in graph.jobs("toy") if job.step == "train"}
+    assert fresh == {"main_s1": True}
+    (elsewhere / "root").mkdir(exist_ok=True)
+    (elsewhere / "root" / "weights.pth").write_bytes(b"others")
+    assert not next(job for job in graph.jobs("toy") if job.step == "train").fresh
+
+
+def test_opening_says_why_a_database_is_not_there(elsewhere):
+    opened, missing = prepare.open_available("toy", ["far"])
+    assert opened == {}
+    reason = missing["far"]["reason"]
+    assert "data/LIVE-itW" in reason and "University of Texas" in reason
+    assert missing["far"]["title"] == "LIVE In the Wild"

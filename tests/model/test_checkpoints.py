@@ -1,0 +1,317 @@
+"""Published checkpoints against plain second implementations of their models, and files that do not fit."""
+
+import argparse
+import pickle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from reference_models import Original, as_older_timm, blank, build, content, images, randomise
+
+from iqa.data.pixels import Size
+from iqa.model.checkpoints import CheckpointError, read, write_original
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.params import ModelParams
+from iqa.training.params import TrainParams
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+SQUEEZED = Size(512, 384, keep_aspect=False)
+
+
+def save(values, folder: Path, name="model.pkl") -> Path:
+    torch.save(values, folder / name)
+    return folder / name
+
+
+def read_shapes(file: Path):
+    """A checkpoint that is read onto the meta device: everything is checked, but no value is loaded."""
+    with torch.device("meta"):
+        return read(file)
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder that is removed after each test: pytest keeps its own, and these files are large."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def original():
+    """A file of the original layout with random weights, and the reference that it comes from."""
+    reference = build("hyperiqa")
+    randomise(reference, 100)
+    with TemporaryDirectory() as folder:
+        yield save(reference.state_dict(), Path(folder)), reference
+
+
+@pytest.mark.parametrize(
+    ("kind", "high"),
+    [
+        ("hyperiqa", 100),
+        ("iqa_pytorch", 1),
+        ("ms_hyperiqa", 100),
+        ("swin-tiny-last", 100),
+        ("swin-tiny-concat", 100),
+        ("swin-tiny-attention", 100),
+        pytest.param("swin-small-attention", 100, marks=pytest.mark.slow),
+        pytest.param("swin-base-attention", 100, marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_scores_are_those_of_the_published_network_at_any_size_alone_or_in_a_batch(kind, high, tmp_path):
+    reference = build(kind)
+    randomise(reference, high)
+    checkpoint = read(save(content(kind, reference), tmp_path))
+    batches = [images(2, 224, 224), images(1, 256, 320, seed=1), images(1, 512, 384, seed=2)]
+    expected = torch.cat([reference(pixels) for pixels in batches])
+    together = torch.cat([checkpoint.model(pixels) for pixels in batches])
+    alone = torch.cat([checkpoint.model(batches[0][i : i + 1]) for i in range(2)])
+    tolerance = 1e-4 if high == 100 else 1e-5
+    assert expected.std() > 1000 * tolerance, "the scores are too alike to tell a wrong model by them"
+    assert torch.allclose(together * high, expected, rtol=0, atol=tolerance)
+    assert torch.allclose(alone * high, expected[:2], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "high", "size"),
+    [
+        ("hyperiqa", 100, SQUEEZED),
+        ("iqa_pytorch", 1, Size()),
+        ("ms_hyperiqa", 100, SQUEEZED),
+        ("swin-tiny-attention", 100, SQUEEZED),
+    ],
+)
+def test_a_layout_says_what_its_scores_and_images_are(kind, high, size, tmp_path):
+    checkpoint = read_shapes(save(blank(kind), tmp_path))
+    assert checkpoint.layout == kind.split("-")[0]
+    assert (checkpoint.high, checkpoint.size, checkpoint.crop) == (high, size, 224)
+    assert checkpoint.model.params.output_scale == high
+    assert not checkpoint.model.training
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "parameters"),
+    [
+        ("hyperiqa", 355, 27_375_369),
+        ("iqa_pytorch", 355, 27_375_369),
+        ("ms_hyperiqa", 374, 27_633_967),
+        ("swin-tiny-attention", 210, 29_521_479),
+        ("swin-small-attention", 366, 50_839_383),
+        ("swin-base-attention", 366, 89_111_941),
+    ],
+)
+def test_files_have_the_known_number_of_tensors_and_parameters(kind, tensors, parameters, tmp_path):
+    state = blank(kind)
+    assert len(state) == tensors
+    assert sum(p.numel() for p in read_shapes(save(state, tmp_path)).model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("fusion", ["last", "concat", "attention"])
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_size_and_fusion_of_a_swin_model_follow_from_its_tensors(size, fusion, tmp_path):
+    checkpoint = read_shapes(save(blank(f"swin-{size}-{fusion}"), tmp_path))
+    assert checkpoint.model.params.backbone == f"swin_{size}_patch4_window7_224"
+    assert checkpoint.model.params.fusion == fusion
+    assert checkpoint.title == f"HyperIQA with Swin-{size.title()}, {fusion} fusion"
+
+
+def test_dropout_is_set_where_it_is_part_of_the_published_design(tmp_path):
+    params = read_shapes(save(blank("ms_hyperiqa"), tmp_path)).model.params
+    assert (params.dropout, params.dropout_layers) == (0.5, 1)
+    params = read_shapes(save(blank("swin-tiny-attention"), tmp_path)).model.params
+    assert (params.attention_dropout, params.dropout, params.semantic_dropout, params.drop_path) == (0.5, 0, 0, 0)
+
+
+@pytest.mark.parametrize("dotted_only", [False, True])
+def test_files_of_older_timm_versions_give_the_same_model(dotted_only, tmp_path):
+    state = content("swin-tiny-last", build("swin-tiny-last"))
+    older = {name.replace("layers_", "layers."): value for name, value in state.items()}
+    older = older if dotted_only else as_older_timm(state)
+    new, old = (read(save(each, tmp_path)).model.state_dict() for each in (state, older))
+    assert new.keys() == old.keys()
+    assert all(torch.equal(new[name], old[name]) for name in new)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"params": state},
+        lambda state: {"params_ema": state},
+        lambda state: {"params": state, "params_ema": {"another": torch.zeros(1)}},
+        lambda state: {"model": state, "optimizer": {"state": {0: {"step": torch.zeros(1)}}}, "epoch": 7},
+        lambda state: {"model_hyper": state, "srcc": 0.9},
+        lambda state: {"state_dict": state, "params": {"lr": 0.1}},
+        lambda state: {"model_state_dict": state},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+    ],
+)
+def test_wrapped_tensors_are_found(wrap, tmp_path):
+    assert read_shapes(save(wrap(blank("hyperiqa")), tmp_path)).layout == "hyperiqa"
+
+
+def test_wrapped_tensors_arrive_in_the_model(original, tmp_path):
+    file, reference = original
+    wrapped = {"model": {f"module.{name}": value for name, value in reference.state_dict().items()}}
+    bare, unwrapped = (read(each).model.state_dict() for each in (file, save(wrapped, tmp_path)))
+    assert all(torch.equal(bare[name], unwrapped[name]) for name in bare)
+
+
+def test_counters_of_training_steps_may_be_missing(original, tmp_path):
+    file, reference = original
+    lean = {name: value for name, value in reference.state_dict().items() if "num_batches" not in name}
+    full, filled = (read(each).model.state_dict() for each in (file, save(lean, tmp_path)))
+    for name, value in filled.items():
+        assert value == 0 if "num_batches" in name else torch.equal(value, full[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "misshapen"),
+    [
+        ("hyperiqa", ["fc5w_fc.bias", "res.layer3.5.bn2.running_var"], "conv1.4.weight"),
+        ("iqa_pytorch", ["fc_w_modules.4.2.bias", "base_model.bn1.weight"], "lda_modules.3.2.weight"),
+        ("ms_hyperiqa", ["attention_p3.channel_attention.fc.2.weight", "fpn.smooth_conv4.bias"], "fusion_conv.2.bias"),
+        ("swin-tiny-concat", ["swin.backbone.layers_1.downsample.norm.bias"], "conv1.0.weight"),
+        ("swin-tiny-attention", ["conv1.0.weight", "swin.backbone.patch_embed.proj.weight"], "fc1w_conv.weight"),
+        ("older swin-base-attention", ["swin.backbone.layers.0.downsample.norm.bias"], "swin.lda2_fc.weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_listed_by_their_names_in_the_file(kind, missing, misshapen, tmp_path):
+    state = as_older_timm(blank(kind.split()[1])) if kind.startswith("older") else blank(kind)
+    shape = str(tuple(state[misshapen].shape)).replace("(", "").replace(")", "")
+    for name in missing:
+        del state[name]
+    state |= {misshapen: torch.zeros(3, 5), "fc6w_conv.weight": torch.zeros(1), "head.scale": torch.zeros(1)}
+    with pytest.raises(CheckpointError) as caught:
+        read_shapes(save(state, tmp_path, "odd.pkl"))
+    message = str(caught.value)
+    head, *parts = message.split("; ")
+    assert "odd.pkl: missing: " in head
+    assert sorted(head.split("missing: ")[1].split(", ")) == sorted(missing)
+    assert parts == [
+        "unexpected: fc6w_conv.weight, head.scale",
+        f"wrong shape: {misshapen} (3, 5) instead of ({shape})",
+    ]
+
+
+def test_an_unknown_layout_is_an_error_that_shows_its_names_and_the_known_ones(tmp_path):
+    file = save({"backbone.stem.weight": torch.zeros(1), "head.bias": torch.zeros(1)}, tmp_path, "odd.pkl")
+    with pytest.raises(CheckpointError, match=r"odd\.pkl: unknown layout.*backbone\.stem\.weight, head\.bias.*swin\."):
+        read(file)
+
+
+def test_an_own_training_file_is_no_published_layout(tmp_path):
+    state = HyperIQA(TrainParams().architecture()).state_dict()
+    file = save({"params": {"run": "main_s1"}, "state_dict": state}, tmp_path)
+    with pytest.raises(CheckpointError, match=r"unknown layout.*backbone\.body"):
+        read(file)
+
+
+def test_an_unknown_size_of_swin_is_an_error_that_shows_it(tmp_path):
+    state = blank("swin-tiny-last")
+    width = "swin.backbone.patch_embed.proj.weight"
+    state = {width: torch.zeros(192, 3, 4, 4)} | {name: state[name] for name in state if name != width}
+    with pytest.raises(CheckpointError, match=r"odd\.pkl: unknown size of Swin: .*patch_embed\.\* 192 wide, 6 blocks"):
+        read(save(state, tmp_path, "odd.pkl"))
+
+
+@pytest.mark.parametrize("written", [b"", b"hello", b"<html>not found</html>", b"\xff" * 64, b"PK\x03\x04 cut"])
+def test_a_file_that_torch_did_not_write_is_an_error_that_names_it(written, tmp_path):
+    file = tmp_path / "odd.pkl"
+    file.write_bytes(written)
+    with pytest.raises(CheckpointError, match=r"odd\.pkl: is damaged, or is no file of tensors"):
+        read(file)
+
+
+@pytest.mark.parametrize("name", ["absent.pkl", "."])
+def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(name, tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read: "):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_file_with_pickled_objects_is_refused_and_names_their_class(modern, tmp_path):
+    file = tmp_path / "odd.pkl"
+    values = {"params": blank("hyperiqa"), "args": argparse.Namespace(lr=0.1)}
+    torch.save(values, file, _use_new_zipfile_serialization=modern)
+    with pytest.raises(CheckpointError, match=r"odd\.pkl: holds a pickled argparse\.Namespace"):
+        read(file)
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_reading_never_runs_what_a_file_holds(tmp_path):
+    mark = tmp_path / "mark"
+    file = save({"params": Trap(mark)}, tmp_path)
+    with pytest.raises(CheckpointError, match="holds a pickled"):
+        read(file)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Trap(mark)))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([torch.zeros(1)], "holds no named tensors"),
+        ({}, "holds no named tensors"),
+        ({"res.conv1.weight": torch.zeros(1), "epoch": 3, "best": 0.9}, "holds what is no tensor: epoch, best"),
+        ({0: torch.zeros(1)}, "holds what is no tensor: 0"),
+    ],
+)
+def test_a_file_of_something_else_than_named_tensors_is_an_error(values, message, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        read(save(values, tmp_path))
+
+
+def test_reading_writing_and_reading_changes_no_bit(original, tmp_path):
+    file, _ = original
+    first = read(file).model
+    write_original(first, tmp_path / "written.pkl")
+    before, after = (torch.load(each, weights_only=True) for each in (file, tmp_path / "written.pkl"))
+    assert len(after) == 355 and before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+    second = read(tmp_path / "written.pkl").model.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.state_dict().items())
+
+
+@torch.no_grad()
+def test_an_own_model_is_written_so_that_it_scores_0_to_100(tmp_path):
+    torch.manual_seed(3)
+    model = HyperIQA(ModelParams(backbone="resnet50.a1_in1k", dropout=0.3, drop_path=0.1)).eval()
+    write_original(model, tmp_path / "own.pkl")
+    reference = Original().eval()
+    reference.load_state_dict(torch.load(tmp_path / "own.pkl", weights_only=True))
+    pixels = images(2, 224, 224)
+    scores = model(pixels)
+    assert (scores[0] - scores[1]).abs() > 1e-3
+    assert torch.allclose(reference(pixels), 100 * scores, atol=1e-4)
+    assert torch.allclose(read(tmp_path / "own.pkl").model(pixels), scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"backbone": "resnet18"}, ["backbone 'resnet18' (not 'resnet50')"]),
+        ({"fusion": "concat", "std": [0.5, 0.5, 0.5]}, ["fusion 'concat' (not 'last')", "std [0.5, 0.5, 0.5]"]),
+        ({"target_input": "pooled", "semantic_widths": [64]}, ["target_input 'pooled'", "semantic_widths [64]"]),
+    ],
+)
+def test_a_model_that_the_original_layout_has_no_place_for_is_an_error_that_says_why(changes, named, tmp_path):
+    with torch.device("meta"):
+        model = HyperIQA(ModelParams(**changes))
+    with pytest.raises(CheckpointError) as caught:
+        write_original(model, tmp_path / "own.pkl")
+    assert all(part in str(caught.value) for part in ["own.pkl", *named])
+    assert not (tmp_path / "own.pkl").exists()

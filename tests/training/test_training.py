@@ -1,0 +1,390 @@
+"""Fitting: what decides it, what it leaves behind, and how it goes on."""
+
+import dataclasses
+import inspect
+import json
+import signal
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from iqa.data import database
+from iqa.data.crops import jitter_factors
+from iqa.data.pixels import pixel_code
+from iqa.model.hyperiqa import HyperIQA
+from iqa.model.predictor import load_model
+from iqa.model.scoring import predict
+from iqa.study import code, paths
+from iqa.training.batches import EpochOrder, Patches, train_loader
+from iqa.training.fit import Fit, best_epoch, fit, fit_key
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny.database()
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    return folder, fit(tiny.PARAMS, data, folder)
+
+
+def epochs_trained(monkeypatch) -> list[int]:
+    seen = []
+    original = Fit.on_train_epoch_end
+
+    def note(self):
+        seen.append(self.current_epoch + 1)
+        original(self)
+
+    monkeypatch.setattr(Fit, "on_train_epoch_end", note)
+    return seen
+
+
+def weights(folder):
+    return torch.load(folder / "best.pt", weights_only=True)["state_dict"]
+
+
+def test_a_fit_leaves_history_best_model_and_last_state(fitted):
+    folder, history = fitted
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert np.isfinite(history.to_numpy(dtype=float)).all()
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "history.csv"), history, check_exact=False)
+    assert {"best.pt", "last.ckpt", "fit.json", "history.csv"} <= {file.name for file in folder.iterdir()}
+
+
+def test_the_history_so_far_is_told_after_each_epoch_and_what_that_raises_ends_the_fit(data, fitted, tmp_path):
+    told = []
+
+    def stop_after_two(history):
+        told.append(list(history["epoch"]))
+        if len(history) == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        fit(tiny.PARAMS, data, tmp_path, after_epoch=stop_after_two)
+    assert told == [[1], [1, 2]]
+    history = fit(tiny.PARAMS, data, tmp_path, after_epoch=lambda history: told.append(list(history["epoch"])))
+    assert told[-1] == [1, 2, 3]
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
+
+
+def test_the_best_epoch_is_the_one_that_was_kept(fitted):
+    folder, history = fitted
+    saved = torch.load(folder / "best.pt", weights_only=True)
+    assert saved["history_row"]["epoch"] == best_epoch(history, "val_srcc")
+
+
+@pytest.mark.parametrize(("column", "expected"), [("val_srcc", 2), ("val_loss", 3)])
+def test_the_first_of_equally_good_epochs_is_the_best(column, expected):
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_srcc": [0.1, 0.5, 0.5, 0.2], "val_loss": [3.0, 2.0, 1.0, 1.0]})
+    assert best_epoch(history, column) == expected
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, fitted, tmp_path):
+    folder, history = fitted
+    (tmp_path / "again").mkdir()
+    (tmp_path / "other").mkdir()
+    again = fit(tiny.PARAMS, data, tmp_path / "again")
+    fit(tiny.PARAMS.model_copy(update={"seed": 2}), data, tmp_path / "other")
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(folder).values(), weights(tmp_path / "again").values(), strict=True)
+    )
+    assert not all(
+        torch.equal(a, b) for a, b in zip(weights(folder).values(), weights(tmp_path / "other").values(), strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_loader_workers_change_nothing(data, fitted, tmp_path):
+    history = fit(tiny.PARAMS.model_copy(update={"workers": 2}), data, tmp_path)
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
+
+
+@pytest.mark.parametrize("change", [{"channels_last": False}, {"fused": False}])
+def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rounding(data, fitted, tmp_path, change):
+    history = fit(tiny.PARAMS.model_copy(update=change), data, tmp_path)
+    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
+    assert history.columns.equals(fitted[1].columns)
+
+
+def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(
+    data, fitted, tmp_path, monkeypatch
+):
+    # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    history = fit(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
+    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
+    assert weights(tmp_path).keys() == weights(fitted[0]).keys()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
+        torch.load(fitted[0] / "last.ckpt", weights_only=False)["state_dict"].keys()
+    )
+
+
+def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, monkeypatch):
+    params = tiny.PARAMS.model_copy(update={"dropout": 0.3})
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    whole = fit(params, data, tmp_path / "whole")
+
+    original = Fit.on_train_epoch_start
+
+    def stop(self):
+        if self.current_epoch == 2:
+            raise RuntimeError("power failure")
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "on_train_epoch_start", stop)
+        with pytest.raises(RuntimeError, match="power failure"):
+            fit(params, data, tmp_path / "broken")
+    seen = epochs_trained(monkeypatch)
+    resumed = fit(params, data, tmp_path / "broken")
+    assert seen == [3]
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
+    pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "broken").values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["training_step", "on_save_checkpoint", "_write"])
+def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, place):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "whole")
+    command = [sys.executable, "tests/killed_fit.py", str(tmp_path / "killed"), "1", place]
+    died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    resumed = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "killed")
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
+    pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "killed").values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    log = (tmp_path / "killed" / "train.log").read_text()
+    assert "going on from last.ckpt" in log and "epoch   3/3" in log
+    assert len(list((tmp_path / "killed" / "epochs").iterdir())) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2], ids=["on_one_machine", "on_two_nodes"])
+def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone = fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
+    devices = 2 // nodes
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--local-addr=127.0.0.1"]
+    where = ["--standalone"] if nodes == 1 else [f"--nnodes={nodes}", "--rdzv-id=1", *meet]
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={devices}", *where]
+    command += ["tests/distributed_fit.py", str(tmp_path / "two"), str(devices), str(nodes)]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    agents = [subprocess.Popen(command, cwd=paths.ROOT, **pipe) for _ in range(nodes)]
+    for agent in agents:
+        _, errors = agent.communicate(timeout=300)
+        assert agent.returncode == 0, errors
+    together = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert list(together.columns) == list(alone.columns)
+    np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
+
+
+def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path, monkeypatch):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    fit(params, data, tmp_path)
+    seen = epochs_trained(monkeypatch)
+    first = fit(params, data, tmp_path)
+    assert seen == [] and len(first) == 1
+    fit(params.model_copy(update={"rank_weight": 0.0}), data, tmp_path)
+    assert seen == [1]
+
+
+def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
+    file = tmp_path / "weights.pth"
+    params = tiny.PARAMS.model_copy(update={"weights": str(file)})
+    keys = set()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        keys.add(fit_key(params, data))
+    assert len(keys) == 2
+
+
+def test_a_fit_depends_on_the_code_that_makes_the_input_it_reads_and_no_other(data, monkeypatch):
+    def keys():
+        both = [tiny.PARAMS.model_copy(update={"input": kind}) for kind in ("rgb", "mscn")]
+        monitored = tiny.PARAMS.model_copy(update={"input": "rgb", "monitor_databases": ["other"]})
+        return [*(fit_key(params, data) for params in both), fit_key(monitored, data, {"other": data})]
+
+    before = keys()
+    for kind, same in (("mscn", [True, False, True]), ("rgb", [False, True, False])):
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "pixel_code", lambda name, kind=kind: "new" if name == kind else pixel_code(name))
+            assert [now == key for now, key in zip(keys(), before, strict=True)] == same
+
+
+def test_what_a_fit_runs_is_among_the_definitions_that_identify_it(data, tmp_path):
+    run = set()
+
+    def note(frame, event, _):
+        file, name = frame.f_code.co_filename, frame.f_code.co_qualname.split(".")[0]
+        if event == "call" and file.startswith(str(code.PACKAGE)) and file != code.__file__:
+            key = f"{Path(file).relative_to(paths.ROOT).as_posix()}: {name}"
+            if key not in run and not any("pydantic" in outer.filename for outer in inspect.stack(0)):
+                run.add(key)  # all but the checks of parameters, whose values are compared themselves
+
+    sys.setprofile(note)
+    try:
+        fit(tiny.PARAMS, data, tmp_path)
+    finally:
+        sys.setprofile(None)
+    assert len(run) > 30
+    assert run <= set(code.definitions("iqa.training.fit.fit", names=code.words([tiny.PARAMS.terms(), tiny.PARAMS])))
+
+
+def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):
+    data = tiny.database()
+    data.table.loc[data.table["split"] == "val", "split"] = "test"
+    with pytest.raises(ValueError, match="'tiny' has no images in split 'val'"):
+        fit(tiny.PARAMS, data, tmp_path)
+
+
+def test_a_broken_loss_stops_with_its_epoch_batch_and_images(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"lr": 1e30, "clip": 0.0, "schedule": "constant"})
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d+ \(l1 .*: \d+\.png, .*lower `lr`"):
+        fit(params, data, tmp_path)
+    assert "history" not in json.loads((tmp_path / "fit.json").read_text())
+
+
+def test_frozen_normalisations_keep_their_statistics(data, tmp_path):
+    fit(tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_batch_norm": True}), data, tmp_path)
+    means = [value for name, value in weights(tmp_path).items() if name.endswith("running_mean")]
+    assert means and all(torch.equal(value, torch.zeros_like(value)) for value in means)
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_the_heads_learn(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_backbone": True})
+    history = fit(params, data, tmp_path)
+    torch.manual_seed(params.seed)
+    first = HyperIQA(params.architecture()).state_dict()
+    same = {name.split(".")[0]: True for name in first}
+    for name, value in weights(tmp_path).items():
+        same[name.split(".")[0]] &= torch.equal(value, first[name])
+    assert same["backbone"] and not same["hyper"] and not same["local"]
+    assert history["lr_backbone"].tolist() == [0.0]
+
+
+def test_a_hyper_network_that_stops_learning_stays_as_it_was_after_that_epoch(data, tmp_path):
+    update = {"hypernet_epochs": 1, "save_all_epochs": True, "schedule": "constant", "weight_decay": 0.1}
+    fit(tiny.PARAMS.model_copy(update=update), data, tmp_path)
+    first, second, third = (
+        torch.load(tmp_path / "epochs" / f"epoch_{epoch:03}.pt", weights_only=True)["state_dict"] for epoch in (1, 2, 3)
+    )
+    for name in first:
+        frozen = name.split(".")[0] in ("fusion", "semantic", "hyper")
+        if frozen or name == "local.reduce.0.weight":
+            assert torch.equal(first[name], second[name]) == torch.equal(second[name], third[name]) == frozen, name
+
+
+def test_a_choice_on_the_test_split_scores_it_after_each_epoch(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"select_on": "test_srcc", "patience": 3})
+    history = fit(params, data, tmp_path)
+    saved = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert saved["history_row"]["test_srcc"] == history["test_srcc"].max()
+    assert "test_srcc" not in fit(tiny.PARAMS.model_copy(update={"epochs": 1}), data, tmp_path)
+
+
+def test_monitored_databases_are_in_the_history_and_choose_nothing(data, fitted, tmp_path):
+    other = tiny.database(24)
+    other.table["split"] = "test"
+    params = tiny.PARAMS.model_copy(update={"monitor_databases": ["other"]})
+    history = fit(params, data, tmp_path, {"other": other})
+    assert {"other_srcc", "other_plcc"} <= set(history)
+    expected = fitted[1].drop(columns="seconds")
+    pd.testing.assert_frame_equal(history[expected.columns], expected, check_exact=True)
+
+
+def test_the_log_has_a_line_for_each_epoch_with_terms_and_rates(fitted):
+    lines = (fitted[0] / "train.log").read_text().splitlines()
+    assert len(lines) == 4 and "seed 1" in lines[0]
+    assert all(word in lines[1] for word in ("epoch   1/3", "l1 ", "ranking ", "val_srcc", "lr "))
+
+
+def test_the_loss_is_the_weighted_sum_of_the_terms_in_the_history(fitted):
+    history = fitted[1]
+    expected = history["train_l1"] + tiny.PARAMS.rank_weight * history["train_ranking"]
+    np.testing.assert_allclose(history["train_loss"], expected, rtol=1e-5)
+
+
+def test_colour_jitter_changes_patches_by_seed_and_epoch_alone(data):
+    data = dataclasses.replace(data, stores={"rgb": data.stores["mscn"]})
+    plain = tiny.PARAMS.model_copy(update={"input": "rgb"})
+    jittered = plain.model_copy(update={"color_jitter": 0.3})
+    items = [(0, 1, 0), (0, 2, 0), (1, 1, 0)]
+    before, after, again = (Patches(data, params).__getitems__(items)[0] for params in (plain, jittered, jittered))
+    assert torch.equal(after, again) and not torch.equal(before, after)
+    alone = Patches(data, jittered).__getitems__(items[1:2])[0]
+    assert torch.equal(alone[0], after[1])
+    factors = jitter_factors(seed=1, epoch=0, image=3, patches=2000, strength=0.3)
+    assert 0.7 <= factors.min() < 0.71 and 1.29 < factors.max() <= 1.3
+
+
+@pytest.mark.parametrize("batch", [8, 6])
+def test_processes_share_the_batches_that_one_would_see(batch):
+    images = np.arange(25)
+    whole = list(EpochOrder(images, 1, seed=1))
+    shares = [list(EpochOrder(images, 1, 1, (rank, 2), batch)) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1]) == len(EpochOrder(images, 1, 1, (0, 2), batch)) == 13
+    for start in range(0, 24, batch):
+        together = [item for share in shares for item in share[start // 2 : (start + batch) // 2]]
+        assert set(together) == set(whole[start : start + batch])
+
+
+def test_patience_ends_a_fit_early(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"epochs": 12, "patience": 1, "lr": 0.0, "schedule": "constant"})
+    assert len(fit(params, data, tmp_path)) < 12
+
+
+def test_every_patch_comes_once_per_epoch_in_an_order_of_its_own():
+    order = EpochOrder(np.array([3, 5, 9]), patches=2, seed=1)
+    first = list(order)
+    order.set_epoch(1)
+    second = list(order)
+    assert sorted(first) == [(0, i, p) for i in (3, 5, 9) for p in (0, 1)]
+    assert sorted(item[1:] for item in second) == sorted(item[1:] for item in first)
+    assert [item[1:] for item in second] != [item[1:] for item in first]
+
+
+def test_a_patch_does_not_depend_on_its_batch(data):
+    patches = Patches(data, tiny.PARAMS)
+    items = [(0, 1, 0), (0, 2, 0), (1, 1, 0)]
+    together, targets, images = patches.__getitems__(items)
+    alone = [patches.__getitems__([item]) for item in items]
+    assert together.shape == (3, 3, 64, 64) and together.dtype == torch.uint8
+    assert torch.equal(together, torch.cat([pixels for pixels, _, _ in alone]))
+    assert torch.equal(targets, torch.cat([target for _, target, _ in alone]))
+    assert images.tolist() == [1, 2, 1]
+    assert not torch.equal(together[0], together[2])
+
+
+def test_batches_hold_the_training_split_alone(data):
+    targets = torch.cat([target for _, target, _ in train_loader(data, tiny.PARAMS)])
+    expected = data.normalise(data.table["mos"].to_numpy()[data.indices("train")])
+    assert np.allclose(np.sort(targets.numpy()), np.sort(expected))
+
+
+def test_it_learns_and_predicts_on_the_databases_own_scale(tmp_path):
+    low_is_good = tiny.database(80, low=1.0, high=5.0, up=False)
+    params = tiny.PARAMS.model_copy(update={"epochs": 15, "lr": 5e-3})
+    fit(params, low_is_good, tmp_path)
+    model = load_model(tmp_path / "best.pt")
+    predictions = predict(model.network, low_is_good, low_is_good.indices("test"), **model.options)
+    assert predictions["prediction"].corr(predictions["mos"], method="spearman") > 0.8
+    assert abs(predictions["prediction"].mean() - predictions["mos"].mean()) < 1.5
