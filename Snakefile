@@ -1,33 +1,32 @@
 # The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
-# A run is made anew when `iqa.app.graph.jobs` says that it is due; the ages of files do not count (`ancient`), as folders
-# may come from other machines.
+# `iqa.app.graph.jobs` says which runs are due and `iqa why` tells the reasons; the ages of files do not count
+# (`ancient`), as folders may come from other machines. A run writes its record last, so it stands for all outputs.
 
 import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from iqa import pipeline
+from iqa.app import graph, machine
 
 cluster = config.get("cluster", False)
-jobs = pipeline.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
+jobs = graph.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
 
 
-# every output of every run, so that one which is missing is made again even where the report looks newer
 rule all:
     default_target: True
     input:
-        [job.outputs for job in jobs],
+        [job.record for job in jobs],
 
 
 for job in jobs:
 
     rule:
         name:
-            f"{job.step}_{job.run}"
+            job.rule
         input:
             job.inputs if job.due else [ancient(file) for file in job.inputs],
         output:
-            job.outputs,
+            job.record,
         log:
             job.logs,
         params:
@@ -36,4 +35,4 @@ for job in jobs:
         resources:
             **job.resources(cluster),
         shell:
-            f"{pipeline.CORES}={{threads}} {{params.command}}"
+            f"{machine.CORES}={{threads}} {{params.command}}"

@@ -25,6 +25,7 @@ from iqa.analysis.evaluation import evaluate
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
 from iqa.study import param_files
+from iqa.training.params import TrainParams
 
 RUNS = ("koniq10k/hyperiqa_s1", "demo/main_s1")
 SHARE = 10  # one in so many resamples is repeated
@@ -35,7 +36,7 @@ STATISTICS = (metrics.srcc, metrics.plcc, metrics.plcc, metrics.krcc, metrics.rm
 def scoring(run: str, options: argparse.Namespace) -> dict[str, Any]:
     """A row of the table: patches per second of `score` and of the network alone."""
     study, _, name = run.partition("/")
-    params = param_files.load(study, "train", name)
+    params = param_files.load(TrainParams, study, name)
     device = choose_device(options.device)
     on_cpu = device.type == "cpu"
     images = options.images or (4 if on_cpu and params.crop >= LARGE else 200)

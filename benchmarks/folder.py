@@ -22,6 +22,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale
 from iqa.model.scoring import choose_device, to_pixels
 from iqa.study import param_files
+from iqa.training.params import TrainParams
 
 CROPS = 25
 SIZE = Size(512, 384, keep_aspect=False)  # as the first implementation resizes
@@ -81,7 +82,7 @@ def main() -> None:
         files = make_images(Path(folder), options.images)
         for run in options.runs:
             study, _, name = run.partition("/")
-            params = param_files.load(study, "train", name)
+            params = param_files.load(TrainParams, study, name)
             network = HyperIQA(params.architecture()).to(device).eval()
             scale = Scale(0, 1, True, "random weights")
             channels_last = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).eval()

@@ -19,6 +19,7 @@ from benchmarks.common import report
 from iqa.model.hyperiqa import HyperIQA, Layer, target_network
 from iqa.model.scoring import choose_device
 from iqa.study import param_files
+from iqa.training.params import TrainParams
 
 RUNS = ("hyperiqa_s1", "ms_hyperiqa_s1", "swin_tiny_s1", "swin_tiny_attention_s1")  # of the study koniq10k
 
@@ -50,7 +51,7 @@ def grouped(local: torch.Tensor, layers: list[Layer]) -> torch.Tensor:
 
 def measure(run: str, batch: int, rounds: int, device: torch.device) -> list[dict]:
     """Rows of the table for one model."""
-    params = param_files.load("koniq10k", "train", run).architecture()
+    params = param_files.load(TrainParams, "koniq10k", run).architecture()
     model = HyperIQA(params).to(device, memory_format=torch.channels_last).eval()
     pixels = torch.randint(0, 256, (batch, 3, 224, 224), dtype=torch.uint8, device=device)
     image = model.normalise(pixels).contiguous(memory_format=torch.channels_last)

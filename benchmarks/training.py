@@ -215,7 +215,7 @@ def rows(params: TrainParams, found: dict[str, list[float]], peak: float | None)
 def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     """Parameters of a run as they are measured, and steps of a measurement: fewer where a CPU takes seconds for one."""
     study, _, name = run.partition("/")
-    own = param_files.load(study, "train", name)
+    own = param_files.load(TrainParams, study, name)
     on_cpu = choose_device(options.device).type == "cpu"
     slow = on_cpu and own.crop >= LARGE
     changes = {
@@ -234,7 +234,7 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     }
     if options.deterministic is not None:
         changes["deterministic"] = options.deterministic
-    return param_files.load(study, "train", name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
+    return param_files.load(TrainParams, study, name, changes), options.steps or (1 if slow else 10 if on_cpu else 50)
 
 
 def main() -> None:

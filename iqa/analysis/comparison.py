@@ -71,7 +71,7 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
     for run in runs:
         name = experiments.get(run, run)
         if not finished(study, "train", run):
-            waiting.append(Run(run, name, param_files.load(study, "train", run).model_dump()))
+            waiting.append(Run(run, name, param_files.load(TrainParams, study, run).model_dump()))
             continue
         found = read_json(study, "train", run, "params")
         params = {key: found.get(key, default) for key, default in defaults.items()}

@@ -14,6 +14,7 @@ class AblationParams(FigureParams):
     """`03_ablation`: compare training runs by the parameters in which they differ from a reference run."""
 
     step: ClassVar[str] = "ablation"
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
 
     title: str = "All trainings of the study"
     reference: Name = "main"
@@ -32,6 +33,9 @@ class AblationParams(FigureParams):
     def needs(self) -> list[tuple[str, str]]:
         return [("train", run) for run in self.train_runs()]
 
+    def files(self) -> list[str]:
+        return ["report/published.csv"]
+
     def train_runs(self) -> list[str]:
         """The compared runs, those of the reference first; an experiment among `runs` stands for its runs."""
         known = experiments(self.study)
@@ -43,6 +47,7 @@ class ComplexityParams(FigureParams):
     """`04_complexity`: parameters, multiply-accumulates (MACs), time and memory of the models of training runs."""
 
     step: ClassVar[str] = "complexity"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "ptflops", "thop")
 
     runs: Annotated[list[Name], Field(min_length=1)] = ["main_s1"]
     height: Positive = 224
@@ -74,6 +79,7 @@ class CrossDatasetParams(FigureParams):
     """`05_cross_dataset`: score whole databases with the models of training runs, or with published checkpoints."""
 
     step: ClassVar[str] = "cross_dataset"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy")
 
     models: Annotated[list[str], Field(min_length=1)] = ["main_s1"]
     databases: Annotated[list[Name], Field(min_length=1)] = ["demo_distortions", "demo_photos"]
@@ -90,6 +96,9 @@ class CrossDatasetParams(FigureParams):
         runs = [("train", model) for model in self.models if model not in files]
         return [*runs, *(("data_prep", name) for name in self.databases)]
 
+    def files(self) -> list[str]:
+        return self.checkpoints()
+
     def checkpoints(self) -> list[str]:
         """Those of the models that are files: what has a folder or the suffix of a checkpoint in its name."""
         return [model for model in self.models if "/" in model or model.endswith((".pt", ".pth", ".pkl"))]
@@ -99,6 +108,7 @@ class AnalysisParams(FigureParams):
     """`06_analysis`: generated weights, attention, maps and errors of trained models on a test split."""
 
     step: ClassVar[str] = "analysis"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy", "scikit-learn")
 
     database: Name = "demo"
     model: Name = "main_s1"

@@ -6,6 +6,7 @@ import pandas as pd
 
 from iqa.analysis import published
 from iqa.data import prepare
+from iqa.data.params import DataPrepParams
 from iqa.study import param_files
 from iqa.study.results import finished, read_json
 from iqa.training.params import TrainParams
@@ -24,14 +25,14 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
     columns = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")]
     rows = []
     for run in runs:
-        params = param_files.load(study, "train", run)
+        params = param_files.load(TrainParams, study, run)
         assert isinstance(params, TrainParams)
         done = finished(study, "train", run)
         found = read_json(study, "train", run, "metrics") if done else {}
         row = {"run": run, **{column: found.get(column, float("nan")) for column in columns}}
         row["chosen_on"] = "TEST" if params.selects_on_test else "validation"
         row["status"] = "finished" if done else "not run"
-        title = prepare.title(param_files.load(study, "data_prep", params.database))
+        title = prepare.title(param_files.load(DataPrepParams, study, params.database))
         own = pd.DataFrame([{**row, "group": experiments[run]}])
         rows.append(published.with_published(own, published.published(), title, title).drop(columns="group"))
     return pd.concat(rows, ignore_index=True)

@@ -43,9 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parser().parse_args(arguments)
     from iqa.app.run import RunFailed
+    from iqa.app.stale import AcceptError
     from iqa.data import DataError
     from iqa.report.reader import ReportError
     from iqa.study.code import CodeError
+    from iqa.study.disk import DiskError
     from iqa.study.params import ParameterError
     from iqa.study.paths import PathError
     from iqa.study.results import ResultsError
@@ -54,7 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         status = options.call(options)
         sys.stdout.flush()
         return status
-    except (Mistake, ParameterError, CodeError, DataError, PathError, ReportError, RunFailed, ResultsError) as error:
+    except (Mistake, ParameterError, CodeError, DataError, DiskError, PathError, ReportError, ResultsError) as error:
+        print(f"iqa: {error}", file=sys.stderr)
+        return 1
+    except (AcceptError, RunFailed) as error:
         print(f"iqa: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -83,6 +88,16 @@ def _parser() -> Parser:
     report.add_argument("--no-train", action="store_true", help="report what is trained, and the rest as not run")
     report.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     report.set_defaults(call=_report)
+
+    named = "<study>, <study>/<step> or <study>/<step>/<run>"
+    why = commands.add_parser("why", help="say which runs are due, and why")
+    why.add_argument("name", nargs="?", default="demo", metavar="NAME", help=f"{named} (%(default)s)")
+    why.set_defaults(call=_why)
+
+    accept = commands.add_parser("accept", help="let results stand that are due, as after a change that alters none")
+    accept.add_argument("name", metavar="NAME", help=named)
+    accept.add_argument("--because", required=True, metavar="TEXT", help="the reason; the report shows it")
+    accept.set_defaults(call=_accept)
 
     table = commands.add_parser("table", help="make one table of a report, as CSV, Markdown and LaTeX")
     table.add_argument("name", nargs="?", metavar="NAME", help="its name; without one, the names are listed")
@@ -175,9 +190,8 @@ def _positive(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from iqa.app import run, steps
 
-    runs = [run for name in options.runs for run in steps.locate(name)]
-    for run in runs:
-        run.run(*run, {key: _value(text) for key, text in options.overrides})
+    for place in [place for name in options.runs for place in steps.locate(name)]:
+        run.run(*place, {key: _value(text) for key, text in options.overrides})
     return 0
 
 
@@ -190,14 +204,34 @@ def _value(text: str) -> Any:
 def _report(options: argparse.Namespace) -> int:
     from iqa.app import graph
 
-    extra = ["--dry-run"] if options.dry_run else None
     train, profile = not options.no_train, options.profile
-    graph.report(options.study, options.jobs, extra, train, profile, options.runs_per_gpu)
+    if options.dry_run:
+        graph.tell_due(options.study, train)
+    else:
+        graph.report(options.study, options.jobs, train, profile, options.runs_per_gpu)
+    return 0
+
+
+def _why(options: argparse.Namespace) -> int:
+    from iqa.app import stale, steps
+
+    study, places = steps.select(options.name)
+    print(stale.explain(stale.State(study), places))
+    return 0
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from iqa.app import stale, steps
+
+    study, places = steps.select(options.name)
+    accepted = stale.State(study).accept(places, options.because)
+    print(*(f"{'/'.join(place)} stands" for place in accepted), sep="\n")
+    print(f"{len(accepted)} of {len(places)} runs were accepted; the others are up to date")
     return 0
 
 
 def _table(options: argparse.Namespace) -> int:
-    from iqa.app import graph
+    from iqa.app import run
     from iqa.report import appendix
     from iqa.show import tables
     from iqa.study import paths
@@ -206,7 +240,7 @@ def _table(options: argparse.Namespace) -> int:
     if options.name is None:
         _print_columns({"name": list(found.titles), "table": list(found.titles.values())}, left=("name", "table"))
         return 0
-    graph.refresh(options.study, *found.of_run(options.name))
+    run.refresh(options.study, *found.of_run(options.name))
     files = found.write(options.name, appendix.table_folder(options.study))
     print(tables.markdown(tables.rounded(found[options.name])))
     print("\n".join(map(paths.shown, files)))
@@ -427,9 +461,9 @@ def _untrained(study: str, step: str, run: str, source: str) -> tuple[str, "Hype
     from iqa.study import param_files
     from iqa.training.params import TrainParams
 
-    params = param_files.load(study, step, run)
-    if not isinstance(params, TrainParams):
+    if step != TrainParams.step:
         raise Mistake(f"{source} describes no model: it is a run of {step}, not of train")
+    params = param_files.load(TrainParams, study, run)
     name = Path(source).stem if source.endswith((".yaml", ".yml")) else run
     return f"{study}/{name}, not trained", complexity.build(params), params.crop
 
@@ -439,7 +473,8 @@ def _complexity(options: argparse.Namespace) -> int:
 
     from iqa.analysis import complexity, speed
     from iqa.analysis.params import ComplexityParams
-    from iqa.show import complexity, tables
+    from iqa.show import complexity as show
+    from iqa.show import tables
     from iqa.study import param_files, results
 
     sizes = options.batch_sizes or ([1] if options.quick else [1, 8])
@@ -464,9 +499,9 @@ def _complexity(options: argparse.Namespace) -> int:
     left = ("Run", "Backbone", "Fusion", "Device", "Precision", "Reason", "Stopped by")
     print(f"MACs (2 FLOPs each) of one image of {' and '.join(_sizes(costs))} pixels")
     for table in (
-        complexity.complexity_table(pd.DataFrame(costs)),
-        complexity.latency_table(measured),
-        *([] if options.quick else [complexity.throughput_table(measured)]),
+        show.complexity_table(pd.DataFrame(costs)),
+        show.latency_table(measured),
+        *([] if options.quick else [show.throughput_table(measured)]),
     ):
         _print_columns(tables.rounded(table).to_dict("list"), left=left)
         print()

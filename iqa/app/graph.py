@@ -1,4 +1,4 @@
-"""The jobs of a study, through Snakemake."""
+"""The jobs of a study and their order, executed by Snakemake: what is due, and nothing else."""
 
 import fcntl
 import os
@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa.app import machine, steps
-from iqa.app.machine import Machine, Resources, profile_folder
-from iqa.app.run import RunFailed, run
-from iqa.app.stale import absent_databases, agree, is_fresh, made_from, outputs, state
+from iqa.app.run import RunFailed
+from iqa.app.stale import Place, State, explain
 from iqa.data import DataError
 from iqa.study import param_files, paths
-from iqa.study.params import ParameterError, Params
+from iqa.study.params import ParameterError
 from iqa.study.results import RECORD, finished
 from iqa.training.params import TrainParams
 
@@ -25,9 +24,8 @@ class Job:
     """One run as the graph sees it; paths are relative to the study's results folder.
 
     Attributes:
-        fresh: False where results lie that were made from other values, code or data than those of now.
-        due: whether it is to be made: it is not fresh, an output is missing, or a run that it needs is due. This and
-            not the ages of files decides, which say nothing once folders were copied.
+        record: written last, so that it stands for all outputs of the run.
+        due: whether the run is made; ages of files do not count, as they say nothing in folders from elsewhere.
         cores: that its threads and loader workers keep busy.
         gpus: that it takes, on this machine or, for a cluster, on each node.
         memory_mb, minutes: that it asks of a cluster.
@@ -37,9 +35,8 @@ class Job:
     step: str
     run: str
     inputs: list[str]
-    outputs: list[str]
+    record: str
     logs: list[str]
-    fresh: bool
     due: bool
     cores: int
     gpus: int
@@ -47,6 +44,11 @@ class Job:
     minutes: int
     nodes: int
     command: str
+
+    @property
+    def rule(self) -> str:
+        """Name of its rule in the Snakefile."""
+        return f"{self.step}_{self.run}"
 
     def resources(self, cluster: bool) -> dict[str, int | str]:
         """What Snakemake is told, in the words of its executors; memory and time count on clusters alone."""
@@ -59,7 +61,9 @@ class Job:
         return asked | ({"gpu": self.gpus, "gpu_manufacturer": "nvidia"} if self.gpus else {})
 
 
-def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool = False) -> list[Job]:
+def jobs(
+    study: str, train: bool = True, cores: int | None = None, cluster: bool = False, state: State | None = None
+) -> list[Job]:
     """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
 
     Args:
@@ -67,134 +71,137 @@ def jobs(study: str, train: bool = True, cores: int | None = None, cluster: bool
             others as not run.
         cores: of this machine, that the runs share; all by default.
         cluster: whether each run is a job of a cluster, with the resources of `params/<study>/resources.yaml`.
+        state: of the study, where the caller has read it already.
 
     Raises:
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
         DataError: a training needs a database that is not there; says where it can be had.
     """
-    found = list(all_params(study))
-    missing = absent_databases(found)
+    state = state or State(study)
     if train:
-        _check_training_data(found, missing)
-    untrained = set() if train else set(_untrained(found))
-    # to prepare a database anew would remove the trainings that were made from it
-    kept = set() if train else {name for params in _trained(found) for name in params.databases()}
-    names = {(params.step, params.run) for params in found}
-    asked = machine.resources(study) if cluster else {}
-    machine = Machine(None if cluster else cores or os.cpu_count() or 1, found)
-    home = paths.RESULTS / study
-
-    def relative(files: list[Path]) -> list[str]:
-        return [Path(os.path.relpath(file, home)).as_posix() for file in files]
-
+        _check_training_data(state)
+    _check_needs(state)
+    skipped = left_out(state, train)
+    want = machine.resources(study) if cluster else {}
+    shares = machine.Machine(None if cluster else cores or os.cpu_count() or 1, list(state.params.values()))
     graph = []
-    due: set[tuple[str, str]] = set()
-    for params in found:
-        file = paths.shown(param_files.params_file(study, params.step, params.run))
-        for step, run in params.needs():
-            if (step, run) not in names:
-                known = ", ".join(param_files.run_names(study, step)) or "none"
-                raise ParameterError(
-                    f"{file} needs the {step} run '{run}', which params/{study}/{step}/ lacks ({known})"
-                )
-        if params.step == "data_prep" and params.run in kept | missing.keys():
+    for (step, run), params in state.params.items():
+        if (step, run) in skipped:
             continue
-        if params.step == "train" and not train:
-            continue
-        folder = paths.run_folder(study, params.step, params.run)
-        left_out = {("data_prep", name) for name in missing} | {("train", name) for name in untrained}
-        needs = [need for need in params.needs() if need not in left_out]
-        fresh = is_fresh(params, folder / RECORD)
-        want = asked.get((params.step, params.run), Resources())
-        if not fresh or due & set(needs) or not all(file.exists() for file in outputs(params)):
-            due.add((params.step, params.run))
+        asked = want.get((step, run), machine.Resources())
+        missing = {need for need in skipped if not finished(study, *need)}
         graph.append(
             Job(
-                step=params.step,
-                run=params.run,
-                inputs=relative([paths.run_folder(study, *need) / RECORD for need in needs]),
-                outputs=relative(outputs(params)),
-                logs=relative([folder / "log.txt", folder / "notebook.ipynb"]),
-                fresh=fresh,
-                due=(params.step, params.run) in due,
-                cores=machine.cores(params),
-                gpus=want.gpus if cluster else machine.gpus(params),
-                memory_mb=round(want.memory_gb * 1024),
-                minutes=want.minutes,
+                step=step,
+                run=run,
+                inputs=[f"{'/'.join(need)}/{RECORD}" for need in params.needs() if need not in missing],
+                record=f"{step}/{run}/{RECORD}",
+                logs=[f"{step}/{run}/{name}" for name in ("log.txt", "notebook.ipynb")],
+                due=(step, run) in state.due,
+                cores=shares.cores(params),
+                gpus=asked.gpus if cluster else shares.gpus(params),
+                memory_mb=round(asked.memory_gb * 1024),
+                minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f'"{sys.executable}" -m iqa.app.cli run {study}/{params.step}/{params.run}',
+                command=f'"{sys.executable}" -m iqa.app.cli run {study}/{step}/{run}',
             )
         )
     return graph
 
 
-def _trained(found: list[Params]) -> list[TrainParams]:
-    """Training runs that are finished."""
-    trainings = [params for params in found if isinstance(params, TrainParams)]
-    return [params for params in trainings if finished(params.study, params.step, params.run)]
+def left_out(state: State, train: bool) -> set[Place]:
+    """Runs that are not made: databases that are not there and, where nothing is trained, trainings and their data."""
+    skipped = {("data_prep", name) for name in state.absent}
+    if not train:
+        trainings = [params for params in state.params.values() if isinstance(params, TrainParams)]
+        skipped |= {("train", params.run) for params in trainings}
+        trained = [params for params in trainings if finished(state.study, "train", params.run)]
+        skipped |= {("data_prep", name) for params in trained for name in params.databases()}
+    return skipped
 
 
-def _untrained(found: list[Params]) -> list[str]:
-    """Names of the training runs that are not finished."""
-    done = {params.run for params in _trained(found)}
-    return [params.run for params in found if params.step == "train" and params.run not in done]
+def _check_needs(state: State) -> None:
+    """Refuse a run that reads one that the study does not have."""
+    for (step, run), params in state.params.items():
+        for need in params.needs():
+            if need not in state.params:
+                file = paths.shown(param_files.params_file(state.study, step, run))
+                known = ", ".join(param_files.run_names(state.study, need[0])) or "none"
+                lacks = f"params/{state.study}/{need[0]}/ lacks ({known})"
+                raise ParameterError(f"{file} needs the {need[0]} run '{need[1]}', which {lacks}")
 
 
-def _check_training_data(found: list[Params], missing: dict[str, str]) -> None:
+def _check_training_data(state: State) -> None:
     """Refuse at once what would fail after hours of other work."""
     needed: dict[str, list[str]] = {}
-    for params in found:
-        if isinstance(params, TrainParams) and not finished(params.study, params.step, params.run):
-            for name in missing.keys() & set(params.databases()):
+    for params in state.params.values():
+        if isinstance(params, TrainParams) and not finished(state.study, params.step, params.run):
+            for name in state.absent.keys() & set(params.databases()):
                 needed.setdefault(name, []).append(params.run)
     if needed:
         lines = [
-            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {missing[name]}"
+            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {state.absent[name]}"
             for name, runs in needed.items()
         ]
-        others = [f"  {name}: {reason}" for name, reason in missing.items() if name not in needed]
+        others = [f"  {name}: {reason}" for name, reason in state.absent.items() if name not in needed]
         optional = ["and these would be reported as not available:", *others] if others else []
         raise DataError("\n".join(["databases that this study trains on are not here:", *lines, *optional]))
 
 
-def all_params(study: str) -> Iterator[Params]:
-    if not (paths.PARAMS / study).is_dir():
-        known = ", ".join(sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir()))
-        raise ParameterError(f"params/{study} does not exist; the studies are: {known}")
-    for step in steps.STEPS:
-        for run in param_files.run_names(study, step):
-            yield param_files.load(study, step, run)
-
-
 def report(
-    study: str,
-    cores: int | None = None,
-    extra: list[str] | None = None,
-    train: bool = True,
-    profile: str | None = None,
-    runs_per_gpu: int = 1,
+    study: str, cores: int | None = None, train: bool = True, profile: str | None = None, runs_per_gpu: int = 1
 ) -> None:
-    """Bring every run of a study and its report up to date: what changed, and nothing else.
+    """Bring every run of a study and its report up to date: what is due, and nothing else.
+
+    A run that is made again with the same results makes nothing else due; so runs are made until none is due.
 
     Args:
         cores: how many cores the runs share; all by default. With a profile: how many jobs there are at once.
         train: False trains nothing; what was not trained is reported as not run.
         profile: a folder of `profiles/`, or of one's own, that says how a cluster takes jobs: each run becomes one.
         runs_per_gpu: how many runs share a GPU of this machine.
-        extra: further arguments for Snakemake, such as `--dry-run`.
 
     Raises:
         ParameterError: there is no such profile.
         RunFailed: a run failed; those that do not depend on it were finished first.
     """
-    cluster = None if profile is None else profile_folder(profile)
-    due = [f"{job.step}_{job.run}" for job in jobs(study, train, cores, cluster is not None) if job.due]
-    found = list(all_params(study))
-    if not train and (left := _untrained(found)):
-        print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
-    for name, reason in absent_databases(found).items():
-        print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
+    cluster = None if profile is None else machine.profile_folder(profile)
     home = paths.RESULTS / study
+    steps.all_params(study).__next__()  # refuse a study that does not exist before its folder is made
+    with _only_one(home):
+        for number in range(len(steps.STEPS)):
+            state = State(study)
+            due = [job.rule for job in jobs(study, train, cores, cluster is not None, state) if job.due]
+            if not number:
+                _tell(state, train, due)
+            if not due:
+                return
+            _snakemake(study, due, cores, train, cluster, runs_per_gpu)
+
+
+def tell_due(study: str, train: bool = True) -> None:
+    """Print which runs `report` would make, and why."""
+    state = State(study)
+    jobs(study, train, state=state)
+    skipped = left_out(state, train)
+    print(explain(state, [place for place in state.params if place not in skipped]))
+
+
+def _tell(state: State, train: bool, due: list[str]) -> None:
+    """Say what is left out, and whether anything is done."""
+    runs = [params.run for params in state.params.values() if isinstance(params, TrainParams)]
+    left = [run for run in runs if not finished(state.study, "train", run)]
+    if not train and left:
+        print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
+    for name, reason in state.absent.items():
+        print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
+    if not due:
+        print(f"Nothing to be done: all runs of study '{state.study}' are up to date.", file=sys.stderr)
+
+
+def _snakemake(
+    study: str, due: list[str], cores: int | None, train: bool, cluster: Path | None, runs_per_gpu: int
+) -> None:
     environment = dict(os.environ)
     if cluster is None:
         environment[machine.RUNS_PER_GPU] = str(runs_per_gpu)
@@ -205,15 +212,13 @@ def report(
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cluster), os.environ.get("PYTHONPATH")]))
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
-        *("--directory", str(home), *where),
+        *("--directory", str(paths.RESULTS / study), *where),
         *("--rerun-triggers", "input", "--rerun-incomplete", "--keep-going", "--nolock"),
-        *(["--forcerun", *due] if due else []),
-        *("--quiet", "rules", "host", *(extra or [])),
+        *("--forcerun", *due, "--quiet", "rules", "host"),
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}"),
     ]
-    with _only_one(home):
-        if subprocess.run(command, check=False, env=environment).returncode:
-            raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+    if subprocess.run(command, check=False, env=environment).returncode:
+        raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
 
 
 @contextmanager
@@ -226,17 +231,3 @@ def _only_one(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RunFailed(f"another pipeline is at work in {paths.shown(home)}; wait until it is done") from None
         yield
-
-
-def refresh(study: str, step: str, name: str) -> None:
-    """Execute the notebook behind a table if its results are not those of now; nothing is trained for it.
-
-    Comparisons and complexity are made anew after a change or when more runs are finished; trainings and evaluations
-    only on request.
-    """
-    if step not in ("ablation", "complexity"):
-        return
-    params = param_files.load(study, step, name)
-    made_from = made_from(paths.run_folder(study, step, name) / RECORD)
-    if made_from is None or not agree(state(params), made_from):
-        run(study, step, name)

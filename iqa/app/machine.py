@@ -102,7 +102,7 @@ def processes(params: Params) -> int:
 
 def wanted_gpus(params: Params) -> list[int] | int:
     """GPUs that a run uses where there are any: how many, or which one."""
-    return wanted(params.device, processes(params)) if hasattr(params, "device") else 0
+    return gpus_of(params.device, processes(params)) if hasattr(params, "device") else 0
 
 
 def loader_workers(params: Params) -> int:
@@ -153,7 +153,7 @@ def slots(runs_per_gpu: int | None = None) -> int:
     return len(visible()) * (runs_per_gpu or int(os.environ.get(RUNS_PER_GPU, 1)))
 
 
-def wanted(device: str, processes: int = 1) -> list[int] | int:
+def gpus_of(device: str, processes: int = 1) -> list[int] | int:
     """What a `device` parameter asks for: how many GPUs, or the number of the one that it names."""
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cuda"):

@@ -1,133 +1,253 @@
-"""Which runs are due, and why."""
+"""Which runs of a study are due, and why; and letting results stand that are.
+
+A run is due if its results would come out differently now: `iqa.study.identity` holds what they were made from.
+It is also due if an output is missing or is no longer the file that the run wrote.
+"""
 
 import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from iqa.analysis.params import AblationParams, CrossDatasetParams
-from iqa.app.run import notebook
+from iqa.app import steps
+from iqa.data import prepare
 from iqa.data.params import DataPrepParams
-from iqa.report.params import ReportParams
-from iqa.study import param_files, paths
-from iqa.study.code import digest, file_hash, notebook_code, words
+from iqa.data.pixels import pixel_code
+from iqa.study import code, disk, paths
+from iqa.study.identity import NOT_HERE, Identity, Reason, differences, versions
+from iqa.study.param_files import read_yaml
 from iqa.study.params import Params
-from iqa.study.results import FIGURE_FORMATS, RECORD, finished
+from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, write_json
+from iqa.training import identity as training_identity
 from iqa.training.params import TrainParams
 
-TEMPLATE_KINDS = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
-OUTPUTS = {
-    "data_prep": ["audit.json", "checks.csv", "database.csv", "mos_histogram.*", "samples.*"],
-    "train": [
-        *("metrics.json", "history.csv", "predictions.csv", "architecture.json", "loss.json"),
-        *("curves.*", "scatter.*", "architecture.*", "before_after.*", "architecture_before.json"),
-    ],
-    "ablation": ["ablation.csv", "dynamics.csv", "ablation.*", "compare_trainings.*", "scatter_pairs.*"],
-    "complexity": [
-        *("complexity.csv", "counters.csv", "parts.csv", "latency.csv", "memory.csv", "overview.csv"),
-        *("latency.*", "throughput.*", "tradeoff.*"),
-    ],
-    "cross_dataset": ["cross.csv", "breakdown.csv", "predictions.csv", "eval_results.json", "scatter.*"],
-    "analysis": [
-        *("analysis.json", "models.csv", "points.csv", "variance.csv", "separation.csv", "bands.csv", "attention.csv"),
-        *("errors.csv", "cases.csv", "ceiling.csv", "predictions.csv", "weight_space.*", "attention.*", "errors.*"),
-        *("worst.*", "best.*", "quality_maps.*", "feature_maps.*"),
-    ],
-    "report": ["claims.csv", "published.csv"],
-}
+Place = tuple[str, str]  # step and run
+CASCADING = {"record", "parameter", "code", "data", "file", "version", "need"}  # reasons that make dependents due
+UNKNOWN = "it is not known what it was made from; make it again, or let it stand with `iqa accept`"
 
 
-NOT_HERE = "not here"
+class AcceptError(ValueError):
+    """Results that cannot be accepted; the message says why."""
 
 
-def outputs(params: Params) -> list[Path]:
-    """Every file that a run promises, its record last."""
-    folder = paths.run_folder(params.study, params.step, params.run)
-    names = ["params.json"]
-    for name in OUTPUTS[params.step]:
-        stem, _, kind = name.partition(".")
-        names += [f"{stem}.{figure}" for figure in FIGURE_FORMATS] if kind == "*" else [name]
-    files = [folder / name for name in names]
-    if isinstance(params, CrossDatasetParams) and len(params.models) > 1:
-        files += [folder / f"{name}.{figure}" for name in ("heatmap", "compare") for figure in FIGURE_FORMATS]
-    if isinstance(params, AblationParams) and params.parameter:
-        files += [folder / f"sensitivity.{figure}" for figure in FIGURE_FORMATS]
-    if isinstance(params, ReportParams):
-        files += [paths.REPORT / params.study / name for name in ("report.html", "report.pdf")]
-        files.append(paths.RESULTS / params.study / "summary.json")
-    return [*files, folder / RECORD]
+class State:
+    """The runs of a study, and what is due.
 
+    Args:
+        study: its name.
 
-def state(params: Params) -> dict[str, str]:
-    """What decides whether a run is up to date: hashes of values, code, data, and of the results that it reads.
-
-    Nothing in it depends on where or when something was made, so results of several machines can lie side by side.
-    `NOT_HERE` stands for files and databases that this machine lacks.
+    Raises:
+        ParameterError: the study does not exist, or a parameter file is wrong.
     """
-    values = params.model_dump()
-    found = {"values": digest(values), "code": digest(notebook_code(notebook(params.step), words(values)))}
-    found |= {f"{step}/{run}": _made(params.study, step, run) for step, run in params.needs()}
-    if isinstance(params, DataPrepParams):
-        from iqa.data.pixels import PIXELS, pixel_code
-        from iqa.data.prepare import fingerprint
 
-        found["data"] = digest(fingerprint(params), *map(pixel_code, PIXELS))
-    if isinstance(params, TrainParams) and params.weights:
-        found["weights"] = _hash_of(params.weights)
-    if isinstance(params, CrossDatasetParams):
-        found |= {f"checkpoint {file}": _hash_of(file) for file in params.checkpoints()}
-    if isinstance(params, AblationParams):
-        found["published"] = file_hash(paths.REPORT / "published.csv")
-    if isinstance(params, ReportParams):
-        files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
-        found["template"] = digest(*map(file_hash, files))
-        found["claims"] = digest(*(file_hash(file) for file in param_files.all_files("koniq10k", "train")))
-    return found
+    def __init__(self, study: str):
+        self.study = study
+        self.params: dict[Place, Params] = {(each.step, each.run): each for each in steps.all_params(study)}
+        self._words: dict[Place, frozenset[str]] = {}
+        self._data: dict[str, str] = {}
+        self._records: dict[Place, dict[str, Any] | None] = {}
 
+    @cached_property
+    def absent(self) -> dict[str, str]:
+        """Databases that are neither on this machine nor among the results: why, and the remedy, by name."""
+        return {
+            run: reason
+            for (step, run), params in self.params.items()
+            if step == "data_prep" and not finished(self.study, step, run)
+            if (reason := prepare.absent(params)) is not None
+        }
 
-def _made(study: str, step: str, run: str) -> str:
-    """The contents of a run's results, as a hash; of a database, which every machine prepares for itself, its data."""
-    record = paths.run_folder(study, step, run) / RECORD
-    if not record.is_file():
-        here = step != "data_prep" or not absent_databases([param_files.load(study, step, run)])
-        return "not made" if here else NOT_HERE
-    return made_from(record).get("data", "not made") if step == "data_prep" else file_hash(record)
+    @cached_property
+    def due(self) -> dict[Place, list[Reason]]:
+        """The runs that are due, in the order of the steps, each with its reasons."""
+        found: dict[Place, list[Reason]] = {}
+        for place, params in self.params.items():
+            reasons = self.reasons(params)
+            made_again = [
+                need  # of a database the contents are known before it is prepared
+                for need in params.needs()
+                if need[0] != "data_prep" and any(reason.kind in CASCADING for reason in found.get(need, []))
+            ]
+            if not reasons:  # its own reasons say more
+                reasons = [Reason("need", f"reads {step}/{run}, which is made again") for step, run in made_again]
+            if reasons:
+                found[place] = reasons
+        return found
 
+    def reasons(self, params: Params) -> list[Reason]:
+        """Why a run is due by itself; none if it is up to date."""
+        place = params.step, params.run
+        if not self._file(place).is_file():
+            return [Reason("record", "not made yet")]
+        record = self.record(place)
+        if record is None:
+            return [Reason("record", f"{paths.shown(self._file(place))} is damaged")]
+        reasons = self._damaged_outputs(place, record)
+        if params.step == "data_prep" and prepare.absent(params) is not None:
+            return reasons  # results that were brought here without the images
+        if "identity" not in record:
+            return [*reasons, Reason("record", UNKNOWN)]
+        return reasons + differences(record["identity"], self.identity(params), type(params).defaults())
 
-def _hash_of(file: str) -> str:
-    path = paths.resolve(file)
-    return file_hash(path) if path.is_file() else NOT_HERE
+    def out_of_date_needs(self, params: Params) -> dict[str, list[str]]:
+        """Results that a run reads and that would come out differently now: why, by `<step>/<run>`."""
+        found = {}
+        for place in params.needs():
+            reasons = [str(reason) for reason in self.due.get(place, []) if reason.kind != "show"]
+            if reasons and self._file(place).is_file():
+                found["/".join(place)] = reasons
+        return found
 
+    def identity(self, params: Params) -> Identity:
+        """What the results of a run would be made from now."""
+        reads = {f"{step}/{run}": self._contents(params, step, run) for step, run in params.needs()}
+        if isinstance(params, DataPrepParams):
+            reads |= {"images": self.data(params.run), "release": code.digest(repr(prepare.release_of(params)))}
+        return {
+            "values": params.deciding(),
+            "code": code.notebook_code(steps.notebook(params.step), self.words(params)),
+            "reads": reads,
+            "files": {file: hash_of(file) for file in params.files()},
+            "versions": versions(params.packages),
+        }
 
-def absent_databases(found: list[Params]) -> dict[str, str]:
-    """Databases that are neither on this machine nor among the results: why, and the remedy, by name."""
-    from iqa.data.prepare import absent
+    def words(self, params: Params) -> frozenset[str]:
+        """Words in the parameters of a run and of the runs that it needs; they name losses, fusions, readers."""
+        place = params.step, params.run
+        if place not in self._words:
+            needed = (self.params[need] for need in params.needs() if need in self.params)
+            self._words[place] = params.words().union(*map(self.words, needed))
+        return self._words[place]
 
-    return {
-        params.run: reason
-        for params in found
-        if isinstance(params, DataPrepParams)
-        and not finished(params.study, params.step, params.run)
-        and (reason := absent(params)) is not None
-    }
+    def record(self, place: Place) -> dict[str, Any] | None:
+        """`record.json` of a run; None where there is none or it is damaged."""
+        if place not in self._records:
+            try:
+                found = json.loads(self._file(place).read_text(encoding="utf-8"))
+                usable = isinstance(found, dict) and isinstance(found.get("outputs"), dict)
+                self._records[place] = found if usable else None
+            except (OSError, ValueError):
+                self._records[place] = None
+        return self._records[place]
 
+    def data(self, name: str) -> str:
+        """Fingerprint of a database as it is now; as it was when it was prepared, where it is not on this machine."""
+        if name not in self._data:
+            params = self.params.get(("data_prep", name))
+            here = params is not None and prepare.absent(params) is None
+            recorded = (self.record(("data_prep", name)) or {}).get("data", {})
+            self._data[name] = prepare.fingerprint(params) if here else recorded.get(name, NOT_HERE)
+        return self._data[name]
 
-def is_fresh(params: Params, record: Path) -> bool:
-    """Whether nothing lies there that was made from other values, code or data than those of now."""
-    made_from = made_from(record)
-    if made_from is None:
+    def _contents(self, params: Params, step: str, run: str) -> str:
+        """What a run reads of a database or of another run, as a hash that only its contents decide."""
+        place = step, run
+        if step == "data_prep":
+            kinds = [params.input] if isinstance(params, TrainParams) else self.params[place].inputs
+            fingerprint = self.data(run)
+            return NOT_HERE if fingerprint == NOT_HERE else code.digest(fingerprint, *map(pixel_code, kinds))
+        record = self.record(place)
+        if record is None:
+            return "not made"
+        if params.step == "report":  # it shows figures, durations and who made what, too
+            return code.file_hash(self._file(place))
+        outputs = record["outputs"].items()
+        left_out = (*FIGURE_FORMATS, *TRAINING_STATE)
+        return code.digest({name: sha for name, sha in outputs if not name.endswith(left_out)})
+
+    def _file(self, place: Place) -> Path:
+        return paths.run_folder(self.study, *place) / RECORD
+
+    @cached_property
+    def _hashes(self) -> dict[str, str | None]:
+        """Hash of each output of the study's runs that is there, by its path from the study's folder."""
+        names = []
+        for place in self.params:
+            names += [_from_study(place, name) for name in (self.record(place) or {"outputs": {}})["outputs"]]
+        folder = paths.RESULTS / self.study
+        here = [name for name in names if (folder / name).is_file()]
+        return dict.fromkeys(names) | dict(zip(here, disk.content_hashes(folder, here), strict=True))
+
+    def _damaged_outputs(self, place: Place, record: dict[str, Any]) -> list[Reason]:
+        reasons = []
+        for name, recorded in record["outputs"].items():
+            here = self._hashes[_from_study(place, name)]
+            if here != recorded:
+                kind = "show" if name.endswith(FIGURE_FORMATS) else "output"
+                what = "is missing" if here is None else "is not the file that the run wrote"
+                reasons.append(Reason(kind, f"output {name} {what}"))
+        return reasons
+
+    def accept(self, places: Iterable[Place], because: str) -> list[Place]:
+        """Let the results of runs stand that are due, and return which were.
+
+        Their records then hold what they would be made from now; what they were made from and the reason are kept
+        beside it, and the report shows how many runs were accepted.
+
+        Raises:
+            AcceptError: no reason is given, or results are not there or damaged; nothing has been changed then.
+        """
+        if not because.strip():
+            raise AcceptError("say why these results stand: --because TEXT")
+        due = {place: reasons for place in places if (reasons := self.reasons(self.params[place]))}
+        refused = [
+            f"{'/'.join(place)}: {'; '.join(map(str, reasons))}"
+            for place, reasons in due.items()
+            if self.record(place) is None or any(reason.text.startswith("output ") for reason in reasons)
+        ]
+        if refused:
+            remedy = f"make these again with `iqa report {self.study}`"
+            raise AcceptError("\n  ".join([f"only whole results can be accepted; {remedy}:", *refused]))
+        return [place for place in due if self._accept(place, because)]
+
+    def _accept(self, place: Place, because: str) -> bool:
+        params, record = self.params[place], self.record(place)
+        reasons = self.reasons(params)  # again: what it reads may just have been accepted
+        if not reasons:
+            return False
+        now = self.identity(params)
+        entry = {
+            "because": because,
+            "on": datetime.now(UTC).isoformat(timespec="seconds"),
+            "differences": [str(reason) for reason in reasons],
+            "before": record.get("identity"),
+        }
+        if isinstance(params, TrainParams):
+            folder = self._file(place).parent
+            data = {name: self._contents(params, "data_prep", name) for name in params.databases()}
+            training_identity.accept(params, data, folder)
+            record["outputs"] |= {training_identity.STATE: code.file_hash(folder / training_identity.STATE)}
+        record |= {"identity": now, "accepted": [*record.get("accepted", []), entry]}
+        write_json(self._file(place), record)
+        self.__dict__.pop("_hashes", None)
         return True
-    if isinstance(params, DataPrepParams):
-        from iqa.data.prepare import absent
-
-        if absent(params) is not None:  # results that were brought here without the images
-            return True
-    return agree(state(params), made_from)
 
 
-def agree(now: dict[str, str], before: dict[str, str]) -> bool:
-    """Whether two states are one, as far as this machine can tell."""
-    return now.keys() == before.keys() and all(now[key] in (before[key], NOT_HERE) for key in now)
+def _from_study(place: Place, name: str) -> str:
+    """The path of a run's output from its study's folder."""
+    return Path(*place, name).as_posix()
 
 
-def made_from(record: Path) -> dict[str, str] | None:
-    """The state that a finished run was made from: empty if the pipeline did not make it, None if it is not there."""
-    return json.loads(record.read_text(encoding="utf-8")).get("state", {}) if record.is_file() else None
+def hash_of(file: str) -> str:
+    """Hash of a file that a run reads: of a parameter file its values, of any other its bytes."""
+    path = paths.resolve(file)
+    if not path.is_file():
+        return NOT_HERE
+    if path.suffix == ".yaml":
+        return code.digest(read_yaml(path))
+    return disk.content_hashes(path.parent, [path.name])[0]
+
+
+def explain(state: State, places: Iterable[Place]) -> str:
+    """Which of some runs are due and why, a line a reason, for people."""
+    places = list(places)
+    due = [place for place in places if place in state.due]
+    lines = [line for place in due for line in ("/".join(place), *(f"  {reason}" for reason in state.due[place]))]
+    runs = f"{len(places)} runs" if len(places) != 1 else "run"
+    if not due:
+        return f"Nothing is due: the {runs} of study '{state.study}' {'are' if len(places) != 1 else 'is'} up to date."
+    return "\n".join(
+        [*lines, f"{len(due)} of the {runs} of study '{state.study}' {'are' if len(due) != 1 else 'is'} due."]
+    )

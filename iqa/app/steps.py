@@ -1,12 +1,13 @@
-"""The steps of a study, in their order, and the runs that a name refers to."""
+"""The steps of a study in their order, their notebooks and parameters, and the runs that a name refers to."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.report.params import ReportParams
-from iqa.study import paths
-from iqa.study.param_files import runs_of
+from iqa.study import param_files, paths
 from iqa.study.params import ParameterError, Params
 from iqa.training.params import TrainParams
 
@@ -19,8 +20,35 @@ STEPS: dict[str, type[Params]] = {
 }
 
 
+def notebook(step: str) -> Path:
+    """The numbered notebook of a step."""
+    found = sorted(paths.NOTEBOOKS.glob(f"[0-9][0-9]_{step}.ipynb"))
+    if len(found) != 1:
+        raise ParameterError(f"expected one notebook notebooks/NN_{step}.ipynb, found {len(found)}")
+    return found[0]
+
+
+def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = None) -> Params:
+    """Typed parameters of a run of any step; errors as of `param_files.load`."""
+    return param_files.load(STEPS[step], study, run, overrides)
+
+
+def all_params(study: str) -> Iterator[Params]:
+    """Parameters of every run of a study, in the order of the steps.
+
+    Raises:
+        ParameterError: the study does not exist, or a parameter file is wrong.
+    """
+    if not (paths.PARAMS / study).is_dir():
+        known = ", ".join(sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir()))
+        raise ParameterError(f"params/{study} does not exist; the studies are: {known}")
+    for step in STEPS:
+        for run in param_files.run_names(study, step):
+            yield load(study, step, run)
+
+
 def locate(name: str | Path) -> list[tuple[str, str, str]]:
-    """`(study, step, run)` of each run that is meant.
+    """`(study, step, run)` of each run that `name` refers to.
 
     Args:
         name: `<study>/<step>/<run>`, the same with the name of an experiment for all its runs, or the path of a
@@ -39,9 +67,24 @@ def locate(name: str | Path) -> list[tuple[str, str, str]]:
             f"<step> is one of {', '.join(STEPS)}"
         )
     study, step, _ = parts
-    known = runs_of(study, step)
+    known = param_files.runs_of(study, step)
     found = [run for run, (file, _) in known.items() if run == path.stem or file == path]
     if not found:
         names = ", ".join(known) or "none"
         raise ParameterError(f"{paths.shown(path)} does not exist; the {step} runs of study '{study}' are: {names}")
     return [(study, step, run) for run in found]
+
+
+def select(name: str) -> tuple[str, list[tuple[str, str]]]:
+    """A study and those of its runs, `(step, run)`, that `<study>`, `<study>/<step>` or `<study>/<step>/<run>` names.
+
+    Raises:
+        ParameterError: there is no such study, step or run.
+    """
+    study, *rest = Path(name).parts or ("",)
+    known = [(params.step, params.run) for params in all_params(study)]
+    if len(rest) > 1 or Path(name).is_absolute():
+        return study, [(step, run) for _, step, run in locate(name)]
+    if rest and rest[0] not in STEPS:
+        raise ParameterError(f"{name}: '{rest[0]}' is no step; the steps are {', '.join(STEPS)}")
+    return study, [place for place in known if not rest or place[0] == rest[0]]

@@ -22,6 +22,7 @@ from iqa.app import playground
 from iqa.app.playground import Assessment, Steps, Subject
 from iqa.data.crops import CROPS
 from iqa.data.database import Database
+from iqa.data.params import DataPrepParams
 from iqa.data.prepare import absent, open_database
 from iqa.model.fusion import FUSIONS
 from iqa.model.predictor import ModelError, Predictor, load_model
@@ -76,7 +77,7 @@ def _model(source: str | Path) -> Predictor:
 def _available(study: str) -> list[str]:
     """Databases of a study that are on this machine."""
     names = param_files.run_names(study, "data_prep")
-    return [name for name in names if absent(param_files.load(study, "data_prep", name)) is None]
+    return [name for name in names if absent(param_files.load(DataPrepParams, study, name)) is None]
 
 
 def _wide(widget: widgets.Widget, label: str, width: int = 302, label_width: int = 82) -> widgets.Widget:
@@ -439,7 +440,7 @@ class Trainer:
 
     def __init__(self, lab: Playground, saved: str, run: str, epochs: int):
         self.lab, self.saved, self.run = lab, saved, run
-        self.start = param_files.load(lab.study, "train", saved)
+        self.start = param_files.load(TrainParams, lab.study, saved)
         assert isinstance(self.start, TrainParams)
         first = self.start.model_dump() | {"epochs": epochs}
         self.entries = {name: _wide(_entry(name, first[name]), name, 308, 100) for name in TRAINED}

@@ -6,6 +6,7 @@ from iqa.analysis.params import CrossDatasetParams
 from iqa.claims.facts import published_table
 from iqa.claims.measured import Measured
 from iqa.data.crops import CROPS
+from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.study import param_files
 from iqa.study.results import finished, read_json, read_table
@@ -41,7 +42,7 @@ def _trained(known: Measured) -> list[dict]:
     """One row per experiment: its test result on the database that it was trained on."""
     rows = []
     for experiment, runs in known.trainings.groupby("experiment", sort=False):
-        params = param_files.load(known.study, "train", runs["run"].iloc[0])
+        params = param_files.load(TrainParams, known.study, runs["run"].iloc[0])
         about = {"method": experiment, "backbone": params.backbone, "trained_on": known.place(params.database)[0]}
         rows.append(
             about
@@ -71,7 +72,7 @@ def split(study: str, database: str) -> str:
 
 def _rule(study: str, database: str) -> str:
     """How a database of a study is split, in words."""
-    params = param_files.load(study, "data_prep", database)
+    params = param_files.load(DataPrepParams, study, database)
     if params.split_file:
         return "own split"
     official = params.reader in RELEASES and RELEASES[params.reader].splits
@@ -93,7 +94,7 @@ def _crossed(known: Measured) -> list[dict]:
     for run in param_files.run_names(known.study, "cross_dataset"):
         if not finished(known.study, "cross_dataset", run):
             continue
-        params = param_files.load(known.study, "cross_dataset", run)
+        params = param_files.load(CrossDatasetParams, known.study, run)
         cross = read_table(known.study, "cross_dataset", run, "cross")
         cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
@@ -105,7 +106,7 @@ def _crossed(known: Measured) -> list[dict]:
 def _cross_row(study: str, run: str, params: CrossDatasetParams, part: pd.DataFrame) -> dict:
     first = part.iloc[0]
     trained = first["model"] in param_files.run_names(study, "train")
-    own = param_files.load(study, "train", first["model"]) if trained else None
+    own = param_files.load(TrainParams, study, first["model"]) if trained else None
     mode, patches = params.test_crops or (own and own.test_crops), params.test_patches or (own and own.test_patches)
     crops = _crops(mode, patches) if mode else "crops as the checkpoint's"
     seeds = _seeds(len(part)) if trained else "published checkpoint"

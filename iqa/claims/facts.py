@@ -123,7 +123,7 @@ def _training(folder: Path, experiment: str) -> TrainParams:
     if experiment not in known:
         names = ", ".join(known) or "none"
         raise ClaimError(f"{paths.shown(folder)}/{experiment}.yaml does not exist; there are: {names}")
-    return param_files.load(STUDY, "train", known[experiment][0])
+    return param_files.load(TrainParams, STUDY, known[experiment][0])
 
 
 @cache

@@ -9,6 +9,7 @@ import pandas as pd
 
 from iqa.claims.facts import DATABASE
 from iqa.data import prepare
+from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.show.tables import missing, number
 from iqa.study import param_files
@@ -81,12 +82,12 @@ class Measured:
 
     def place(self, database: str) -> tuple[str, bool]:
         """Title of a database of the study, and whether it is synthetic."""
-        params = param_files.load(self.study, "data_prep", database)
+        params = param_files.load(DataPrepParams, self.study, database)
         return prepare.title(params), RELEASES[params.reader].synthetic if params.reader in RELEASES else False
 
     def part(self, database: str) -> str:
         """How much of a release the study has, in brackets; nothing if it has all, or has not read it."""
-        release = RELEASES.get(param_files.load(self.study, "data_prep", database).reader)
+        release = RELEASES.get(param_files.load(DataPrepParams, self.study, database).reader)
         if release is None or release.images is None or not finished(self.study, "data_prep", database):
             return ""
         images = read_json(self.study, "data_prep", database, "audit")["n"]

@@ -126,14 +126,11 @@ def _intact(folder: Path, sources: dict[str, Path]) -> dict[str, Facts]:
     """The cached ones of some images, without files that do not match their checksums."""
     here = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     names = [sha for sha in sources if sha in here]
-    facts = dict(
-        zip(names, remembered(folder, names, lambda file: (_read(file) or [None])[0], "checking"), strict=True)
-    )
-    damaged = [sha for sha in names if facts[sha] is None]
+    facts = remembered(folder, names, lambda file: (_read(file) or [None])[0], "checking")
+    damaged = [f"{sha} ({sources[sha].name})" for sha, fact in zip(names, facts, strict=True) if fact is None]
     if damaged:
-        shown = some(f"{sha} ({paths.shown(sources[sha])})" for sha in damaged)
-        print(f"{paths.shown(folder)}: damaged, made again from the images: {shown}", flush=True)
-    return {sha: facts[sha] for sha in names if facts[sha] is not None}
+        print(f"{paths.shown(folder)}: damaged, made again: {some(damaged)}", flush=True)
+    return {sha: fact for sha, fact in zip(names, facts, strict=True) if fact is not None}
 
 
 def _read(file: Path) -> tuple[Facts, np.ndarray] | None:

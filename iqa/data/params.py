@@ -15,6 +15,8 @@ class DataPrepParams(FigureParams):
     """`01_data_prep`: read, audit and cache one database. The run's name is the database's name in the study."""
 
     step: ClassVar[str] = "data_prep"
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "scipy", "scikit-image")
+    not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
 
     # which database, and where its files are
     reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"

@@ -49,14 +49,14 @@ def prepare(params: DataPrepParams) -> Database:
 
 def open_database(study: str, name: str) -> Database:
     """The database `name` of a study, as `params/<study>/data_prep/<name>.yaml` describes it."""
-    return prepare(param_files.load(study, "data_prep", name))
+    return prepare(param_files.load(DataPrepParams, study, name))
 
 
 def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, dict[str, str]]]:
     """Those of some databases of a study that are on this machine, by name; of the others `title` and `reason`."""
     opened, missing = {}, {}
     for name in names:
-        params = param_files.load(study, "data_prep", name)
+        params = param_files.load(DataPrepParams, study, name)
         reason = absent(params)
         if reason is None:
             opened[name] = prepare(params)
@@ -67,12 +67,12 @@ def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], d
 
 def title(params: DataPrepParams) -> str:
     """A database's name for tables and figures, whether or not it is on this machine."""
-    return _release(params).title
+    return release_of(params).title
 
 
 def absent(params: DataPrepParams) -> str | None:
     """Why a database is not available on this machine and where it can be had; `None` where its folder is there."""
-    release = _release(params)
+    release = release_of(params)
     if params.reader == "synthetic" or (folder := _place(params, release)).is_dir():
         return None
     shown = paths.shown(folder)
@@ -118,7 +118,7 @@ def read(params: DataPrepParams) -> Labels:
     Raises:
         DataError: the release is missing, its labels cannot be used, or a parameter does not fit the reader.
     """
-    release = _release(params)
+    release = release_of(params)
     table, images = READERS[params.reader](params, _folder(params, release))
     if table.empty:
         raise DataError(f"database '{params.run}': its label file lists no image")
@@ -148,7 +148,7 @@ def read(params: DataPrepParams) -> Labels:
     )
 
 
-def _release(params: DataPrepParams) -> Release:
+def release_of(params: DataPrepParams) -> Release:
     """What is known of a release; for one's own images, what the parameters say."""
     own = {*OWN_SCALE, *(name for names in OWN_FILES.values() for name in names)}
     used = {*OWN_SCALE, *OWN_FILES[params.reader]} if params.reader in OWN_FILES else {"images"}

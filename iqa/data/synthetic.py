@@ -32,8 +32,8 @@ from scipy.ndimage import correlate1d, uniform_filter1d
 from scipy.special import expit, logit
 
 from iqa.data import DataError
-from iqa.study import paths, progress
-from iqa.study.code import digest, file_hash
+from iqa.study import code, paths, progress
+from iqa.study.code import digest
 from iqa.study.disk import publish
 
 HEIGHT, WIDTH = 192, 256
@@ -538,7 +538,7 @@ def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) ->
 
 def identity(part: str, seed: int, scale: float) -> str:
     """A hash of everything that decides a generated part: its arguments, this file and the libraries it calls."""
-    source = file_hash(Path(__file__))
+    source = code.definitions("iqa.data.synthetic.generate")
     libraries = [version(name) for name in ("numpy", "scipy", "pillow")]
     return digest(part, seed, scale, source, libraries)
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iqa.metrics import BLOCK, PAIRED, _pair, krcc, plcc, rmse, srcc
-
-Statistic = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
+from iqa.metrics.coefficients import Statistic, checked_pair, krcc, plcc, rmse, srcc
 
 CHUNK = 1_000_000  # scores resampled at a time: bounds the memory of the bootstrap
+
+BLOCK = 1_000  # images compared with all others at a time (Kendall)
+PAIRED = 2_500  # images up to which comparing all pairs is quicker than sorting each resampled vector (Kendall)
 
 
 class Comparison(NamedTuple):
@@ -38,7 +39,7 @@ def bootstrap_interval(
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     (values,) = resampled(statistic, [prediction], mos, resamples, seed, groups)
     return percentiles(values, confidence)
 
@@ -61,8 +62,8 @@ def paired_difference(
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.
     """
-    prediction_a, mos = _pair(prediction_a, mos)
-    prediction_b, mos = _pair(prediction_b, mos)
+    prediction_a, mos = checked_pair(prediction_a, mos)
+    prediction_b, mos = checked_pair(prediction_b, mos)
     a, b = resampled(statistic, [prediction_a, prediction_b], mos, resamples, seed, groups)
     differences = a - b
     observed = float(statistic(prediction_a, mos) - statistic(prediction_b, mos))
@@ -108,7 +109,7 @@ def resampled(
     groups: ArrayLike | None = None,
 ) -> list[np.ndarray]:
     """For each vector of predictions, the statistic (`resamples`,) over the same draws of images."""
-    prediction_pairs = [_pair(prediction, mos) for prediction in predictions]
+    prediction_pairs = [checked_pair(prediction, mos) for prediction in predictions]
     mos = np.asarray(mos, dtype=float)
     if mos.ndim != 1:
         raise ValueError(f"the bootstrap resamples one vector of scores, not shape {mos.shape}")

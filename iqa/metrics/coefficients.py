@@ -7,14 +7,13 @@ The stated rule for a constant input: it holds no order and no trend, so a corre
 A model that collapsed to one score therefore has SRCC = PLCC = KRCC = 0.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from iqa.metrics import Statistic
-
-BLOCK = 1_000  # images compared with all others at a time (Kendall)
-PAIRED = 2_500  # images up to which comparing all pairs is quicker than sorting each resampled vector (Kendall)
+Statistic = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
 
 
 def srcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
@@ -23,7 +22,7 @@ def srcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     >>> round(srcc([1, 2, 3, 4], [10, 20, 40, 30]), 3)
     0.8
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     return _plain(_pearson(stats.rankdata(prediction, axis=-1), stats.rankdata(mos, axis=-1)))
 
 
@@ -33,7 +32,7 @@ def plcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     >>> round(plcc([0, 1, 2], [1, 1, 4]), 3)
     0.866
     """
-    return _plain(_pearson(*_pair(prediction, mos)))
+    return _plain(_pearson(*checked_pair(prediction, mos)))
 
 
 def krcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
@@ -42,7 +41,7 @@ def krcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     >>> round(krcc([1, 2, 3], [1, 3, 2]), 3)
     0.333
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     return _plain(_over_rows(_kendall, prediction, mos))
 
 
@@ -52,7 +51,7 @@ def rmse(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     >>> rmse([1, 2], [4, 5])
     3.0
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     return _plain(np.sqrt(np.mean((prediction - mos) ** 2, axis=-1)))
 
 
@@ -79,7 +78,7 @@ def logistic_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
         ValueError: fewer than 5 scores, or a constant input, which leaves the parameters undetermined.
         RuntimeError: the search did not converge.
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     if prediction.ndim != 1 or prediction.size < 5:
         raise ValueError(
             f"a logistic of 4 parameters needs a vector of at least 5 scores, not shape {prediction.shape}"
@@ -118,7 +117,7 @@ def plcc_fitted(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
 
     A constant input gives 0.0, as for the other correlations. Errors are those of `logistic_fit`.
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     return _plain(_over_rows(_fitted, prediction, mos))
 
 
@@ -129,14 +128,14 @@ def summary(prediction: ArrayLike, mos: ArrayLike) -> dict[str, float | int]:
         ValueError: unequal or too short vectors, values that are not finite, or MOS that are all the same.
         RuntimeError: the logistic fit did not converge.
     """
-    prediction, mos = _pair(prediction, mos)
+    prediction, mos = checked_pair(prediction, mos)
     if np.ptp(mos) == 0:
         raise ValueError(f"all {mos.size} MOS are {mos[0]:g}: there is nothing to agree with")
     statistics = (srcc, plcc, plcc_fitted, krcc, rmse)
     return {"n": mos.size} | {statistic.__name__: statistic(prediction, mos) for statistic in statistics}
 
 
-def _pair(prediction: ArrayLike, mos: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def checked_pair(prediction: ArrayLike, mos: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both inputs as float64 arrays, after the checks that every statistic needs."""
     prediction, mos = np.asarray(prediction, dtype=float), np.asarray(mos, dtype=float)
     if prediction.shape != mos.shape:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from iqa.analysis.params import AblationParams
+from iqa.data.params import DataPrepParams
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
@@ -73,7 +75,7 @@ class Tables:
         yield "architecture", ("Parts of the model", trained, lambda: train.architecture_table(read.record(shape)))
         yield "main", ("Agreement with the MOS on the test images", trained, main)
         for run in self.ablations():
-            title = param_files.load(params.study, "ablation", run).title
+            title = param_files.load(AblationParams, params.study, run).title
             yield (
                 f"ablation/{run}",
                 (title, ("ablation", run), self._of(ablation.ablation_table, f"ablation/{run}/ablation.csv")),
@@ -160,8 +162,8 @@ class Tables:
             write_text(file, text)
         return list(files)
 
-    def write_all(self, folder: Path) -> None:
-        """Write every table that has rows; the folder holds nothing else afterwards."""
+    def write_all(self, folder: Path) -> list[Path]:
+        """Write every table that has rows, and return the files; the folder holds nothing else afterwards."""
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         for name in self.titles:
@@ -169,6 +171,7 @@ class Tables:
                 self.write(name, part)
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
+        return sorted(folder.iterdir())
 
 
 def of_study(study: str) -> Tables:
@@ -180,7 +183,7 @@ def of_study(study: str) -> Tables:
     reports = param_files.run_names(study, "report")
     if len(reports) != 1:
         raise ParameterError(f"params/{study}/report/ holds {len(reports)} files, not one: {', '.join(reports)}")
-    params = param_files.load(study, "report", reports[0])
+    params = param_files.load(ReportParams, study, reports[0])
     assert isinstance(params, ReportParams)
     return Tables(params, Reader(study))
 
@@ -197,7 +200,7 @@ def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
     found = {}
     for step, run in params.needs():
         if step == "data_prep" and not finished(params.study, step, run):
-            prepared = param_files.load(params.study, step, run)
+            prepared = param_files.load(DataPrepParams, params.study, run)
             reason = absent(prepared)
             if reason is not None:
                 found[run] = (title(prepared), reason)

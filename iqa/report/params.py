@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from iqa.app.steps import STEPS
+from iqa.study import paths
 from iqa.study.param_files import run_names
 from iqa.study.params import Name, Params
 
@@ -20,4 +20,9 @@ class ReportParams(Params):
     analysis: Name = "main"
 
     def needs(self) -> list[tuple[str, str]]:
-        return [(step, run) for step in STEPS if step != self.step for run in run_names(self.study, step)]
+        steps = sorted(folder.name for folder in (paths.PARAMS / self.study).iterdir() if folder.is_dir())
+        return [(step, run) for step in steps if step != self.step for run in run_names(self.study, step)]
+
+    def files(self) -> list[str]:
+        kinds = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
+        return sorted(paths.shown(file) for file in paths.REPORT.iterdir() if file.suffix in kinds)

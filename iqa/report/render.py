@@ -19,6 +19,7 @@ import pandas as pd
 import pypandoc
 import typst
 
+from iqa.analysis.params import AblationParams
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
@@ -94,7 +95,7 @@ def render(params: ReportParams) -> dict[str, Path]:
     What an earlier build left is removed first; the new files appear only when all of them are complete.
 
     Returns:
-        Paths by name: `html`, `pdf`, `summary`.
+        Paths by name: `html`, `pdf`, `summary`, and each file of `tables/`.
 
     Raises:
         ReportError: something that the report needs is missing or does not fit; the message names it.
@@ -119,10 +120,10 @@ def render(params: ReportParams) -> dict[str, Path]:
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
         (folder / "summary.json").write_text(json.dumps(summary(params, reader), indent=2) + "\n", encoding="utf-8")
-        Tables(params, reader).write_all(target / "tables")
+        written = Tables(params, reader).write_all(target / "tables")
         for path in outputs.values():
             (folder / path.name).replace(path)
-    return outputs
+    return outputs | {f"tables/{file.name}": file for file in written}
 
 
 def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _mixed(params: ReportParams, reader: Reader, listed: Tables) -> dict[str, di
     finished = set(listed.runs())
     found = {}
     for run in listed.ablations():
-        needs = [need for need in param_files.load(params.study, "ablation", run).needs() if need in finished]
+        needs = [need for need in param_files.load(AblationParams, params.study, run).needs() if need in finished]
         if differing := report.differing(reader.record(f"{step}/{name}/record.json") for step, name in needs):
             found[listed.titles[f"ablation/{run}"]] = differing
     return found

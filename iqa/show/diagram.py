@@ -16,7 +16,6 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon,
 
 from iqa.show.style import BLUE, GREEN, INK, ORANGE
 from iqa.show.tables import ARROW, MINUS, TIMES, shape
-from iqa.show.train import filled
 
 SIZE = 120, 71  # of one diagram
 TEXT, TITLE = 7.1, 7.5  # points; TEXT is 6 points where the figure is printed 6.3 in wide
@@ -58,6 +57,29 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
         if old != new or before.get(widths) != after.get(widths):
             changes[name] = new["parameters"] - old["parameters"]
     return changes
+
+
+def filled(description: dict[str, Any], name: str, key: str) -> str:
+    """What the fusion or the target input (`local`) of a model was registered with, its fields filled in."""
+    part = next(part for part in description["parts"] if part["name"] == name)
+    levels = dict(enumerate(description["levels"], 1))
+    if name == "fusion":
+        width, *grid = part["output"]
+        used = [number for number, level in levels.items() if level["fused"]]
+        fields = {"levels": _levels(used), "grid": shape(grid), "channels": f"{width / len(used):.0f}"}
+    else:
+        values = {number: level["local"] for number, level in levels.items() if level["local"] is not None}
+        fields = {"levels": _levels(list(values or levels)), "values": " + ".join(f"{v:.0f}" for v in values.values())}
+        channels = sum(levels[number]["channels"] for number in values or levels)
+        fields |= {"channels": f"{channels:.0f}", "size": shape(part["output"])}
+    return part[key].format(**fields)
+
+
+def _levels(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"level {numbers[0]}"
+    row = numbers[-1] - numbers[0] == len(numbers) - 1
+    return f"levels {numbers[0]} to {numbers[-1]}" if row else f"levels {', '.join(map(str, numbers))}"
 
 
 def draw(ax: Axes, description: dict[str, Any], title: str, changes: dict[str, int] | None = None) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from iqa.show import diagram
 from iqa.show.common import draw_scatter
 from iqa.show.data_prep import SPLIT_COLOURS
+from iqa.show.diagram import filled
 from iqa.show.style import GREY, WIDTH, in_style
 from iqa.show.tables import ARROW, TIMES, shape, table_of, with_intervals
 
@@ -49,29 +50,6 @@ def architecture_table(description: dict[str, Any]) -> pd.DataFrame:
 def _level(number: int, level: dict[str, Any]) -> tuple:
     size = shape([level["channels"], level["height"], level["width"]])
     return f"level {number}", f"stride {level['stride']:.0f}", size, None, None
-
-
-def filled(description: dict[str, Any], name: str, key: str) -> str:
-    """What the fusion or the target input (`local`) of a model was registered with, its fields filled in."""
-    part = next(part for part in description["parts"] if part["name"] == name)
-    levels = dict(enumerate(description["levels"], 1))
-    if name == "fusion":
-        width, *grid = part["output"]
-        used = [number for number, level in levels.items() if level["fused"]]
-        fields = {"levels": _levels(used), "grid": shape(grid), "channels": f"{width / len(used):.0f}"}
-    else:
-        values = {number: level["local"] for number, level in levels.items() if level["local"] is not None}
-        fields = {"levels": _levels(list(values or levels)), "values": " + ".join(f"{v:.0f}" for v in values.values())}
-        channels = sum(levels[number]["channels"] for number in values or levels)
-        fields |= {"channels": f"{channels:.0f}", "size": shape(part["output"])}
-    return part[key].format(**fields)
-
-
-def _levels(numbers: list[int]) -> str:
-    if len(numbers) == 1:
-        return f"level {numbers[0]}"
-    row = numbers[-1] - numbers[0] == len(numbers) - 1
-    return f"levels {numbers[0]} to {numbers[-1]}" if row else f"levels {', '.join(map(str, numbers))}"
 
 
 def _chain(widths: Iterable[float]) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from iqa.data import DataError
 from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
 
@@ -19,11 +18,15 @@ MANY = 200  # from this many files on, reading them shows its progress
 UNTRUSTED_NS = 2 * 10**9  # a file changed this recently may change again within the clock's resolution
 
 
+class DiskError(ValueError):
+    """A file that cannot be written; the message says what can be done."""
+
+
 def content_hashes(folder: Path, names: Sequence[str]) -> list[str]:
     """SHA-256 of each file of a folder, as `remembered` finds them.
 
     Raises:
-        DataError: the disk is full.
+        DiskError: the disk is full.
     """
     return remembered(folder, names, file_hash, "hashing")
 
@@ -38,7 +41,7 @@ def remembered(folder: Path, names: Sequence[str], read: Callable[[Path], Any], 
         what: is being done, for the progress bar.
 
     Raises:
-        DataError: the disk is full.
+        DiskError: the disk is full.
     """
     memory = paths.CACHE / "hashes" / f"{digest(str(folder.resolve()))}.json"
     known, now = _load(memory), time.time_ns()
@@ -70,7 +73,7 @@ def write_whole(file: Path, *parts: bytes) -> None:
     """Write a file beside its place and rename it, so that it is there whole or not at all, whoever else writes it.
 
     Raises:
-        DataError: the disk is full.
+        DiskError: the disk is full.
     """
     beside = file.with_name(f".{file.name}-{uuid4().hex}")
     with _full_disk_explained(file.parent):
@@ -88,7 +91,7 @@ def publish(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which becomes `folder` in one step when the block ends without an error.
 
     Raises:
-        DataError: the disk is full.
+        DiskError: the disk is full.
     """
     with _full_disk_explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,10 +118,10 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
         raise
 
 
-def disk_full(folder: Path, needed: int | None = None) -> DataError:
+def disk_full(folder: Path, needed: int | None = None) -> DiskError:
     """The error of a disk that has no space for what is to be written to a folder, with what can be done."""
     wanted = "" if needed is None else f", {amount(needed)} are needed"
-    return DataError(
+    return DiskError(
         f"{paths.shown(folder)}: the disk is full ({amount(free(folder))} free{wanted}); free some space, set a "
         "smaller `height` and `width`, or move the cache with the environment variable IQA_CACHE; images that are "
         "already cached are kept"

@@ -11,14 +11,15 @@ import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from iqa.app.steps import STEPS
 from iqa.study import paths
 from iqa.study.params import ParameterError, Params
+
+P = TypeVar("P", bound=Params)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -87,13 +88,16 @@ def params_file(study: str, step: str, run: str) -> Path:
     return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
 
 
-def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = None) -> Params:
+def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None) -> P:
     """Typed parameters of one run: defaults, then `<step>.yaml`, then the run's file, then `overrides`.
+
+    Args:
+        cls: class of the step's parameters.
 
     Raises:
         ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
     """
-    cls = STEPS[step]
+    step = cls.step
     known = runs_of(study, step)
     if run not in known:
         file = paths.PARAMS / study / step / f"{run}.yaml"

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from iqa.study import code
+
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -67,9 +69,29 @@ class Params(Checked):
             raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
         return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
 
+    packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step
+    not_deciding: ClassVar[tuple[str, ...]] = ("study", "run")  # keys that change no result
+
     def needs(self) -> list[tuple[str, str]]:
         """Runs `(step, run)` of the same study whose results this run reads."""
         return []
+
+    def files(self) -> list[str]:
+        """Further files that this run reads, as `paths.resolve` takes them."""
+        return []
+
+    def words(self) -> frozenset[str]:
+        """Words in the parameters, among them the names of losses, fusions and readers that the run uses."""
+        return frozenset(code.words(self.model_dump()))
+
+    def deciding(self) -> dict[str, Any]:
+        """The values that decide the results."""
+        return self.model_dump(exclude=set(self.not_deciding))
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Default of each key that has one, as a plain value."""
+        return cls.model_construct().model_dump(warnings=False)
 
 
 def _explain(cls: Any, problem: dict) -> str:

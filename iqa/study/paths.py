@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from string import Template
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = ROOT / "results"

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +21,9 @@ from iqa.study.code import file_hash
 from iqa.study.params import Params
 
 RECORD = "record.json"
-RUNNER_FILES = {"notebook.ipynb", "log.txt"}  # written by the runner, while and after the notebook runs
-KEPT = {
-    "last.ckpt",
-    "fit.json",
-    "best.pt",
-    "train.log",
-}  # a training's state: what it is worth is decided when it is read
+RUNNER_FILES = {"notebook.ipynb", "log.txt", "out_of_date.json"}  # written by the runner beside the notebook's files
+TRAINING_STATE = {"last.ckpt", "fit.json", "train.log"}  # kept with the model; `fit` checks whether it is still valid
+KEPT = TRAINING_STATE | {"best.pt"}
 PACKAGES = ("iqa", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "pandas", "papermill", "snakemake")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 
@@ -85,9 +82,16 @@ class RunFolder:
             for kind in FIGURE_FORMATS:
                 figure.savefig(self.path / f"{name}.{kind}", dpi=dpi, bbox_inches="tight", metadata=undated[kind])
 
-    def finish(self, data: dict[str, str] | None = None) -> dict[str, Any]:
-        """Write `record.json` and return it. `data` maps each database that was read to its fingerprint."""
+    def finish(self, data: dict[str, str] | None = None, elsewhere: Iterable[Path] = ()) -> dict[str, Any]:
+        """Write `record.json` and return it.
+
+        Args:
+            data: fingerprint of each database that was read, by name.
+            elsewhere: files outside of the run's folder that belong to its results.
+        """
         values = self.params.model_dump()
+        own = (file for file in self.path.rglob("*") if file.is_file() and file.name not in RUNNER_FILES)
+        written = {os.path.relpath(file, self.path): file_hash(file) for file in (*own, *elsewhere)}
         record = {
             "study": self.params.study,
             "step": self.params.step,
@@ -101,11 +105,7 @@ class RunFolder:
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
             "params": values,
-            "outputs": {
-                file.name: file_hash(file)
-                for file in sorted(self.path.iterdir())
-                if file.is_file() and file.name not in RUNNER_FILES
-            },
+            "outputs": dict(sorted(written.items())),
         }
         self.save_json("record", record)
         return record
@@ -139,18 +139,26 @@ def how_to_make(study: str, run: str) -> str | None:
 
 
 def result_file(study: str, step: str, run: str, name: str) -> Path:
-    """A file of a finished run.
+    """A file of a finished run, as the run wrote it.
 
     Raises:
-        ResultsError: the run is not finished or wrote no such file; says which command makes it.
+        ResultsError: the run is not finished, wrote no such file, or the file was changed since; says which command
+            makes it.
     """
     folder = paths.run_folder(study, step, run)
     command = command_for(study, step, run)
     if not finished(study, step, run):
         raise ResultsError(f"{paths.shown(folder)} holds no finished run; make it with: {command}")
-    if not (folder / name).is_file():
-        raise ResultsError(f"{paths.shown(folder / name)} is missing; make it again with: {command}")
-    return folder / name
+    file = folder / name
+    if not file.is_file():
+        raise ResultsError(f"{paths.shown(file)} is missing; make it again with: {command}")
+    try:
+        recorded = json.loads((folder / RECORD).read_text(encoding="utf-8"))["outputs"].get(name)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ResultsError(f"{paths.shown(folder / RECORD)} is damaged; make the run again with: {command}") from None
+    if name != RECORD and name not in RUNNER_FILES and file_hash(file) != recorded:
+        raise ResultsError(f"{paths.shown(file)} is not the file that the run wrote; make it again with: {command}")
+    return file
 
 
 def read_json(study: str, step: str, run: str, name: str) -> dict[str, Any]:

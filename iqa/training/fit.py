@@ -1,19 +1,15 @@
 """Fit one training run: checkpoints, history, and what is measured after each epoch. Lightning runs the loop.
 
-Several processes (GPUs) share a training by its `devices` and `nodes`: `fit` starts them as
-`python -m iqa.training.fit RUN_FOLDER` through torchrun, which SLURM starts on each of its nodes.
+Several processes (GPUs) share a training by its `devices` and `nodes`: `iqa.training.launch` starts them.
 """
 
-import json
 import logging
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +24,18 @@ from iqa import metrics
 from iqa.data.database import Database
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
-from iqa.study import code, paths
+from iqa.study.identity import Identity, Reason
 from iqa.study.progress import in_batch
-from iqa.study.results import write_text
-from iqa.training import losses, schedules
+from iqa.study.results import write_json, write_text
+from iqa.training import identity, losses, schedules
 from iqa.training.batches import Batch, train_loader
-from iqa.training.launch import _one_of_several, launch
+from iqa.training.launch import launch
 from iqa.training.params import TrainParams
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec", "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
-NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 NAMED = 8  # images that an error message names at most
 AfterEpoch = Callable[[pd.DataFrame], None]
 
@@ -178,7 +173,7 @@ class Fit(lightning.LightningModule):
 
     def _write(self, row: dict[str, float]) -> None:
         """History, log and models of the epoch that ended."""
-        write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
+        _write_history(self.folder, self.history)
         if best_epoch(self.history, self.params.select_on) == row["epoch"]:
             self._save("best.pt", row)
         if self.params.save_all_epochs:
@@ -243,11 +238,12 @@ def _about(params: TrainParams) -> dict[str, Any]:
     return about | {"scoring": params.scoring(), "params": params.model_dump()}
 
 
-def _update_params(file: Path, params: TrainParams) -> None:
+def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:
     """Write the parameters of now into a model that is taken as it is; those that decide nothing may differ."""
-    saved = torch.load(file, map_location="cpu", weights_only=True)
+    saved = torch.load(folder / identity.MODEL, map_location="cpu", weights_only=True)
     if saved["params"] != params.model_dump():
-        _save(saved | _about(params), file)
+        _save(saved | _about(params), folder / identity.MODEL)
+        identity.finish(folder, now, history)
 
 
 def _save(saved: dict[str, Any], file: Path) -> None:
@@ -255,18 +251,6 @@ def _save(saved: dict[str, Any], file: Path) -> None:
     part = file.with_name(f".{file.name}.part")
     torch.save(saved, part)
     part.replace(file)
-
-
-def fit_key(params: TrainParams, database: Database, monitored: dict[str, Database] | None = None) -> str:
-    """Hash of everything that decides the fitted weights and the history: parameters, data, code and versions."""
-    tests = bool(monitored) or params.selects_on_test
-    decides = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
-    versions = {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")}
-    file = paths.resolve(params.weights) if params.weights else None
-    weights = code.file_hash(file) if file and file.is_file() else None  # a missing file is the model's error
-    data = [data.identity(params.input) for data in (database, *(monitored or {}).values())]
-    reached = code.definitions("iqa.training.fit.fit", names=code.words([decides, params.terms()]))
-    return code.digest(decides, weights, *data, reached, versions)
 
 
 def fit(
@@ -281,12 +265,12 @@ def fit(
     `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (to go on after
     the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
     epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
-    (`fit_key`); anything else starts anew.
+    (`iqa.training.identity`); anything else starts anew, and the log says why.
 
     Args:
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
-        after_epoch: is given the history after each epoch, in place of a progress bar (of one process); what it raises
-            ends the fit, which can go on later.
+        after_epoch: called with the history after each epoch, in place of a progress bar (of one process); an error
+            that it raises ends the fit, which can go on later.
 
     Raises:
         ValueError: the database has no images to train on, to validate with, or to select on.
@@ -295,26 +279,30 @@ def fit(
     """
     monitored = monitored or {}
     _check_splits(params, database, monitored)
-    state = folder / "fit.json"
-    key = fit_key(params, database, monitored)
+    data = {each.name: each.identity(params.input) for each in (database, *monitored.values())}
+    now, state = identity.fit_identity(params, data), identity.read_state(folder)
     launched = distributed.is_torchelastic_launched()
-    known = json.loads(state.read_text()) if state.is_file() else {}
-    same = known.get("key") == key and (folder / "last.ckpt").is_file() and (folder / "best.pt").is_file()
-    if same and "history" in known:
-        print(f"these parameters were already trained here: {len(known['history'])} epochs are taken as they are")
-        _update_params(folder / "best.pt", params)
-        history = pd.DataFrame(known["history"])
-        write_text(folder / "history.csv", history.to_csv(index=False))
-        return history
+    reasons = identity.compare(state, now, folder)
+    if "history" in state and not reasons:
+        print(f"these parameters were already trained here: {len(state['history'])} epochs are taken as they are")
+        _update_params(folder, params, now, state["history"])
+        return _write_history(folder, state["history"])
+    resume = not reasons and all((folder / name).is_file() for name in ("last.ckpt", identity.MODEL))
     if not launched:
-        _begin(params, database, folder, key, same)
+        _begin(params, database, folder, now, resume, reasons if state else [])
     if params.processes() > 1 and not launched:
-        launch(params, folder)
-        return pd.DataFrame(json.loads(state.read_text())["history"])
-    history = _train(params, database, folder, monitored, same, after_epoch)
+        launch(params, folder, log)
+        return pd.DataFrame(identity.read_state(folder)["history"])
+    history = _train(params, database, folder, monitored, resume, after_epoch)
     if not launched or distributed.get_rank() == 0:
-        write_text(state, json.dumps({"key": key, "history": history}))
+        identity.finish(folder, now, history)
     return pd.DataFrame(history)
+
+
+def _write_history(folder: Path, history: list[dict[str, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(history)
+    write_text(folder / "history.csv", table.to_csv(index=False))
+    return table
 
 
 def _check_splits(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
@@ -326,15 +314,19 @@ def _check_splits(params: TrainParams, database: Database, monitored: dict[str, 
             raise ValueError(f"database '{each.name}' has no images in split '{split}'{remedy}")
 
 
-def _begin(params: TrainParams, database: Database, folder: Path, key: str, same: bool) -> None:
-    """Say what is done, and remove what another fit left."""
-    if same:
+def _begin(
+    params: TrainParams, database: Database, folder: Path, now: Identity, resume: bool, reasons: list[Reason]
+) -> None:
+    """Say what is done and why, and remove what another fit left."""
+    if resume:
         log(folder, "going on from last.ckpt")
         return
     for name in ("last.ckpt", "best.pt", "train.log", "history.csv"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "epochs", ignore_errors=True)
-    write_text(folder / "fit.json", json.dumps({"key": key}))
+    write_json(folder / identity.STATE, {"identity": now})
+    for reason in reasons:
+        log(folder, f"training anew: {reason}")
     counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
     log(
         folder, f"{params.run}: {params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
@@ -387,7 +379,3 @@ def _train(
     loader = train_loader(database, params, share)
     trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
     return module.history
-
-
-if __name__ == "__main__":
-    _one_of_several(Path(sys.argv[1]))

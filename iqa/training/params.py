@@ -36,6 +36,8 @@ class TrainParams(ModelParams, FigureParams):
     """`02_train`: one training run. The defaults are the demo study's."""
 
     step: ClassVar[str] = "train"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "lightning", "numpy")
+    not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
 
     # data
     database: Name = "demo"
@@ -113,6 +115,12 @@ class TrainParams(ModelParams, FigureParams):
 
     def needs(self) -> list[tuple[str, str]]:
         return [("data_prep", name) for name in self.databases()]
+
+    def files(self) -> list[str]:
+        return [self.weights] if self.weights else []
+
+    def words(self) -> frozenset[str]:
+        return super().words() | self.terms().keys()
 
     def databases(self) -> list[str]:
         """The database to train on, then the monitored ones."""

@@ -288,7 +288,7 @@ def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
 
 def test_studies_on_synthetic_data_know_how_many_observers_were_simulated():
     for study in ("demo", "demo-full", "smoke"):
-        assert param_files.load(study, "analysis", "main").ratings == synthetic.OBSERVERS
+        assert param_files.load(AnalysisParams, study, "main").ratings == synthetic.OBSERVERS
 
 
 # maps

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from iqa.analysis.params import CrossDatasetParams
 from iqa.app import graph, stale
 from iqa.data import DataError, prepare
 from iqa.study import param_files, paths
 from iqa.study.results import RECORD
+from iqa.training.params import TrainParams
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
 
 
 def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
-    params = param_files.load("toy", "cross_dataset", "main")
+    params = param_files.load(CrossDatasetParams, "toy", "main")
     before = stale.state(params)
     (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
     assert stale.state(params) != before
@@ -70,7 +72,7 @@ def test_results_that_were_brought_here_count_without_their_images(elsewhere):
 def test_a_training_that_was_brought_here_counts_without_its_database_and_its_weights(elsewhere):
     file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
     file.write_text("database: far\nweights: weights.pth\n")
-    params = param_files.load("toy", "train", "main_s1")
+    params = param_files.load(TrainParams, "toy", "main_s1")
     made_from = stale.state(params) | {"data_prep/far": "of another machine", "weights": "of another machine"}
     folder = paths.run_folder("toy", "train", "main_s1")
     folder.mkdir(parents=True)

@@ -326,7 +326,7 @@ def test_the_real_agiqa3k_is_read(shared):
 def test_every_data_prep_file_of_every_study_can_be_loaded():
     for folder in sorted(paths.PARAMS.glob("*/data_prep")):
         for run in param_files.run_names(folder.parent.name, "data_prep"):
-            assert param_files.load(folder.parent.name, "data_prep", run).reader in READERS
+            assert param_files.load(DataPrepParams, folder.parent.name, run).reader in READERS
 
 
 def test_the_smoke_study_opens_its_databases_by_name():

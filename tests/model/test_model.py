@@ -41,7 +41,7 @@ def small():
     ],
 )
 def test_parameter_counts_are_those_of_the_published_models(run, millions):
-    params = param_files.load("koniq10k", "train", run).architecture()
+    params = param_files.load(TrainParams, "koniq10k", run).architecture()
     with torch.device("meta"):
         count = sum(p.numel() for p in HyperIQA(params).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.005 if millions == round(millions, 2) else 1e-9)

@@ -59,7 +59,7 @@ class Study:
         self._params("train", experiment, f"database: {database}\nseeds: {list(seeds)}\n")
         base = {"database": database, "srcc": 0.9, "srcc_low": 0.89, "srcc_high": 0.91, "plcc": 0.9, "best_epoch": 5}
         for seed in seeds:
-            params = param_files.load(self.name, "train", f"{experiment}_s{seed}").model_dump()
+            params = param_files.load(TrainParams, self.name, f"{experiment}_s{seed}").model_dump()
             self.finish("train", f"{experiment}_s{seed}", metrics=base | found, params=params)
 
     def ablation(self, reference: str, *rows: dict) -> None:

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from iqa.analysis.params import AblationParams
+from iqa.analysis.params import AblationParams, ComplexityParams
 from iqa.app import machine, steps
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
@@ -29,21 +29,21 @@ def write(tmp_path, monkeypatch):
 
 def test_an_empty_file_is_a_run_with_the_defaults(write):
     write("trial/train/a.yaml", "# nothing differs\n")
-    assert param_files.load("trial", "train", "a") == TrainParams(study="trial", run="a")
+    assert param_files.load(TrainParams, "trial", "a") == TrainParams(study="trial", run="a")
 
 
 def test_a_runs_file_wins_over_its_steps_file_which_wins_over_the_defaults(write):
     write("trial/train.yaml", "epochs: 3\nlr: 0.5\n")
     write("trial/train/a.yaml", "lr: 0.25\n")
-    params = param_files.load("trial", "train", "a")
+    params = param_files.load(TrainParams, "trial", "a")
     assert (params.epochs, params.lr, params.batch_size) == (3, 0.25, TrainParams().batch_size)
 
 
 def test_overrides_win_over_the_files_and_are_checked_too(write):
     write("trial/train/a.yaml", "epochs: 3\n")
-    assert param_files.load("trial", "train", "a", {"epochs": 5}).epochs == 5
+    assert param_files.load(TrainParams, "trial", "a", {"epochs": 5}).epochs == 5
     with pytest.raises(ParameterError, match="unknown key 'epoch'"):
-        param_files.load("trial", "train", "a", {"epoch": 5})
+        param_files.load(TrainParams, "trial", "a", {"epoch": 5})
 
 
 @pytest.mark.parametrize("place", ["trial/train.yaml", "trial/train/a.yaml"])
@@ -51,7 +51,7 @@ def test_an_unknown_key_is_refused_with_the_file_and_the_keys_that_exist(write, 
     write("trial/train/a.yaml", "")
     file = write(place, "learning_rate: 0.1\n")
     with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: unknown key 'learning_rate'; .*batch_size"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 @pytest.mark.parametrize(
@@ -79,18 +79,18 @@ def test_a_wrong_type_or_value_is_refused_with_the_file_the_key_and_the_value(wr
     key, value = line.split(": ", 1)
     shown = re.escape(value.strip("'[]").split(", ")[-1].replace("null", "None").replace("true", "True"))
     with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}.*{shown}"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", "1E-4", "'1e-4'"])
 def test_a_number_may_be_written_with_an_exponent(write, text):
     write("trial/train/a.yaml", f"lr: {text}\n")
-    assert param_files.load("trial", "train", "a").lr == 1e-4
+    assert param_files.load(TrainParams, "trial", "a").lr == 1e-4
 
 
 def test_a_whole_number_is_accepted_where_a_real_one_is_meant(write):
     write("trial/train/a.yaml", "lr: 1\nmean: [0, 1e-1, 0.5]\n")
-    params = param_files.load("trial", "train", "a")
+    params = param_files.load(TrainParams, "trial", "a")
     assert params.lr == 1.0
     assert params.mean == [0.0, 0.1, 0.5]
 
@@ -99,9 +99,9 @@ def test_a_whole_number_is_accepted_where_a_real_one_is_meant(write):
 def test_the_words_of_old_yaml_are_text_and_not_truth_values(write, word):
     write("trial/train/a.yaml", f"pretrained: {word}\n")
     with pytest.raises(ParameterError, match=f"key 'pretrained'.*'{word}'"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
     write("trial/train/a.yaml", f"backbone: {word}\n")
-    assert param_files.load("trial", "train", "a").backbone == word
+    assert param_files.load(TrainParams, "trial", "a").backbone == word
 
 
 @pytest.mark.parametrize("key", ["study", "run"])
@@ -110,16 +110,16 @@ def test_study_and_run_follow_from_the_place_of_the_file_and_are_refused_inside_
     write("trial/train/a.yaml", "")
     file = write(place, f"{key}: a\n")
     with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}'.*remove it"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 def test_a_missing_file_is_refused_with_the_runs_that_exist(write):
     write("trial/train/b.yaml", "")
     write("trial/train/a.yaml", "")
     with pytest.raises(ParameterError, match=r"trial/train/c.yaml does not exist; .*: a, b"):
-        param_files.load("trial", "train", "c")
+        param_files.load(TrainParams, "trial", "c")
     with pytest.raises(ParameterError, match="the complexity runs of study 'trial' are: none"):
-        param_files.load("trial", "complexity", "main")
+        param_files.load(ComplexityParams, "trial", "main")
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_a_missing_file_is_refused_with_the_runs_that_exist(write):
 def test_a_file_that_is_not_a_list_of_keys_is_refused(write, text, message):
     file = write("trial/train/a.yaml", text)
     with pytest.raises(ParameterError, match=f"{re.escape(str(file))}.*{message}"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 def test_a_key_given_twice_is_refused(write):
     write("trial/train/a.yaml", "lr: 0.1\nlr: 0.2\n")
     with pytest.raises(ParameterError, match=r"(?s)not valid YAML.*duplicate key"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a b"])
@@ -175,7 +175,7 @@ def test_a_file_with_seeds_stands_for_a_run_of_each(write):
     assert steps.locate("trial/train/a") == steps.locate(file)
     assert steps.locate("trial/train/a_s7") == [("trial", "train", "a_s7")]
     with pytest.raises(ParameterError, match=r"a.yaml is a file of several runs; .*: a_s1, a_s7, b"):
-        param_files.load("trial", "train", "a")
+        param_files.load(TrainParams, "trial", "a")
 
 
 @pytest.mark.parametrize("seeds", ["3", "[]", "[1, 1]", "[a]", "[-1]", "[1.5]"])
@@ -200,15 +200,15 @@ def test_a_file_that_is_like_another_starts_from_its_values(write):
     write("trial/train/a.yaml", "lr: 0.2\nclip: 3.0\nseeds: [1, 2]\n")
     write("trial/train/b.yaml", "like: a\nclip: 4.0\n")
     write("trial/train/c.yaml", "like: b\nseeds: [5]\n")
-    params = param_files.load("trial", "train", "c_s5")
+    params = param_files.load(TrainParams, "trial", "c_s5")
     assert (params.epochs, params.lr, params.clip, params.seed) == (9, 0.2, 4.0, 5)
     assert param_files.run_names("trial", "train") == ["a_s1", "a_s2", "b", "c_s5"]
     write("trial/train/a.yaml", "like: b\n")
     with pytest.raises(ParameterError, match=r"key 'like': .*b.yaml is like itself in the end"):
-        param_files.load("trial", "train", "b")
+        param_files.load(TrainParams, "trial", "b")
     write("trial/train/b.yaml", "like: d\n")
     with pytest.raises(ParameterError, match=r"b.yaml: key 'like': .*d.yaml does not exist"):
-        param_files.load("trial", "train", "b")
+        param_files.load(TrainParams, "trial", "b")
 
 
 @pytest.mark.parametrize(

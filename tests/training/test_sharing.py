@@ -104,9 +104,9 @@ def test_a_training_on_several_nodes_asks_for_a_task_on_each(study):
 
 def test_resources_make_nothing_anew(study):
     study(resources="train: {gpus: 1}")
-    before = stale.state(param_files.load("toy", "train", "cpu"))
+    before = stale.state(param_files.load(TrainParams, "toy", "cpu"))
     study(resources="train: {gpus: 2, minutes: 1}")
-    assert stale.state(param_files.load("toy", "train", "cpu")) == before
+    assert stale.state(param_files.load(TrainParams, "toy", "cpu")) == before
 
 
 @pytest.mark.parametrize(

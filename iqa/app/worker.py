@@ -1,0 +1,20 @@
+"""One of several processes that share a training: `python -m iqa.app.worker RUN_FOLDER`, started by torchrun."""
+
+import json
+import sys
+from pathlib import Path
+
+from iqa.data.prepare import open_database
+from iqa.training.fit import fit
+from iqa.training.params import TrainParams
+
+
+def main(folder: Path) -> None:
+    """Train the run of a results folder together with the other processes."""
+    params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
+    opened = {name: open_database(params.study, name) for name in params.databases()}
+    fit(params, opened.pop(params.database), folder, opened)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

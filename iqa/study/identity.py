@@ -1,0 +1,85 @@
+"""What a result was made from, as plain values, and in what two such identities differ.
+
+An identity is a dictionary of five parts, each a dictionary again:
+
+    values    parameters by key, without those that decide no result
+    code      hash of each definition that the result's code reaches, by file and name (`iqa.study.code`)
+    reads     contents of databases and of other runs' results, by `<step>/<run>`
+    files     hashes of further files, such as weights
+    versions  of the packages that decide the result
+
+Nothing in it depends on where or when something was made, so results of several machines can lie side by side.
+`NOT_HERE` stands for what this machine lacks, which is then no difference.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from iqa.study import code
+
+NOT_HERE = "not here"
+SHOWN = "iqa/show/"  # code that draws figures and lays out tables, and decides no number
+LONGEST = 60  # characters of a value that a reason quotes
+
+Identity = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run is due.
+
+    Args:
+        kind: `record`, `output`, `parameter`, `code`, `show` (code or files of figures and tables alone), `data`,
+            `file`, `version` or `need`.
+        text: for people.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions of some packages."""
+    return {name: metadata.version(name) for name in packages}
+
+
+def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> list[Reason]:
+    """In what a result that would be made now differs from one that was made before.
+
+    Args:
+        defaults: of the parameters; a key that an older identity lacks counts as its default.
+    """
+    reasons = [Reason("parameter", text) for text in _changed(before["values"], now["values"], defaults)]
+    for kind, is_shown in (("code", False), ("show", True)):
+        own = [{k: v for k, v in each["code"].items() if k.startswith(SHOWN) == is_shown} for each in (before, now)]
+        reasons += [Reason(kind, f"code: {line}") for line in code.differences(*own)]
+    for part, kind, words in (("reads", "data", "reads"), ("files", "file", "file")):
+        for key, value in now[part].items():
+            if NOT_HERE not in (value, before[part].get(key)) and before[part].get(key) != value:
+                reasons.append(Reason(kind, f"{words} {key}: its contents differ"))
+    for package, version in now["versions"].items():
+        old = before["versions"].get(package, version)
+        if old != version:
+            reasons.append(Reason("version", f"version of {package}: {old} -> {version}"))
+    return reasons
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    texts = []
+    for key in now.keys() | before.keys():
+        if key not in now:
+            texts.append(f"parameter {key}: no longer known, was {_quoted(before[key])}")
+        elif before.get(key, defaults.get(key)) != now[key]:
+            old = _quoted(before.get(key, defaults.get(key)))
+            texts.append(f"parameter {key}: {old} -> {_quoted(now[key])}")
+    return sorted(texts)
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

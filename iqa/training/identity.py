@@ -1,0 +1,76 @@
+"""What decides the weights and the history of a training, and whether an earlier fit is the same one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from iqa.study import code, disk, paths
+from iqa.study.identity import NOT_HERE, Identity, Reason, differences, versions
+from iqa.study.results import write_json
+from iqa.training.params import TrainParams
+
+STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
+MODEL = "best.pt"
+NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
+
+
+def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
+    """Parameters, code, data, weights and versions that decide a fit.
+
+    Args:
+        data: hash of each database that is read, by name; see `Database.identity`.
+    """
+    tests = bool(params.monitor_databases) or params.selects_on_test
+    decisive = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
+    files = {}
+    if params.weights:  # a missing file is the model's error
+        file = paths.resolve(params.weights)
+        files[params.weights] = disk.content_hashes(file.parent, [file.name])[0] if file.is_file() else NOT_HERE
+    return {
+        "values": decisive,
+        "code": code.definitions("iqa.training.fit.fit", names=params.words()),
+        "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
+        "files": files,
+        "versions": versions(params.packages),
+    }
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What an earlier fit left in `fit.json`; empty where there is none or it is of an older kind."""
+    file = folder / STATE
+    try:
+        state = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        print(f"{paths.shown(file)} is damaged; the training begins anew", flush=True)
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def compare(state: dict[str, Any], now: Identity, folder: Path) -> list[Reason]:
+    """Why an earlier fit cannot be taken as it is or gone on with; empty if it can.
+
+    Args:
+        state: of `read_state`.
+        now: identity of the fit that is asked for.
+    """
+    if "identity" not in state:
+        return [Reason("record", "it is not known what the earlier training was made from")]
+    if "history" in state:
+        model = folder / MODEL
+        if not model.is_file() or code.file_hash(model) != state["model"]:
+            what = "is not the file that the training wrote" if model.is_file() else "is missing"
+            return [Reason("output", f"{paths.shown(model)} {what}")]
+    return differences(state["identity"], now, TrainParams.defaults())
+
+
+def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
+    """Let a finished fit pass for one of now, so that it is not repeated."""
+    state = read_state(folder)
+    if "history" in state:
+        finish(folder, fit_identity(params, data), state["history"])
+
+
+def finish(folder: Path, identity: Identity, history: list[dict[str, float]]) -> None:
+    """Write down that a fit is finished."""
+    model = code.file_hash(folder / MODEL)
+    write_json(folder / STATE, {"identity": identity, "model": model, "history": history})
