@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from iqa.analysis.params import CrossDatasetParams
-from iqa.app import graph, stale
+from iqa.app import graph
+from iqa.app.stale import State
 from iqa.data import DataError, prepare
 from iqa.study import param_files, paths
+from iqa.study.identity import NOT_HERE
 from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
 
@@ -20,7 +22,7 @@ def elsewhere(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
     (tmp_path / "params").mkdir()
-    real = Path(param_files.__file__).parents[1] / "params"
+    real = Path(param_files.__file__).parents[2] / "params"
     (tmp_path / "params" / "koniq10k").symlink_to(real / "koniq10k")
     files = {
         "data_prep/demo": "scale: 0.1",
@@ -54,18 +56,23 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
 
 
 def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
-    params = param_files.load(CrossDatasetParams, "toy", "main")
-    before = stale.state(params)
-    (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
-    assert stale.state(params) != before
+    def reads():
+        params = param_files.load(CrossDatasetParams, "toy", "main")
+        return State("toy").identity(params)["reads"]["data_prep/far"]
+
+    assert reads() == NOT_HERE
+    release = elsewhere / "root" / "data" / "LIVE-itW"
+    (release / "Images").mkdir(parents=True)
+    with pytest.raises(DataError, match="LIVE-itW"):  # it is read now
+        reads()
 
 
 def test_results_that_were_brought_here_count_without_their_images(elsewhere):
     folder = paths.run_folder("toy", "data_prep", "far")
     folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"state": {"data": "of another machine"}}))
+    (folder / RECORD).write_text(json.dumps({"outputs": {}, "identity": {}, "data": {"far": "of another machine"}}))
     jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
-    assert jobs["data_prep", "far"].fresh
+    assert not jobs["data_prep", "far"].due
     assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
 
 
@@ -73,15 +80,15 @@ def test_a_training_that_was_brought_here_counts_without_its_database_and_its_we
     file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
     file.write_text("database: far\nweights: weights.pth\n")
     params = param_files.load(TrainParams, "toy", "main_s1")
-    made_from = stale.state(params) | {"data_prep/far": "of another machine", "weights": "of another machine"}
+    identity = State("toy").identity(params)
+    identity |= {"reads": {"data_prep/far": "of another machine"}, "files": {"weights.pth": "of another machine"}}
     folder = paths.run_folder("toy", "train", "main_s1")
     folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"state": made_from}))
-    fresh = {job.run: job.fresh for job in graph.jobs("toy") if job.step == "train"}
-    assert fresh == {"main_s1": True}
+    (folder / RECORD).write_text(json.dumps({"outputs": {}, "identity": identity}))
+    assert ("train", "main_s1") not in State("toy").due
     (elsewhere / "root").mkdir(exist_ok=True)
     (elsewhere / "root" / "weights.pth").write_bytes(b"others")
-    assert not next(job for job in graph.jobs("toy") if job.step == "train").fresh
+    assert list(map(str, State("toy").due["train", "main_s1"])) == ["file weights.pth: its contents differ"]
 
 
 def test_opening_says_why_a_database_is_not_there(elsewhere):

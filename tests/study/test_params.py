@@ -170,7 +170,7 @@ def test_a_file_with_seeds_stands_for_a_run_of_each(write):
     write("trial/train/b.yaml", "seed: 3\n")
     assert param_files.run_names("trial", "train") == ["a_s1", "a_s7", "b"]
     assert param_files.experiments("trial") == {"a": ["a_s1", "a_s7"], "b": ["b"]}
-    loaded = [param_files.load(*run) for run in steps.locate(file)]
+    loaded = [steps.load(*run) for run in steps.locate(file)]
     assert [(params.run, params.seed, params.lr) for params in loaded] == [("a_s1", 1, 0.5), ("a_s7", 7, 0.5)]
     assert steps.locate("trial/train/a") == steps.locate(file)
     assert steps.locate("trial/train/a_s7") == [("trial", "train", "a_s7")]
@@ -262,7 +262,7 @@ def test_the_defaults_of_a_step_satisfy_its_own_types(step):
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.relative_to(paths.PARAMS).as_posix())
 def test_every_parameter_file_loads_and_needs_only_runs_that_exist(file):
     for place in steps.locate(file):
-        params = param_files.load(*place)
+        params = steps.load(*place)
         for step, run in params.needs():
             assert run in param_files.run_names(params.study, step), f"{file} needs the {step} run '{run}'"
 
