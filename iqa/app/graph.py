@@ -231,10 +231,10 @@ def _only_one(home: Path) -> Iterator[None]:
 def refresh(study: str, step: str, name: str) -> None:
     """Execute the notebook behind a table if its results are not those of now; nothing is trained for it.
 
-    Comparisons and complexity are made anew after a change or when more runs are finished; trainings and evaluations
-    only on request.
+    Comparisons, complexity and claims are made anew after a change or when more runs are finished; trainings and
+    evaluations only on request.
     """
-    if step not in ("ablation", "complexity"):
+    if step not in ("ablation", "complexity", "claims"):
         return
     params = param_files.load(study, step, name)
     made_from = made_from(paths.run_folder(study, step, name) / RECORD)

@@ -6,7 +6,7 @@ from pathlib import Path
 from iqa.analysis.params import AblationParams, CrossDatasetParams
 from iqa.app.run import notebook
 from iqa.data.params import DataPrepParams
-from iqa.report.params import ReportParams
+from iqa.report.params import ClaimsParams, ReportParams
 from iqa.study import param_files, paths
 from iqa.study.code import digest, file_hash, notebook_code, words
 from iqa.study.params import Params
@@ -31,7 +31,8 @@ OUTPUTS = {
         *("errors.csv", "cases.csv", "ceiling.csv", "predictions.csv", "weight_space.*", "attention.*", "errors.*"),
         *("worst.*", "best.*", "quality_maps.*", "feature_maps.*"),
     ],
-    "report": ["claims.csv", "published.csv"],
+    "claims": ["claims.csv"],
+    "report": ["published.csv"],
 }
 
 
@@ -76,10 +77,12 @@ def state(params: Params) -> dict[str, str]:
         found |= {f"checkpoint {file}": _hash_of(file) for file in params.checkpoints()}
     if isinstance(params, AblationParams):
         found["published"] = file_hash(paths.REPORT / "published.csv")
+    if isinstance(params, ClaimsParams):
+        files = [paths.REPORT / "claims.csv", paths.REPORT / "published.csv"]
+        found["claims"] = digest(*map(file_hash, files + param_files.all_files(params.models, "train")))
     if isinstance(params, ReportParams):
         files = sorted(file for file in paths.REPORT.iterdir() if file.suffix in TEMPLATE_KINDS)
         found["template"] = digest(*map(file_hash, files))
-        found["claims"] = digest(*(file_hash(file) for file in param_files.all_files("koniq10k", "train")))
     return found
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
 from iqa.data.params import DataPrepParams
-from iqa.report.params import ReportParams
+from iqa.report.params import ClaimsParams, ReportParams
 from iqa.study import paths
 from iqa.study.param_files import runs_of
 from iqa.study.params import ParameterError, Params
@@ -14,7 +14,7 @@ STEPS: dict[str, type[Params]] = {
     cls.step: cls
     for cls in (
         *(DataPrepParams, TrainParams, AblationParams, ComplexityParams),
-        *(CrossDatasetParams, AnalysisParams, ReportParams),
+        *(CrossDatasetParams, AnalysisParams, ClaimsParams, ReportParams),
     )
 }
 
