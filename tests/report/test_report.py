@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -115,6 +116,14 @@ def test_every_marked_number_names_its_file_and_key_and_value(built):
         assert key and value and (paths.RESULTS.parent / file).is_file()
 
 
+def test_each_claim_leads_to_its_section_in_the_executed_notebook(built):
+    executed = paths.run_folder("toy", "claims", "main") / "notebook.ipynb"
+    for name, cell in report_fixture.claims().set_index("id")["cell"].items():
+        (address,) = re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0])
+        file, _, anchor = unquote(address).partition("#")
+        assert (built[1]["html"].parent / file).resolve() == executed and anchor == cell
+
+
 def test_html_loads_nothing_from_elsewhere(built):
     loaded = Resources(built[0]).loaded
     assert loaded and all(address.startswith("data:") for address in loaded)
@@ -192,7 +201,11 @@ def test_a_missing_number_stops_the_build_and_is_named(study, case):
 
 
 @pytest.mark.parametrize(
-    "file", ["train/main_s1/curves.svg", "ablation/main/ablation.csv", "complexity/main/record.json"]
+    "file",
+    [
+        *("train/main_s1/curves.svg", "ablation/main/ablation.csv", "complexity/main/record.json"),
+        *("claims/main/claims.csv", "claims/main/notebook.ipynb"),
+    ],
 )
 def test_a_missing_file_stops_the_build_with_its_remedy(study, file):
     params = study()
