@@ -57,8 +57,8 @@ def feature_rows(model: Predictor, files: list[Path], rows: pd.DataFrame) -> lis
     for file, row in zip(files, rows.to_dict("records"), strict=True):
         image = model.rgb(file)
         pixels = model.pixels(image)
-        if model.options["crops"] != "whole":
-            (top, left), *_ = crops.positions("center", *pixels.shape[:2], model.crop)
+        if model.options["crops"] != crops.whole.name:
+            (top, left), *_ = crops.positions(crops.center.name, *pixels.shape[:2], model.crop)
             here = np.s_[top : top + model.crop, left : left + model.crop]
             pixels, image = pixels[here], image[here]
         maps = [

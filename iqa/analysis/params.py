@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from iqa.data.params import Crops
 from iqa.study.param_files import experiments
 from iqa.study.params import FigureParams, Name, Number, Positive, Precision
+from iqa.study.registry import registered
 from iqa.training.params import TrainParams
 
 
@@ -98,6 +99,10 @@ class CrossDatasetParams(FigureParams):
 
     def files(self) -> list[str]:
         return self.checkpoints()
+
+    def words(self) -> frozenset[str]:
+        any_fusion = registered("iqa.model.fusion") if self.checkpoints() else ()  # a file may have any
+        return super().words().union(any_fusion)
 
     def checkpoints(self) -> list[str]:
         """Those of the models that are files: what has a folder or the suffix of a checkpoint in its name."""

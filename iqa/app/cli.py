@@ -226,7 +226,7 @@ def _accept(options: argparse.Namespace) -> int:
     study, places = steps.select(options.name)
     accepted = stale.State(study).accept(places, options.because)
     print(*(f"{'/'.join(place)} stands" for place in accepted), sep="\n")
-    print(f"{len(accepted)} of {len(places)} runs were accepted; the others are up to date")
+    print(f"{len(accepted)} of {len(places)} runs were accepted; the report shows it once it is made again")
     return 0
 
 

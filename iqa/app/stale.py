@@ -185,13 +185,14 @@ class State:
         """Let the results of runs stand that are due, and return which were.
 
         Their records then hold what they would be made from now; what they were made from and the reason are kept
-        beside it, and the report shows how many runs were accepted.
+        beside it. A report is not accepted but made again, as it shows how many runs were accepted.
 
         Raises:
             AcceptError: no reason is given, or results are not there or damaged; nothing has been changed then.
         """
         if not because.strip():
             raise AcceptError("say why these results stand: --because TEXT")
+        places = [place for place in places if place[0] != "report"]
         due = {place: reasons for place in places if (reasons := self.reasons(self.params[place]))}
         refused = [
             f"{'/'.join(place)}: {'; '.join(map(str, reasons))}"
@@ -201,11 +202,12 @@ class State:
         if refused:
             remedy = f"make these again with `iqa report {self.study}`"
             raise AcceptError("\n  ".join([f"only whole results can be accepted; {remedy}:", *refused]))
-        return [place for place in due if self._accept(place, because)]
+        return [place for place in places if self.stand(place, because)]
 
-    def _accept(self, place: Place, because: str) -> bool:
+    def stand(self, place: Place, because: str) -> bool:
+        """Write into a record what its results would be made from now; False if they are up to date."""
         params, record = self.params[place], self.record(place)
-        reasons = self.reasons(params)  # again: what it reads may just have been accepted
+        reasons = self.reasons(params)  # anew: what it reads may just have been accepted
         if not reasons:
             return False
         now = self.identity(params)

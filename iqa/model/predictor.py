@@ -37,7 +37,8 @@ from PIL import Image
 from torch import Tensor
 
 from iqa.data import DataError
-from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.data.crops import dense, grid, random
+from iqa.data.pixels import PIXELS, Size, decode, resize, rgb
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import SCORING, ModelParams
@@ -195,7 +196,7 @@ class Predictor:
         `.grid` are the scores by position, `.per_pixel()` is their average over overlapping crops in the size of the
         image as it is scored, and `.score` is their mean. Arguments and errors as of `score`.
         """
-        return self.patch_scores(image, batch_size, crops="dense", stride=stride)
+        return self.patch_scores(image, batch_size, crops=dense.name, stride=stride)
 
     def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
         """The score of each patch of an image; arguments and errors as of `score`."""
@@ -237,9 +238,15 @@ class Predictor:
         return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
 
     def _score(
-        self, pixels: np.ndarray, batch_size: int | None, precision: str = "32-true", look: bool = False, **cut: Any
+        self,
+        pixels: np.ndarray,
+        batch_size: int | None,
+        precision: str = "32-true",
+        look: bool = False,
+        crops: str = grid.name,
+        **cut: Any,
     ) -> PatchScores:
-        positions, window = patch_positions(pixels, self.crop, **cut)
+        positions, window = patch_positions(pixels, self.crop, crops, **cut)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
         found = [of_batch for _, of_batch in batches]
@@ -375,10 +382,10 @@ def _of_params(params: dict[str, Any]) -> dict[str, Any]:
 def _published(file: Path) -> Predictor:
     """The model of a checkpoint that its authors published: 25 random crops, as in Su et al. (CVPR 2020)."""
     read = checkpoints.read(file)
-    options = {"input": "rgb", "crops": "random", "patches": 25, "crop": read.crop}
+    options = {"input": rgb.name, "crops": random.name, "patches": 25, "crop": read.crop}
     options |= {"batch_size": 32, "seed": 0, "precision": "32-true"}
     scale = Scale(0.0, read.high, True, read.title)
-    return Predictor(read.model, read.title, "rgb", read.crop, read.size, scale, options)
+    return Predictor(read.model, read.title, rgb.name, read.crop, read.size, scale, options)
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iqa.data.crops import CROPS, content_key, positions
+from iqa.data.crops import CROPS, content_key, positions, whole
 from iqa.data.database import Database
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.inside import look_inside
@@ -34,7 +34,7 @@ def to_pixels(windows: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
 
 
-def patch_positions(pixels: np.ndarray, crop: int, crops: str = "grid", **options: Any) -> tuple[np.ndarray, Window]:
+def patch_positions(pixels: np.ndarray, crop: int, crops: str, **options: Any) -> tuple[np.ndarray, Window]:
     """Where the patches of an image lie.
 
     Args:
@@ -48,7 +48,7 @@ def patch_positions(pixels: np.ndarray, crop: int, crops: str = "grid", **option
     """
     height, width = pixels.shape[:2]
     key = content_key(pixels) if "image" in CROPS[crops].options else 0
-    window = (height, width) if crops == "whole" else (crop, crop)
+    window = (height, width) if crops == whole.name else (crop, crop)
     return positions(crops, height, width, crop, image=key, **options), window
 
 

@@ -41,11 +41,10 @@ class Ref(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """Code in normal form, the definitions that it refers to, in their order, and the strings in it."""
+    """Code in normal form, and the definitions that it refers to, in their order."""
 
     text: str
     refs: tuple[Ref, ...]
-    strings: frozenset[str] = frozenset()
 
 
 def digest(*values: object) -> str:
@@ -204,21 +203,17 @@ class Package:
         return dict(self.identities[key])
 
     def reach(self, root: Definition, names: frozenset[str]) -> dict[Ref, Definition]:
-        """The definitions that some code reaches. Of registered entries those that `names` or the code itself names."""
+        """The definitions that some code reaches; of registered entries those named, or used as `center.name`."""
         reached: dict[Ref, Definition] = {}
-        named = set(names | root.strings)
         pending = list(root.refs)
         while pending:
-            while pending:
-                ref = pending.pop()
-                if ref not in reached and not self.is_silent(ref.module):
-                    module = self.modules[ref.module]
-                    reached[ref] = module.definition(ref.name)
-                    named |= reached[ref].strings
-                    pending += reached[ref].refs
-                    pending += [Ref(ref.module, REST)] * (REST in module.statements)
-            entries = [entry for ref in reached for name, entry in self.entries.get(ref, {}).items() if name in named]
-            pending = [entry for entry in entries if entry not in reached]
+            ref = pending.pop()
+            if ref not in reached and not self.is_silent(ref.module):
+                module = self.modules[ref.module]
+                reached[ref] = module.definition(ref.name)
+                pending += reached[ref].refs
+                pending += [entry for name, entry in self.entries.get(ref, {}).items() if name in names]
+                pending += [Ref(ref.module, REST)] * (REST in module.statements)
         return reached
 
     def is_silent(self, module: str) -> bool:
@@ -299,9 +294,7 @@ class Module:
     def definition(self, name: str) -> Definition:
         if name not in self.known:
             writer = _Writer(self)
-            self.known[name] = Definition(
-                writer.write(self.statements[name], ChainMap()), tuple(writer.refs), frozenset(writer.strings)
-            )
+            self.known[name] = Definition(writer.write(self.statements[name], ChainMap()), tuple(writer.refs))
         return self.known[name]
 
 
@@ -311,7 +304,6 @@ class _Writer:
     def __init__(self, module: Module):
         self.module, self.package = module, module.package
         self.refs: list[Ref] = []
-        self.strings: set[str] = set()
 
     def write(self, node: object, scope: Scope) -> str:
         match node:
@@ -324,7 +316,6 @@ class _Writer:
             case ast.AnnAssign():
                 return self.write(ast.Assign(targets=[node.target], value=node.value), scope) if node.value else ""
             case ast.Constant():
-                self.strings |= {node.value} if isinstance(node.value, str) else set()
                 if re.fullmatch(rf"{self.package.name}(\.\w+)+", str(node.value)):  # a program may be started by it
                     module = self.package.module(node.value)
                     self.refs += [Ref(node.value, MAIN)] if module and MAIN in module.statements else []

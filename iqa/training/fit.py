@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, distributed, nn
 
 from iqa import metrics
+from iqa.data.crops import center, whole
 from iqa.data.database import Database
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
@@ -151,8 +152,8 @@ class Fit(lightning.LightningModule):
 
     def _validate(self) -> dict[str, float]:
         """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on what else is looked at."""
-        whole = self.params.test_crops == "whole"
-        value, truth = self._scored(self.database, "val", crops="whole" if whole else "center", patches=1)
+        is_whole = self.params.test_crops == whole.name
+        value, truth = self._scored(self.database, "val", crops=(whole if is_whole else center).name, patches=1)
         found = {"val_loss": float(np.abs(value - truth).mean()), **_agreement("val", value, truth)}
         others = {"test": self.database} if self.params.selects_on_test else {}
         for name, database in (others | self.monitored).items():
