@@ -5,8 +5,8 @@
 
 `--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
 
-Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.fit.Fit` with its loader, losses, clipping,
-fused optimiser and history. It is held against
+Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.fit.Fit` with its loader, losses,
+clipping, fused optimiser and history. It is held against
 
 - a bare loop: timm's network of the same name with global pooling and a linear head, L1, the same optimiser, batch,
   precision and clipping, on one batch of pixels that is already on the device. Goal: at least 0.9 of its throughput;

@@ -192,10 +192,10 @@ def _by_setting(latency: pd.DataFrame) -> Iterable[tuple[Any, list[dict[str, Any
 
 
 def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Run": row["run"], "Device": row["device"], "Precision": setting(row)}
+    return {"Run": row["run"], "Device": row["device"], "Precision": _precision(row)}
 
 
-def setting(row: dict[str, Any]) -> str:
+def _precision(row: dict[str, Any]) -> str:
     """Precision, and whether it is compiled, of a row of `latency.csv`."""
     return row["precision"] + (", compiled" if row["compiled"] else "")
 
@@ -205,8 +205,8 @@ def latency(latency: pd.DataFrame) -> Figure:
     """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
     Args:
-        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns it with
-            a column `run`.
+        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns
+            it with a column `run`.
     """
     runs, settings = list(latency["run"].unique()), _settings(latency)
     names = [wrapped(run, 26) for run in runs]
@@ -221,7 +221,7 @@ def latency(latency: pd.DataFrame) -> Figure:
             y = [runs.index(run) + (place - (len(settings) - 1) / 2) * 0.8 / len(settings) for run in own["run"]]
             ax.hlines(y, own["min_ms"], own["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
-            ax.plot(own["median_ms"], y, label=setting(dict(zip(SETTING, setting, strict=True))), **point)
+            ax.plot(own["median_ms"], y, label=_precision(dict(zip(SETTING, setting, strict=True))), **point)
             for height, reason in zip(y, own["reason"], strict=True):
                 if isinstance(reason, str) and reason:
                     at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
@@ -265,7 +265,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            title = setting(dict(zip(SETTING, setting, strict=True)))
+            title = _precision(dict(zip(SETTING, setting, strict=True)))
             ax.set_title(wrapped(title, 72 // len(settings)))
         axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
@@ -310,7 +310,8 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     neither is named in the list without a bubble.
 
     Args:
-        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time counts.
+        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time
+            counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
     lines = -(-len(rows) // 2)

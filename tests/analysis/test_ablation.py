@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iqa import metrics
 from iqa.analysis import comparison, published
 from iqa.analysis.comparison import Run, Trained, compare, group
-from iqa.metrics import holm
+from iqa.metrics.bootstrap import holm, p_value
+from iqa.metrics.coefficients import plcc, srcc
 from iqa.show import ablation
 from iqa.study import paths
 from iqa.study.results import ResultsError
@@ -30,7 +30,7 @@ def trained(name, seed, noise, images=300, val_srcc=0.8, **changes):
     frame = pd.DataFrame(
         {"image": np.arange(images), "reference": np.arange(images), "mos": mos, "prediction": prediction}
     )
-    found = {"srcc": metrics.srcc(prediction, mos), "plcc": metrics.plcc(prediction, mos), "val_srcc": val_srcc}
+    found = {"srcc": srcc(prediction, mos), "plcc": plcc(prediction, mos), "val_srcc": val_srcc}
     history = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [0.3, 0.2, 0.1], "val_loss": [0.3, 0.2, 0.25]})
     history["val_srcc"] = history["val_plcc"] = np.array([0.1, 0.2, 0.3]) * seed
     run = planned(name, seed, **changes)
@@ -236,10 +236,10 @@ def test_holm_refuses_what_is_no_p_value():
 
 
 def test_p_values_are_two_sided_and_never_zero():
-    assert metrics.p_value(np.full(99, 0.3)) == metrics.p_value(np.full(99, -0.3)) == 2 / 100
-    assert metrics.p_value(np.zeros(99)) == 1
+    assert p_value(np.full(99, 0.3)) == p_value(np.full(99, -0.3)) == 2 / 100
+    assert p_value(np.zeros(99)) == 1
     samples = np.array([-1.0] * 4 + [1.0] * 95)
-    assert metrics.p_value(samples) == metrics.p_value(-samples) == pytest.approx(2 * 5 / 100)
+    assert p_value(samples) == p_value(-samples) == pytest.approx(2 * 5 / 100)
 
 
 def test_p_values_of_the_same_model_trained_again_are_rarely_small():

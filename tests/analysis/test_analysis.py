@@ -11,13 +11,13 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import silhouette_score
 
-from iqa import metrics
 from iqa.analysis import attention, gathering, maps, residuals, weights
 from iqa.analysis.gathering import Gathered
 from iqa.analysis.params import AnalysisParams
 from iqa.app import graph
 from iqa.data import DataError, synthetic
 from iqa.data.pixels import Size
+from iqa.metrics import coefficients
 from iqa.model import scoring
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale
@@ -282,7 +282,7 @@ def test_a_ceiling_that_cannot_be_had_says_why():
 def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
     table = report_fixture.gathered().table
     rows = residuals.ceiling(table, 30, **QUICK).set_index("what")
-    assert rows.loc["model", "srcc"] == metrics.srcc(table["prediction"], table["mos"])
+    assert rows.loc["model", "srcc"] == coefficients.srcc(table["prediction"], table["mos"])
     assert rows.loc["known", "srcc"] > rows.loc["model", "srcc"]
 
 

@@ -1,7 +1,6 @@
 """Databases that are not on this machine: told at once where they are needed, left out and named where they are not."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,11 @@ from iqa.training.params import TrainParams
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty project root, with the studies' real parameter files and one of its own, `toy`."""
+    real = paths.PARAMS
     for name in ("ROOT", "RESULTS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
     (tmp_path / "params").mkdir()
-    real = Path(param_files.__file__).parents[1] / "params"
     (tmp_path / "params" / "koniq10k").symlink_to(real / "koniq10k")
     files = {
         "data_prep/demo": "scale: 0.1",
