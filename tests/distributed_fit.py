@@ -1,4 +1,4 @@
-"""One of two processes that fit the tiny database, with `devices` and `nodes` as given by tests/test_training.py."""
+"""One of two processes that fit the tiny database, with `devices` and `nodes` as tests/training/test_training.py says."""
 
 import sys
 from pathlib import Path

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tiny
 
 from iqa.analysis import attention, residuals, weights
 from iqa.analysis.gathering import Gathered
@@ -421,15 +422,15 @@ def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: 
         "started": "2026-11-20T10:11:12+00:00",
         "seconds": 27.3,
         "params": params,
-        "outputs": {},
     }
-    for name, values in {**records, "params": {"study": STUDY, "run": run, **params}, "record": record}.items():
+    for name, values in {**records, "params": {"study": STUDY, "run": run, **params}}.items():
         (folder / f"{name}.json").write_text(json.dumps(values))
     for name, frame in frames.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     for name, figure in drawn.items():
         for kind in ("png", "svg"):
             figure.savefig(folder / f"{name}.{kind}", dpi=100, bbox_inches="tight")
+    tiny.finish(folder, **record)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from iqa.analysis import comparison, published
 from iqa.analysis.comparison import Run, Trained, compare, group
@@ -344,8 +345,9 @@ def study(tmp_path, monkeypatch):
         for name in ("predictions", "history"):
             getattr(run, name).to_csv(home / f"{name}.csv", index=False)
         older = {key: value for key, value in run.params.items() if key != "hypernet_epochs"}
-        for name, values in {"params": older, "metrics": run.metrics, "record": {"data": {"demo": "f"}}}.items():
+        for name, values in {"params": older, "metrics": run.metrics}.items():
             (home / f"{name}.json").write_text(json.dumps(values))
+        tiny.finish(home, data={"demo": "f"})
     return tmp_path / "results" / "toy" / "train"
 
 

@@ -52,19 +52,35 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
     assert not any("far" in file for file in jobs["report", "report"].inputs)
 
 
-def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
+def write_record(params, **reads_and_files):
+    """The record of a finished run that wrote nothing, made from what is here or as told."""
+    made_from = stale.State("toy").identity(params)
+    made_from = made_from | {part: made_from[part] | values for part, values in reads_and_files.items()}
+    folder = paths.run_folder("toy", params.step, params.run)
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"identity": made_from, "outputs": {}}))
+
+
+def reasons(params):
+    return [str(reason) for reason in stale.State("toy").reasons(params)]
+
+
+def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere, monkeypatch):
     params = param_files.load(CrossDatasetParams, "toy", "main")
-    before = stale.state(params)
+    write_record(params)
+    assert reasons(params) == []
     (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
-    assert stale.state(params) != before
+    fingerprint = prepare.fingerprint
+    monkeypatch.setattr(prepare, "fingerprint", lambda of: "arrived" if of.run == "far" else fingerprint(of))
+    assert reasons(params) == ["reads data_prep/far: its contents differ"]
 
 
 def test_results_that_were_brought_here_count_without_their_images(elsewhere):
     folder = paths.run_folder("toy", "data_prep", "far")
     folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"state": {"data": "of another machine"}}))
+    (folder / RECORD).write_text(json.dumps({"data": {"far": "of another machine"}, "outputs": {}}))
     jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
-    assert jobs["data_prep", "far"].fresh
+    assert not jobs["data_prep", "far"].due
     assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
 
 
@@ -72,15 +88,12 @@ def test_a_training_that_was_brought_here_counts_without_its_database_and_its_we
     file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
     file.write_text("database: far\nweights: weights.pth\n")
     params = param_files.load(TrainParams, "toy", "main_s1")
-    made_from = stale.state(params) | {"data_prep/far": "of another machine", "weights": "of another machine"}
-    folder = paths.run_folder("toy", "train", "main_s1")
-    folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"state": made_from}))
-    fresh = {job.run: job.fresh for job in graph.jobs("toy") if job.step == "train"}
-    assert fresh == {"main_s1": True}
+    theirs = "of another machine"
+    write_record(params, reads={"data_prep/far": theirs}, files={"weights.pth": theirs})
+    assert [job.due for job in graph.jobs("toy") if job.step == "train"] == [False]
     (elsewhere / "root").mkdir(exist_ok=True)
     (elsewhere / "root" / "weights.pth").write_bytes(b"others")
-    assert not next(job for job in graph.jobs("toy") if job.step == "train").fresh
+    assert reasons(params) == ["file weights.pth: its contents differ"]
 
 
 def test_opening_says_why_a_database_is_not_there(elsewhere):
