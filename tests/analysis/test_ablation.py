@@ -371,6 +371,7 @@ def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(stud
     frame = pd.read_csv(file)
     for changed in (frame.iloc[1:], frame.assign(mos=frame["mos"] * 2)):
         changed.to_csv(file, index=False)
+        tiny.finish(file.parent)
         with pytest.raises(ValueError, match="train/main_s1 and train/main_s2 were tested on different images"):
             comparison.collect("toy", RUNS)
 
@@ -378,5 +379,6 @@ def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(stud
 def test_a_run_of_an_older_version_says_how_to_make_it_again(study):
     file = study / "main_s2" / "metrics.json"
     file.write_text(json.dumps({"srcc": 0.5, "plcc": 0.5}))
+    tiny.finish(file.parent)
     with pytest.raises(ResultsError, match=r"metrics\.json has no key 'val_srcc'.*iqa run toy/train/main_s2"):
         comparison.collect("toy", RUNS)

@@ -21,7 +21,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 
 TRAIN = """
-from iqa.widgets import Playground, Trainer
+from iqa.app.widgets import Playground, Trainer
 trainer = Trainer(Playground("smoke", "smoke/main_s1"), saved="main_s1", run="main_s1", epochs=2)
 trainer.train.click()
 trainer.thread.join()

@@ -446,7 +446,7 @@ def test_new_definitions_that_nothing_uses_change_nothing(real, copied):
 
 
 def test_a_changed_line_of_a_model_shows_as_its_class_where_the_model_runs(real, copied):
-    edit(copied / "model" / "fusion.py", "(each, self.grid) for each in maps]", "(each, self.grid) for each in maps[1:]]")
+    edit(copied / "model" / "fusion.py", "(each, self.grid) for each in maps", "(each, self.grid) for each in maps[1:]")
     shown = {name: differences(real[name], now) for name, now in identities(copied).items()}
     running = {name for name, lines in shown.items() if lines}
     assert all(shown[name] == ["iqa/model/fusion.py: Concat has changed"] for name in running)
