@@ -23,7 +23,7 @@ PYTHON = "python -c pass"
 TORCH = "import torch, timm"
 FITTING = "import torch, timm, lightning.pytorch"
 PANDAS = "import pandas, matplotlib.figure"
-NOTEBOOKS = {"02_train": FITTING, "03_ablation": PANDAS, "05_cross_dataset": TORCH, "07_report": TORCH}
+NOTEBOOKS = {"02_train": FITTING, "03_ablation": PANDAS, "05_cross_dataset": TORCH, "08_report": TORCH}
 GOALS = {"iqa --help": "measured < 1 s", "import iqa": "measured < 0.5 s"}
 
 

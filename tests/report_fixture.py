@@ -47,7 +47,9 @@ def build(root: Path, synthetic: bool = True) -> ReportParams:
     _complexity()
     _cross()
     _analysis(synthetic)
-    _run("report", "report", {}, {}, {"claims": claims(), "published": published(measured=not synthetic)}, {})
+    _run("claims", "main", {}, {}, {"claims": claims()}, {})
+    (paths.run_folder(STUDY, "claims", "main") / "notebook.ipynb").write_text("{}")
+    _run("report", "report", {}, {}, {"published": published(measured=not synthetic)}, {})
     return ReportParams(study=STUDY, run="report", title="A toy study with _marks_ & $signs", main="main_s1")
 
 
@@ -122,7 +124,7 @@ def architecture(fusion: str = "concat", target_input: str = "lda") -> dict:
         ("target", "target network", [], 0),
     ]
     return {
-        "name": FUSIONS[fusion].title + TARGET_INPUTS[target_input].suffix,
+        "name": FUSIONS[fusion].title.format(name=fusion) + TARGET_INPUTS[target_input].suffix,
         "backbone": "resnet10t",
         "fusion": fusion,
         "target_input": target_input,
@@ -233,7 +235,8 @@ def claims() -> pd.DataFrame:
         ("C02", "S001 S002", "A gain of 1_2 %", "+0.01", "SRCC +0.008.", "published figures", "not distinguishable"),
         ("C03", "S003", "Memory", "2.5 GB", "Nothing.", "needs a GPU", "not testable here"),
     ]
-    return pd.DataFrame(rows, columns=["id", "source", "claim", "stated", "found", "basis", "verdict"])
+    table = pd.DataFrame(rows, columns=["id", "source", "claim", "stated", "found", "basis", "verdict"])
+    return table.assign(cell=(table["id"] + " " + table["claim"]).str.replace(" ", "-"))
 
 
 def published(measured: bool) -> pd.DataFrame:

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
 from iqa.study import param_files, paths
-from iqa.study.results import ResultsError, command_for, finished, read_json, read_table
+from iqa.study.results import ResultsError, command_for, finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
 # parameters that name a run, its machine or its files, and do not make it another experiment
@@ -30,6 +31,7 @@ COLUMNS = [
     *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
 ]
 LONG = 60  # characters; what differs in more than that is named by its experiment in figures
+CHANGED = re.compile(r"(?:^|, )([a-z_]+): ")  # the parameters in `fusion: last, epochs: 3`
 DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
 
 
@@ -300,6 +302,37 @@ def dynamics(groups: Groups) -> pd.DataFrame:
             about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
             parts.append(found.assign(**about, quantity=quantity)[columns])
     return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def find_contrasts(study: str) -> pd.DataFrame:
+    """Every comparison in the ablation tables of a study that has a verdict, each once.
+
+    Returns:
+        The columns of `ablation.csv`, `place` (the database), `reference` (its experiment), and `base`: the values of
+        the changed parameters there.
+    """
+    parts = [pd.DataFrame(columns=["group", "reference", "differs", "base", "place"])]
+    for run in finished_runs(study, "ablation"):
+        table = read_table(study, "ablation", run, "ablation")
+        reference, rows = table.iloc[0], table[table["verdict"].isin([*DECISIONS, "one seed only"])]
+        if reference["verdict"] == "reference":  # else its runs are not finished
+            params = read_json(study, "train", reference["runs"].split()[0], "params")
+            base = [", ".join(f"{key}: {params.get(key)}" for key in CHANGED.findall(text)) for text in rows["differs"]]
+            place = published.place(study, params["database"])
+            parts.append(rows.assign(reference=reference["group"], base=base, place=place))
+    return pd.concat(parts[1:] or parts).drop_duplicates(["place", "reference", "differs"])
+
+
+def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: str) -> dict[str, Any] | None:
+    """The comparison of two experiments on a database, seen from the first; None if there is none."""
+    for row in contrasts[contrasts["place"] == database].to_dict("records"):
+        if (row["group"], row["reference"]) == (first, second):
+            return row
+        if (row["reference"], row["group"]) == (first, second):
+            turned = {"delta": -row["delta"], "delta_low": -row["delta_high"], "delta_high": -row["delta_low"]}
+            word = {"better": "worse", "worse": "better"}.get(row["verdict"], row["verdict"])
+            return row | turned | {"delta_plcc": -row["delta_plcc"], "verdict": word}
+    return None
 
 
 def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:

@@ -58,7 +58,7 @@ def feature_rows(model: Predictor, files: list[Path], rows: pd.DataFrame) -> lis
         image = model.rgb(file)
         pixels = model.pixels(image)
         if model.options["crops"] != "whole":
-            (top, left), *_ = crops.center(*pixels.shape[:2], model.crop)
+            (top, left), *_ = crops.positions("center", *pixels.shape[:2], model.crop)
             here = np.s_[top : top + model.crop, left : left + model.crop]
             pixels, image = pixels[here], image[here]
         maps = [

@@ -1,11 +1,20 @@
-"""TODO."""
+"""Published results (`report/published.csv`), and a study's own beside them, each with the protocol of its figures."""
 
 import pandas as pd
 
-from iqa.study import paths
+from iqa.analysis.params import CrossDatasetParams
+from iqa.data import prepare
+from iqa.data.crops import CROPS
+from iqa.data.params import DataPrepParams
+from iqa.data.releases import RELEASES
+from iqa.study import param_files, paths
+from iqa.study.results import finished, finished_runs, read_json, read_table
+from iqa.training.params import TrainParams
 
 PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source", "experiment"]
 JOINED = ("srcc", "plcc", "protocol", "source")  # what of a published row stands beside a measured one
+COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
+SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
 
 
 def published() -> pd.DataFrame:
@@ -23,7 +32,7 @@ def published() -> pd.DataFrame:
 
 
 def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str, tested_on: str) -> pd.DataFrame:
-    """The comparison with what others have published of each experiment on the same databases.
+    """The comparison with what others have published of each experiment on the same prepare.
 
     Args:
         table: as `compare` returns it.
@@ -54,3 +63,158 @@ def _joined(values: pd.Series) -> str:
 def _number(text: str) -> float | str:
     """The number that a text is, NaN if it is empty, or the text of several numbers."""
     return text if text.startswith("(") else float(text or "nan")
+
+
+def published_numbers() -> pd.DataFrame:
+    """Published results with SRCC and PLCC as numbers, NaN where a source does not state one."""
+    table = published()
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in ("srcc", "plcc")})
+
+
+def find_row(source: str, experiment: str, method: str, tested_on: str) -> pd.Series:
+    """The row of a source (a word of that column) on a database: for a method, or else for an experiment.
+
+    Raises:
+        ValueError: there is no such row, or more than one.
+    """
+    table = published_numbers()
+    named = table["method"] == method if method else table["experiment"] == experiment
+    sources = table["source"].str.split().apply(lambda words: source in words)
+    found = table[named & sources & (table["tested_on"] == tested_on)]
+    if len(found) != 1:
+        rows = f"{len(found)} rows of {source} for '{method or experiment}' on {tested_on}"
+        raise ValueError(f"report/published.csv: {rows}, not one; correct the file")
+    return found.iloc[0]
+
+
+def title(study: str, database: str) -> str:
+    """The title of a database of a study, whether or not it is on this machine."""
+    return prepare.title(param_files.load(DataPrepParams, study, database))
+
+
+def part(study: str, database: str) -> str:
+    """How much of a release a study has, in brackets; nothing if it has all of it, or has not read it."""
+    release = RELEASES.get(param_files.load(DataPrepParams, study, database).reader)
+    if release is None or release.images is None or not finished(study, "data_prep", database):
+        return ""
+    images = read_json(study, "data_prep", database, "audit")["n"]
+    return f" ({images:,} of {release.images:,} images)" if images < release.images else ""
+
+
+def place(study: str, database: str) -> str:
+    """How sentences name a database of a study: its title, how much of it is there, and whether it is synthetic."""
+    own, reader = title(study, database), param_files.load(DataPrepParams, study, database).reader
+    untold = reader in RELEASES and RELEASES[reader].synthetic and "synthetic" not in own.lower()
+    return own + part(study, database) + " (synthetic)" * untold
+
+
+def trainings(study: str) -> pd.DataFrame:
+    """One row per finished training of a study: `run`, `experiment`, and what its `metrics.json` holds."""
+    experiments = param_files.experiment_of(study)
+    runs = finished_runs(study, "train")
+    rows = [read_json(study, "train", run, "metrics") | {"run": run, "experiment": experiments[run]} for run in runs]
+    return pd.DataFrame(rows, columns=None if rows else ["run", "experiment", "database", "best_epoch"])
+
+
+def comparison(study: str) -> pd.DataFrame:
+    """Published values on the databases of a study and its own, sorted by database and protocol.
+
+    Values of different protocols (split, choice of the epoch, crops, seeds) cannot be compared to the third decimal;
+    each row says its own. What was only expected is left out. Measured values are means over an experiment's seeds.
+
+    Returns:
+        columns method, backbone, trained_on, tested_on, protocol, srcc, plcc, source, measured; no rows where nothing
+        is published on the study's databases, as on synthetic ones.
+    """
+    titles = {title(study, name) for name in param_files.run_names(study, "data_prep")}
+    others = published_numbers().assign(measured=False)
+    others = others[others["tested_on"].isin(titles) & ~others["protocol"].str.startswith("expected")]
+    own = pd.DataFrame([*_trained(study), *_crossed(study)], columns=COLUMNS)
+    own = own[own["tested_on"].isin(others["tested_on"])]
+    parts = [rows[COLUMNS] for rows in (others, own) if len(rows)]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    return rows.sort_values(["tested_on", "protocol"], kind="stable", ignore_index=True)
+
+
+def _trained(study: str) -> list[dict]:
+    """One row per experiment: its test result on the database that it was trained on."""
+    rows = []
+    for experiment, runs in trainings(study).groupby("experiment", sort=False):
+        params = param_files.load(TrainParams, study, runs["run"].iloc[0])
+        about = {"method": experiment, "backbone": params.backbone, "trained_on": title(study, params.database)}
+        rows.append(
+            about
+            | {"tested_on": about["trained_on"], "protocol": protocol(params, len(runs))}
+            | {"srcc": runs["srcc"].mean(), "plcc": runs["plcc"].mean()}
+            | {"source": f"results/{study}/train", "measured": True}
+        )
+    return rows
+
+
+def protocol(params: TrainParams, seeds: int) -> str:
+    """Split, choice of the epoch, crops and seeds of a training's test result, in the words of `published.csv`."""
+    chosen = "test set" if params.selects_on_test else "validation set"
+    parts = [split(params.study, params.database), f"best epoch on the {chosen}"]
+    return "; ".join([*parts, _crops(params.test_crops, params.test_patches), _seeds(seeds)])
+
+
+def split(study: str, database: str) -> str:
+    """How a database of a study is split, with the number of images where it has been read."""
+    rule = _rule(study, database)
+    if not finished(study, "data_prep", database):
+        return rule
+    counts = read_json(study, "data_prep", database, "audit")["splits"]
+    images = "/".join(str(counts[name]["n"]) for name in ("train", "val", "test") if name in counts)
+    return f"{rule} {images}{part(study, database)}"
+
+
+def _rule(study: str, database: str) -> str:
+    """How a database of a study is split, in words."""
+    params = param_files.load(DataPrepParams, study, database)
+    if params.split_file:
+        return "own split"
+    official = params.reader in RELEASES and RELEASES[params.reader].splits
+    return SPLITS[params.split or ("official" if official else "seeded")]
+
+
+def _crops(mode: str, patches: int) -> str:
+    return CROPS[mode].title.format(patches=patches)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"mean of {count} seeds"
+
+
+def _crossed(study: str) -> list[dict]:
+    """One row per experiment or checkpoint, and database that it was not trained on."""
+    experiment_of = param_files.experiment_of(study)
+    rows = []
+    for run in finished_runs(study, "cross_dataset"):
+        params = param_files.load(CrossDatasetParams, study, run)
+        cross = read_table(study, "cross_dataset", run, "cross")
+        cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
+        cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
+        for _, own in cross.groupby(["method", "database"], sort=False):
+            rows.append(_cross_row(study, run, params, own))
+    return rows
+
+
+def _cross_row(study: str, run: str, params: CrossDatasetParams, rows: pd.DataFrame) -> dict:
+    first = rows.iloc[0]
+    trained = first["model"] in param_files.run_names(study, "train")
+    own = param_files.load(TrainParams, study, first["model"]) if trained else None
+    mode, patches = params.test_crops or (own and own.test_crops), params.test_patches or (own and own.test_patches)
+    crops = _crops(mode, patches) if mode else "crops as the checkpoint's"
+    seeds = _seeds(len(rows)) if trained else "published checkpoint"
+    images = f"{first['n']:.0f} images{part(study, first['database'])}"
+    return {
+        "method": first["method"],
+        "backbone": own.backbone if own else "",
+        "trained_on": first["trained_on"],
+        "tested_on": first["title"],
+        "protocol": f"{_rule(study, first['database'])}, {images}; {crops}; {seeds}",
+        "srcc": rows["srcc"].mean(),
+        "plcc": rows["plcc"].mean(),
+        "source": f"results/{study}/cross_dataset/{run}",
+        "measured": True,
+    }

@@ -505,7 +505,7 @@ def _complexity(options: argparse.Namespace) -> int:
     ):
         _print_columns(tables.rounded(table).to_dict("list"), left=left)
         print()
-    print(*complexity.where_measured(measured), sep="\n")
+    print(*show.where_measured(measured), sep="\n")
     return 0
 
 

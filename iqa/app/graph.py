@@ -171,9 +171,12 @@ def report(
     with _only_one(home):
         for number in range(len(steps.STEPS)):
             state = State(study)
-            due = [job.rule for job in jobs(study, train, cores, cluster is not None, state) if job.due]
+            graph = jobs(study, train, cores, cluster is not None, state)
+            due = [job.rule for job in graph if job.due]
             if not number:
                 _tell(state, train, due)
+            if not graph:
+                raise RunFailed(f"nothing of study '{study}' can be made here")
             if not due:
                 return
             _snakemake(study, due, cores, train, cluster, runs_per_gpu)

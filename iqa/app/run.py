@@ -81,10 +81,10 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
 def refresh(study: str, step: str, name: str) -> None:
     """Execute the notebook behind a table if its results are not those of now; nothing is trained for it.
 
-    Comparisons and complexity are made anew after a change or when more runs are finished; trainings and evaluations
-    only on request.
+    Comparisons, complexity and claims are made anew after a change or when more runs are finished; trainings and
+    evaluations only on request.
     """
-    if step in ("ablation", "complexity"):
+    if step in ("ablation", "complexity", "claims"):
         state = State(study)
         if state.reasons(state.params[step, name]):
             run(study, step, name)

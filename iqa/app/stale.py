@@ -25,6 +25,7 @@ from iqa.training.params import TrainParams
 
 Place = tuple[str, str]  # step and run
 CASCADING = {"record", "parameter", "code", "data", "file", "version", "need"}  # reasons that make dependents due
+NAMED = 4  # runs that a reason names
 UNKNOWN = "it is not known what it was made from; make it again, or let it stand with `iqa accept`"
 
 
@@ -71,7 +72,7 @@ class State:
                 if need[0] != "data_prep" and any(reason.kind in CASCADING for reason in found.get(need, []))
             ]
             if not reasons:  # its own reasons say more
-                reasons = [Reason("need", f"reads {step}/{run}, which is made again") for step, run in made_again]
+                reasons = _reads(made_again)
             if reasons:
                 found[place] = reasons
         return found
@@ -223,6 +224,13 @@ class State:
         write_json(self._file(place), record)
         self.__dict__.pop("_hashes", None)
         return True
+
+
+def _reads(made_again: list[Place]) -> list[Reason]:
+    """That a run reads others which are made again."""
+    names = ["/".join(place) for place in made_again[:NAMED]] + ["..."] * (len(made_again) > NAMED)
+    again = "which is made again" if len(made_again) == 1 else f"which are made again ({len(made_again)})"
+    return [Reason("need", f"reads {', '.join(names)}, {again}")] if made_again else []
 
 
 def _from_study(place: Place, name: str) -> str:

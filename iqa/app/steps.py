@@ -6,7 +6,7 @@ from typing import Any
 
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
 from iqa.data.params import DataPrepParams
-from iqa.report.params import ReportParams
+from iqa.report.params import ClaimsParams, ReportParams
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError, Params
 from iqa.training.params import TrainParams
@@ -15,7 +15,7 @@ STEPS: dict[str, type[Params]] = {
     cls.step: cls
     for cls in (
         *(DataPrepParams, TrainParams, AblationParams, ComplexityParams),
-        *(CrossDatasetParams, AnalysisParams, ReportParams),
+        *(CrossDatasetParams, AnalysisParams, ClaimsParams, ReportParams),
     )
 }
 

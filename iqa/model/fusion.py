@@ -18,7 +18,8 @@ from iqa.model.params import ModelParams
 from iqa.model.pooling import pool
 from iqa.study.registry import Registry
 
-FUSIONS = Registry("fusion", each="pool\n{grid}", pyramid="", weigh="")
+DEFAULTS = {"title": "HyperIQA with {name} fusion", "reads": "the four maps", "each": "pool\n{grid}"}
+FUSIONS = Registry("fusion", **DEFAULTS, pyramid="", weigh="")
 ALL = (0, 1, 2, 3)
 
 
@@ -38,12 +39,7 @@ class Last(nn.Module):
         return pool(maps[-1], self.grid)
 
 
-@FUSIONS.add(
-    "concat",
-    title="HyperIQA with concat fusion",
-    reads="the four maps",
-    words="{levels}, pooled to {grid}, concatenated",
-)
+@FUSIONS.add("concat", words="{levels}, pooled to {grid}, concatenated")
 class Concat(nn.Module):
     """All maps pooled to the grid and concatenated along the channels."""
 
@@ -61,8 +57,6 @@ class Concat(nn.Module):
 
 @FUSIONS.add(
     "attention",
-    title="HyperIQA with attention fusion",
-    reads="the four maps",
     words="{levels}, pooled to {grid}, each times its weight (mean of level 4, two linear maps, softmax), concatenated",
     weigh="mean\nMLP\nsoftmax",
 )
@@ -99,7 +93,6 @@ class Attention(Concat):
 @FUSIONS.add(
     "pooled",
     title="HyperIQA with the super semantic vector",
-    reads="the four maps",
     words="means of {levels}, concatenated",
     each="mean\n{grid}",
 )

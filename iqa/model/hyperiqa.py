@@ -217,53 +217,40 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
         target_widths: from the target network's input to its score.
         generated_weights: weights and biases that the hyper network makes for each image.
     """
-    outputs: dict[str, list[Tensor]] = {}
-
-    def note(name: str):
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs[name] = output if isinstance(output, list) else [output]
-
-        return hook
-
-    parts = ("backbone", "fusion", "semantic", "hyper", "local")
-    hooks = [getattr(model, name).register_forward_hook(note(name)) for name in parts]
-    training = model.training
-    model.eval()(torch.zeros(1, 3, height, width, device=model.mean.device))
+    params, training = model.params, model.training
+    model.eval()
+    maps = model.backbone(model.normalise(torch.zeros(1, 3, height, width, device=model.mean.device)))
+    fused = model.fusion(maps)
+    semantic = model.semantic(fused)
+    generated = sum(weight.numel() + bias.numel() for weight, bias in model.hyper(semantic))
+    local = model.local(maps)
     model.train(training)
-    for hook in hooks:
-        hook.remove()
-
-    params = model.params
-    maps = [list(each.shape[1:]) for each in outputs["backbone"]]
     levels = [
         {
             "stride": stride,
-            "channels": channels,
-            "height": rows,
-            "width": columns,
+            **dict(zip(("channels", "height", "width"), each.shape[1:], strict=True)),
             "fused": level in model.fusion.levels,
             "local": model.local.features[level],
         }
-        for level, (stride, (channels, rows, columns)) in enumerate(zip(STRIDES, maps, strict=True))
+        for level, (stride, each) in enumerate(zip(STRIDES, maps, strict=True))
     ]
-    generated = sum(weight.numel() + bias.numel() for weight, bias in outputs["hyper"])
     rows = [
-        ("backbone", params.backbone, maps[-1]),
-        ("fusion", f"{params.fusion} fusion", list(outputs["fusion"][0].shape[1:])),
-        ("semantic", "semantic features", list(outputs["semantic"][0].shape[1:])),
+        ("backbone", params.backbone, maps[-1].shape[1:]),
+        ("fusion", f"{params.fusion} fusion", fused.shape[1:]),
+        ("semantic", "semantic features", semantic.shape[1:]),
         ("hyper", "hyper network", [generated]),
-        ("local", model.local.title, list(outputs["local"][0].shape[1:])),
+        ("local", model.local.title, local.shape[1:]),
         ("target", "target network", []),
     ]
     return {
-        "name": model.fusion.title + model.local.suffix,
+        "name": model.fusion.title.format(name=params.fusion) + model.local.suffix,
         "backbone": params.backbone,
         "fusion": params.fusion,
         "target_input": params.target_input,
         "input": [3, height, width],
         "levels": levels,
         "parts": [
-            {"name": name, "title": title, "output": output, "parameters": _count(getattr(model, name, None))}
+            {"name": name, "title": title, "output": list(output), "parameters": _count(getattr(model, name, None))}
             | {key: getattr(getattr(model, name), key) for key in WORDS.get(name, ())}
             for name, title, output in rows
         ],

@@ -237,20 +237,15 @@ class Predictor:
         return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
 
     def _score(
-        self,
-        pixels: np.ndarray,
-        batch_size: int | None,
-        precision: str = "32-true",
-        look: bool = False,
-        **how: Any,
+        self, pixels: np.ndarray, batch_size: int | None, precision: str = "32-true", look: bool = False, **cut: Any
     ) -> PatchScores:
-        positions, window = patch_positions(pixels, self.crop, **how)
+        positions, window = patch_positions(pixels, self.crop, **cut)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
-        found = [found for _, found in batches]
-        scores = self.scale.denormalise(np.concatenate([each["scores"] for each in found]))
-        scales = np.concatenate([each["scales"] for each in found]) if "scales" in found[0] else None
-        return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
+        found = [of_batch for _, of_batch in batches]
+        noted = {key: np.concatenate([of_batch[key] for of_batch in found]) for key in found[0]}
+        scores = self.scale.denormalise(noted["scores"])
+        return PatchScores(scores, positions, window, *pixels.shape[:2], noted.get("scales"))
 
 
 def _open(image: ImageLike) -> Image.Image:
@@ -352,12 +347,11 @@ def _saved_run(file: Path) -> dict[str, Any] | None:
 def _own(file: Path, saved: dict[str, Any]) -> Predictor:
     """The model of a training run."""
     shown = paths.shown(file)
-    about = saved.get("database", {})
-    if "size" not in about:
-        raise ModelError(f"{shown} does not say to which size images are brought; train the model again")
     try:
         saved = saved if "architecture" in saved else saved | _of_params(saved["params"])
-        name, scoring = saved["name"], {option: saved["scoring"][option] for option in SCORING}
+        name, about, options = saved["name"], saved["database"], {key: saved["scoring"][key] for key in SCORING}
+        size = Size(**about["size"])
+        scale = Scale(about["low"], about["high"], about["higher_is_better"], about["title"])
     except KeyError as error:
         raise ModelError(f"{shown} lacks {error}; train the model again") from None
     architecture = ModelParams.build(saved["architecture"], shown)
@@ -366,15 +360,7 @@ def _own(file: Path, saved: dict[str, Any]) -> Predictor:
         network.load_state_dict(saved["state_dict"])
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{shown}: {error}") from None
-    return Predictor(
-        network=network,
-        name=name,
-        input=scoring["input"],
-        crop=scoring["crop"],
-        size=Size(**about["size"]),
-        scale=Scale(about["low"], about["high"], about["higher_is_better"], about["title"]),
-        options=scoring,
-    )
+    return Predictor(network, name, options["input"], options["crop"], size, scale, options)
 
 
 def _of_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -389,23 +375,10 @@ def _of_params(params: dict[str, Any]) -> dict[str, Any]:
 def _published(file: Path) -> Predictor:
     """The model of a checkpoint that its authors published: 25 random crops, as in Su et al. (CVPR 2020)."""
     read = checkpoints.read(file)
-    return Predictor(
-        network=read.model,
-        name=read.title,
-        input="rgb",
-        crop=read.crop,
-        size=read.size,
-        scale=Scale(0.0, read.high, True, read.title),
-        options={
-            "input": "rgb",
-            "crops": "random",
-            "patches": 25,
-            "crop": read.crop,
-            "batch_size": 32,
-            "seed": 0,
-            "precision": "32-true",
-        },
-    )
+    options = {"input": "rgb", "crops": "random", "patches": 25, "crop": read.crop}
+    options |= {"batch_size": 32, "seed": 0, "precision": "32-true"}
+    scale = Scale(0.0, read.high, True, read.title)
+    return Predictor(read.model, read.title, "rgb", read.crop, read.size, scale, options)
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:

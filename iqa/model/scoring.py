@@ -108,9 +108,12 @@ def mean_per_image(batches: Iterable[tuple[np.ndarray, Found]], images: int) -> 
     for numbers, found in batches:
         np.add.at(counts, numbers, 1)
         for key, values in found.items():
-            totals.setdefault(key, np.zeros((images, *values.shape[1:]), values.dtype))
+            if key not in totals:
+                totals[key] = np.zeros((images, *values.shape[1:]), values.dtype)
             np.add.at(totals[key], numbers, values)
-    return {key: (total.T / counts.astype(total.dtype)).T for key, total in totals.items()}
+    for total in totals.values():
+        np.divide(total.T, counts.astype(total.dtype), out=total.T)
+    return totals
 
 
 def score_all(
@@ -119,13 +122,12 @@ def score_all(
     indices: np.ndarray,
     *,
     input: str,
-    crops: str,
-    patches: int,
     crop: int,
     batch_size: int,
-    seed: int = 0,
     precision: str = "32-true",
-    **noted: Any,
+    look: bool = False,
+    told: str = "",
+    **cut: Any,
 ) -> Found:
     """Means over the patches of each image (n, ...) of what `score_patches` finds; `scores` are on 0..1, 1 is best.
 
@@ -135,16 +137,18 @@ def score_all(
     Args:
         indices: rows of `database.table`.
         input: kind of pixels, `rgb` or `mscn`.
-        crops, patches, crop, seed: as in `patch_positions`.
-        batch_size, precision, noted: as in `score_patches`; `noted` is `look` and `told`.
+        crop, cut: side of the crops, and `crops`, `patches` and `seed`, see `patch_positions`.
+        batch_size, precision, look, told: as in `score_patches`.
     """
     places = defaultdict(list)
     for number, index in enumerate(indices):
-        found, window = patch_positions(database.pixels(index, input), crop, crops, patches=patches, seed=seed)
+        found, window = patch_positions(database.pixels(index, input), crop, **cut)
         places[window] += [(number, top, left) for top, left in found.tolist()]
-    batches = score_patches(
-        network, lambda number: database.pixels(indices[number], input), places, batch_size, precision, **noted
-    )
+
+    def image(number: int) -> np.ndarray:
+        return database.pixels(indices[number], input)
+
+    batches = score_patches(network, image, places, batch_size, precision, look=look, told=told)
     return mean_per_image(batches, len(indices))
 
 

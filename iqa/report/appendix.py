@@ -116,8 +116,12 @@ class Tables:
             "published",
             ("Published methods and this study", own, self._of(report.published_table, f"{file}/published.csv")),
         )
-        yield "claims", ("Claims and what holds", own, self._of(report.claims_table, f"{file}/claims.csv"))
-        yield "verdicts", ("Verdicts on claims", own, self._of(report.verdicts_table, f"{file}/claims.csv"))
+        settled = ("claims", params.claims)
+        listed = (
+            ("claims", "Claims and what holds", report.claims_table, "claims"),
+            ("verdicts", "Verdicts on claims", report.verdicts_table, "claims"),
+        )
+        yield from self._tables_of(settled, listed)
         yield "provenance", ("Runs", own, lambda: report.provenance_table(records()))
         yield "environment", ("Hardware and versions", own, lambda: report.environment_table(records()))
 

@@ -1,43 +1,188 @@
-"""What the source documents claim and what becomes of it: `report/claims.csv`, `report/published.csv`, their checks.
+"""The claims of the source documents (`report/claims.csv`), and the words and rules by which each is settled.
 
-How a verdict comes about:
-
-- What follows from the model, the code or arithmetic is computed when `settle` runs: `holds`, `does not hold` or
-  `arithmetic error` (a figure that its own document's numbers do not give).
+- What follows from the model, the code or arithmetic is computed: `holds`, `does not hold`, or `arithmetic error` (a
+  figure that its own document's numbers do not give).
 - A difference between two published single runs is `not distinguishable` if it lies inside what the choice of the test
-  images alone may do (`facts.bound`); outside it the sign decides. Outside is not proof: seeds add to the noise.
-- Where the study at hand has compared the experiments on KonIQ-10k, its ablation table decides instead.
-- What it saw on another database is named beside, and never settles a claim about KonIQ-10k.
+  images alone may do (`bound`); outside it the sign decides. Outside is not proof: seeds add to the noise.
+- What the study at hand measured on the documents' database decides instead; what it measured on another one is named
+  beside, and never settles a claim.
 - What needs data, trainings or hardware that are not here is `not testable here`; `basis` says what would settle it.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from iqa.claims import facts
-from iqa.claims.checks import CHECKS, complete
-from iqa.claims.measured import Measured
+from iqa.show.tables import number
+from iqa.study import paths
 
-__all__ = ["BASES", "CHECKS", "VERDICTS", "comparison", "facts", "of_models", "of_results", "of_statements", "settle"]
+HOLDS, FAILS, OPEN = "holds", "does not hold", "not distinguishable"
+ERROR, UNTESTED = "arithmetic error", "not testable here"
+VERDICTS = (HOLDS, FAILS, OPEN, ERROR, UNTESTED)
+COMPUTED, PUBLISHED, MEASURED, NEEDS = "computed (without data)", "published figures", "measured in this study", "needs"
+BASES = (COMPUTED, PUBLISHED, MEASURED, NEEDS)
 
 
-def settle(study: str) -> pd.DataFrame:
-    """Every claim with what was found about it, in the order of `report/claims.csv`.
+class ClaimError(ValueError):
+    """Claims, their sections and published figures do not fit together; the message names file, row and remedy."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of `report/claims.csv`.
 
     Args:
-        study: whose results are looked at; those that are missing are no error.
+        id, source, claim, stated: its name, the documents that make it, what they say, and their figures in words.
+        kind: what it is about: parameters, complexity, hardware, results, training, protocol, geometry, usage,
+            arithmetic or generalisation.
+        figures: the documents' numbers that its section needs, as they are written there.
+        experiments: trainings that are compared or would settle it, the one that is said to be better first.
+        parameters: training parameters in question, whose ablation on other databases is named beside.
+    """
 
-    Returns:
-        columns id, source, claim, stated, found, basis, verdict (one of `VERDICTS`).
+    id: str
+    source: str
+    claim: str
+    stated: str
+    kind: str
+    figures: list[str]
+    experiments: list[str]
+    parameters: list[str]
+
+    @property
+    def numbers(self) -> list[float]:
+        return [float(figure) for figure in self.figures]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about a claim, in sentences; where from, beginning with one of `BASES`; and one of `VERDICTS`."""
+
+    found: str
+    basis: str
+    verdict: str
+
+    def _repr_markdown_(self) -> str:
+        return f"**{self.verdict}** ({self.basis}): {self.found}"
+
+
+class Claims:
+    """The claims by their id, and what a notebook finds about each.
 
     Raises:
-        ClaimError: a claim without a check, a check without a claim, or a published row or parameter file that a check
-            needs and that is not there.
+        ClaimError: two rows of `report/claims.csv` have one id; or a claim is asked for that has no row.
     """
-    claims, known = facts.claims(), Measured(study)
-    complete(claims)
-    rows = []
-    for claim in claims:
-        finding = CHECKS[claim.id](claim, known)
-        about = {"id": claim.id, "source": claim.source, "claim": claim.claim, "stated": claim.stated}
-        rows.append(about | vars(finding))
-    return pd.DataFrame(rows)
+
+    def __init__(self) -> None:
+        table = pd.read_csv(paths.REPORT / "claims.csv", dtype=str, keep_default_na=False)
+        if twice := sorted(set(table["id"][table["id"].duplicated()])):
+            raise ClaimError(f"report/claims.csv: several rows have the id {', '.join(twice)}; remove or rename one")
+        lists = {name: table[name].str.split() for name in ("figures", "experiments", "parameters")}
+        self.rows = {row["id"]: Claim(**row) for row in table.assign(**lists).to_dict("records")}
+        self.settled: list[tuple[str, Finding]] = []
+
+    def __getitem__(self, name: str) -> Claim:
+        if name not in self.rows:
+            raise ClaimError(f"report/claims.csv has no row {name}; add it, or remove the section {name}")
+        return self.rows[name]
+
+    def settle(
+        self, claim: Claim, found: str, basis: str, verdict: str, measured: Finding | None = None, beside: str = ""
+    ) -> Finding:
+        """Note what was found about a claim, and what the study measured of it.
+
+        Args:
+            measured: on the documents' database; its verdict counts instead.
+            beside: sentences on other databases, which touch no verdict.
+        """
+        finding = Finding(found, basis, verdict)
+        if measured:
+            finding = Finding(f"{found} {measured.found}", measured.basis, measured.verdict)
+        elif beside:
+            finding = Finding(found + beside, f"{basis}; beside it {MEASURED}", verdict)
+        if finding.verdict not in VERDICTS or not finding.basis.startswith(BASES):
+            raise ClaimError(f"{claim.id}: no such verdict or basis: '{finding.verdict}', '{finding.basis}'")
+        self.settled.append((claim.id, finding))
+        return finding
+
+    def table(self) -> pd.DataFrame:
+        """Every claim with what was found, in the order of the file, and `cell`: the anchor of its section.
+
+        Raises:
+            ClaimError: a claim was not settled once.
+        """
+        names, findings = [name for name, _ in self.settled], dict(self.settled)
+        lacking = [name for name in self.rows if name not in findings]
+        twice = [name for name in findings if names.count(name) > 1]
+        faults = {
+            "without a section": lacking,
+            "settled twice (in two sections, or by a cell that was run again)": twice,
+        }
+        if text := "; ".join(f"{what}: {', '.join(ids)}" for what, ids in faults.items() if ids):
+            raise ClaimError(f"report/claims.csv and notebooks/07_claims.ipynb do not agree on claims {text}")
+        rows = [
+            {"id": name, "source": claim.source, "claim": claim.claim, "stated": claim.stated}
+            | vars(findings[name])
+            | {"cell": f"{name} {claim.claim}".replace(" ", "-")}  # as JupyterLab and nbconvert make it of a heading
+            for name, claim in self.rows.items()
+        ]
+        return pd.DataFrame(rows)
+
+
+def verdict(right: bool, otherwise: str = FAILS) -> str:
+    """`holds`, or another verdict."""
+    return HOLDS if right else otherwise
+
+
+def agrees(value: float, figure: str) -> bool:
+    """Whether a value is the figure once it is rounded to as many decimals as the figure has."""
+    return round(value, len(figure.partition(".")[2])) == float(figure)
+
+
+def standard_error(srcc: float, images: int) -> float:
+    """Standard error of one SRCC: that of Fisher's z, sqrt((1 + r^2 / 2) / (n - 3)), carried back to r.
+
+    Source: Bonett & Wright 2000, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations".
+    """
+    return float(np.sqrt((1 + srcc**2 / 2) / (images - 3)) * (1 - srcc**2))
+
+
+def bound(first: float, second: float, images: int, confidence: float = 0.95) -> float:
+    """How far two SRCC may lie apart by the choice of the test images alone.
+
+    It is unpaired: models that err on the same images differ by less, which their predictions would show; training
+    anew with another seed adds to it. Without predictions and seeds it is what single published values allow.
+    """
+    z = stats.norm.ppf((1 + confidence) / 2)
+    return float(z * np.hypot(standard_error(first, images), standard_error(second, images)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one published SRCC to another, and the bound inside which their difference says nothing."""
+
+    before: float
+    after: float
+    limit: float
+
+    @property
+    def delta(self) -> float:
+        return self.after - self.before
+
+    @property
+    def verdict(self) -> str:
+        """Outside the bound the sign decides."""
+        return OPEN if abs(self.delta) <= self.limit else verdict(self.delta > 0)
+
+    def __str__(self) -> str:
+        before, after, limit = (number(value, ".4f") for value in (self.before, self.after, self.limit))
+        side = "inside" if self.verdict == OPEN else "outside"
+        return f"{before} to {after} ({number(self.delta, '+.4f')}) is {side} ±{limit}"
+
+
+def joint(verdicts: Iterable[str]) -> str:
+    """One verdict of several comparisons that a claim needs together."""
+    return min(verdicts, key=(FAILS, OPEN, HOLDS).index)

@@ -1,14 +1,44 @@
 """Parameters of `07_claims` and `08_report`."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from iqa.study import paths
+from pydantic import Field
+
+from iqa.study import param_files, paths
 from iqa.study.param_files import run_names
-from iqa.study.params import Name, Params
+from iqa.study.params import Name, Number, Params, Positive
+
+
+class ClaimsParams(Params):
+    """`07_claims`: settle the claims of the documents by models, arithmetic, published figures and the study's results.
+
+    Args:
+        models: the study whose training files regenerate the documents' models.
+        database: title of the database that the documents tested on; measurements on another settle no claim.
+        test_images: how many of its images they tested on.
+        size: height and width of their crops, in pixels.
+        confidence: of the bound of differences between published figures.
+    """
+
+    step: ClassVar[str] = "claims"
+
+    models: Name = "koniq10k"
+    database: str = "KonIQ-10k"
+    test_images: Annotated[int, Field(gt=3)] = 2010
+    size: Positive = 224
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+
+    def needs(self) -> list[tuple[str, str]]:
+        read = ("data_prep", "train", "ablation", "complexity", "analysis")
+        return [(step, run) for step in read for run in run_names(self.study, step)]
+
+    def files(self) -> list[str]:
+        trainings = param_files.all_files(self.models, "train")
+        return ["report/claims.csv", "report/published.csv", *map(paths.shown, trainings)]
 
 
 class ReportParams(Params):
-    """`07_report`: regenerate the tables and render the report of a study."""
+    """`08_report`: regenerate the tables and render the report of a study."""
 
     step: ClassVar[str] = "report"
 
@@ -18,6 +48,7 @@ class ReportParams(Params):
     ablation: Name = "main"
     complexity: Name = "main"
     analysis: Name = "main"
+    claims: Name = "main"
 
     def needs(self) -> list[tuple[str, str]]:
         steps = sorted(folder.name for folder in (paths.PARAMS / self.study).iterdir() if folder.is_dir())

@@ -6,6 +6,7 @@ The same results give the same bytes.
 """
 
 import json
+import os
 import re
 import shutil
 import traceback
@@ -13,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -84,6 +86,11 @@ class Writer:
         name = file.replace("/", "_")
         shutil.copyfile(self.reader.path(file), self.folder / name)
         return f"![{caption}]({name}){{#{label} width={width}}}\n"
+
+    def link(self, text: str, file: str, anchor: str) -> str:
+        """A link from the report to a place in a file of a run's folder: a section of an executed notebook."""
+        path = Path(os.path.relpath(self.reader.path(file), self.folder.parent)).as_posix()
+        return f"[{self.show(text)}]({quote(path)}#{quote(anchor)})"
 
 
 def render(params: ReportParams) -> dict[str, Path]:
@@ -175,7 +182,7 @@ def _fill(params: ReportParams, reader: Reader, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["show"] = writer.show
-    functions = {"num": writer.num, "text": writer.text, "table": writer.table, "figure": writer.figure}
+    functions = {name: getattr(writer, name) for name in ("num", "text", "table", "figure", "link")}
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(params, reader))
     except ReportError as error:
@@ -202,7 +209,7 @@ def _context(params: ReportParams, reader: Reader) -> dict[str, Any]:
     files = {
         "complexity": f"complexity/{params.complexity}/complexity.csv",
         "cross": f"cross_dataset/{params.cross}/cross.csv",
-        "claims": f"report/{params.run}/claims.csv",
+        "claims": f"claims/{params.claims}/claims.csv",
         "published": f"report/{params.run}/published.csv",
     }
     ablations = {run: _ablation(run, reader) for run in listed.ablations()}

@@ -192,10 +192,10 @@ def _by_setting(latency: pd.DataFrame) -> Iterable[tuple[Any, list[dict[str, Any
 
 
 def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Run": row["run"], "Device": row["device"], "Precision": _precision(row)}
+    return {"Run": row["run"], "Device": row["device"], "Precision": setting_words(row)}
 
 
-def _precision(row: dict[str, Any]) -> str:
+def setting_words(row: dict[str, Any]) -> str:
     """Precision, and whether it is compiled, of a row of `latency.csv`."""
     return row["precision"] + (", compiled" if row["compiled"] else "")
 
@@ -221,7 +221,7 @@ def latency(latency: pd.DataFrame) -> Figure:
             y = [runs.index(run) + (place - (len(settings) - 1) / 2) * 0.8 / len(settings) for run in own["run"]]
             ax.hlines(y, own["min_ms"], own["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
-            ax.plot(own["median_ms"], y, label=_precision(dict(zip(SETTING, setting, strict=True))), **point)
+            ax.plot(own["median_ms"], y, label=setting_words(dict(zip(SETTING, setting, strict=True))), **point)
             for height, reason in zip(y, own["reason"], strict=True):
                 if isinstance(reason, str) and reason:
                     at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
@@ -265,7 +265,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            title = _precision(dict(zip(SETTING, setting, strict=True)))
+            title = setting_words(dict(zip(SETTING, setting, strict=True)))
             ax.set_title(wrapped(title, 72 // len(settings)))
         axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parents[1]
+GONE = "is no longer used"
 REST = "(module)"  # statements that define nothing, such as the settings of a logger
 MAIN = "(main)"  # the block of a program, such as `python -m iqa.training.fit`
 NO_CODE = {"ctx", "type_comment", "kind", "type_params", "annotation", "returns", "simple"}  # fields of the syntax tree
@@ -40,10 +41,11 @@ class Ref(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """Code in normal form, and the definitions that it refers to, in their order."""
+    """Code in normal form, the definitions that it refers to, in their order, and the strings in it."""
 
     text: str
     refs: tuple[Ref, ...]
+    strings: frozenset[str] = frozenset()
 
 
 def digest(*values: object) -> str:
@@ -106,7 +108,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
             origin = key if key in gone else next((old for old in gone if gone[old] == name and old not in now), None)
             gone.pop(origin, None)
             lines.append(f"{key} {'has changed' if origin else 'is new'}")
-    return lines + [f"{key} is no longer used" for key in gone]
+    return lines + [f"{key} {GONE}" for key in gone]
 
 
 @cache
@@ -195,24 +197,34 @@ class Package:
             reached = self.reach(root, key[1])
             shared = {name for name, count in Counter(ref.name for ref in reached).items() if count > 1}
             hashes = {
-                f"{self.modules[ref.module].file}: {ref.name}": _hash(*reached[ref], ref.module, shared)
+                f"{self.modules[ref.module].file}: {ref.name}": _hash(reached[ref], ref.module, shared)
                 for ref in sorted(reached)
             }
-            self.identities[key] = {"notebook": _hash(*root, "", shared)} | hashes
+            self.identities[key] = {"notebook": _hash(root, "", shared)} | hashes
         return dict(self.identities[key])
 
     def reach(self, root: Definition, names: frozenset[str]) -> dict[Ref, Definition]:
+        """The definitions that some code reaches. Of registered entries those that `names` or the code itself names."""
         reached: dict[Ref, Definition] = {}
+        named = set(names | root.strings)
         pending = list(root.refs)
         while pending:
-            ref = pending.pop()
-            if ref not in reached and ref.module != __name__:  # what is here decides hashes, never results
-                module = self.modules[ref.module]
-                reached[ref] = module.definition(ref.name)
-                pending += reached[ref].refs
-                pending += [entry for name, entry in self.entries.get(ref, {}).items() if name in names]
-                pending += [Ref(ref.module, REST)] * (REST in module.statements)
+            while pending:
+                ref = pending.pop()
+                if ref not in reached and not self.is_silent(ref.module):
+                    module = self.modules[ref.module]
+                    reached[ref] = module.definition(ref.name)
+                    named |= reached[ref].strings
+                    pending += reached[ref].refs
+                    pending += [Ref(ref.module, REST)] * (REST in module.statements)
+            entries = [entry for ref in reached for name, entry in self.entries.get(ref, {}).items() if name in named]
+            pending = [entry for entry in entries if entry not in reached]
         return reached
+
+    def is_silent(self, module: str) -> bool:
+        """Whether a module decides no result: it finds, names or compares files and parameters, or starts a step."""
+        room, _, name = module.removeprefix(f"{self.name}.").rpartition(".")
+        return room == "app" or (room == "study" and name != "results")
 
 
 class Module:
@@ -287,7 +299,9 @@ class Module:
     def definition(self, name: str) -> Definition:
         if name not in self.known:
             writer = _Writer(self)
-            self.known[name] = Definition(writer.write(self.statements[name], ChainMap()), tuple(writer.refs))
+            self.known[name] = Definition(
+                writer.write(self.statements[name], ChainMap()), tuple(writer.refs), frozenset(writer.strings)
+            )
         return self.known[name]
 
 
@@ -297,6 +311,7 @@ class _Writer:
     def __init__(self, module: Module):
         self.module, self.package = module, module.package
         self.refs: list[Ref] = []
+        self.strings: set[str] = set()
 
     def write(self, node: object, scope: Scope) -> str:
         match node:
@@ -309,6 +324,7 @@ class _Writer:
             case ast.AnnAssign():
                 return self.write(ast.Assign(targets=[node.target], value=node.value), scope) if node.value else ""
             case ast.Constant():
+                self.strings |= {node.value} if isinstance(node.value, str) else set()
                 if re.fullmatch(rf"{self.package.name}(\.\w+)+", str(node.value)):  # a program may be started by it
                     module = self.package.module(node.value)
                     self.refs += [Ref(node.value, MAIN)] if module and MAIN in module.statements else []
@@ -365,10 +381,10 @@ def _parse(code: bytes, place: str) -> list[ast.stmt]:
         raise CodeError(f"{place}, line {line}: {getattr(error, 'msg', error)}") from error
 
 
-def _hash(text: str, refs: tuple[Ref, ...], module: str, shared: set[str]) -> str:
+def _hash(found: Definition, module: str, shared: set[str]) -> str:
     """Hash of a definition; where several that are reached share a name, it counts of which module one is used."""
-    meant = ["" if ref.module == module else ref.module for ref in refs if ref.name in shared]
-    return hashlib.sha256("\n".join([text, *meant]).encode()).hexdigest()[:16]
+    meant = ["" if ref.module == module else ref.module for ref in found.refs if ref.name in shared]
+    return hashlib.sha256("\n".join([found.text, *meant]).encode()).hexdigest()[:16]
 
 
 def _bound(nodes: Iterable[ast.AST], place: str) -> dict[str, Ref | None]:

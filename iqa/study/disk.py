@@ -14,7 +14,7 @@ from uuid import uuid4
 from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
 
-MANY = 200  # from this many files on, reading them shows its progress
+MANY = 1_000  # from this many files on, reading them shows its progress
 UNTRUSTED_NS = 2 * 10**9  # a file changed this recently may change again within the clock's resolution
 
 

@@ -58,7 +58,9 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
     reasons = [Reason("parameter", text) for text in _changed(before["values"], now["values"], defaults)]
     for kind, is_shown in (("code", False), ("show", True)):
         own = [{k: v for k, v in each["code"].items() if k.startswith(SHOWN) == is_shown} for each in (before, now)]
-        reasons += [Reason(kind, f"code: {line}") for line in code.differences(*own)]
+        lines = code.differences(*own)
+        if not all(line.endswith(code.GONE) for line in lines):  # what used it has not changed otherwise
+            reasons += [Reason(kind, f"code: {line}") for line in lines]
     for part, kind, words in (("reads", "data", "reads"), ("files", "file", "file")):
         for key, value in now[part].items():
             if value != NOT_HERE and before[part].get(key) != value:

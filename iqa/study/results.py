@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.study import paths
+from iqa.study import param_files, paths
 from iqa.study.code import file_hash
 from iqa.study.params import Params
 
@@ -126,6 +126,11 @@ def write_text(file: Path, text: str) -> None:
 def finished(study: str, step: str, run: str) -> bool:
     """Whether there are results of a run that came to its end."""
     return (paths.run_folder(study, step, run) / RECORD).is_file()
+
+
+def finished_runs(study: str, step: str) -> list[str]:
+    """Runs of a step of a study that are finished."""
+    return [run for run in param_files.run_names(study, step) if finished(study, step, run)]
 
 
 def command_for(study: str, step: str, run: str) -> str:

@@ -11,6 +11,7 @@ from iqa.training.params import TrainParams
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
 MODEL = "best.pt"
+ROOTS = ("iqa.training.fit.fit", "iqa.data.database.Database")  # the code that trains: a function and what it is given
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 
 
@@ -28,7 +29,7 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
         files[params.weights] = disk.content_hashes(file.parent, [file.name])[0] if file.is_file() else NOT_HERE
     return {
         "values": decisive,
-        "code": code.definitions("iqa.training.fit.fit", names=params.words()),
+        "code": code.definitions(*ROOTS, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": files,
         "versions": versions(params.packages),

@@ -140,19 +140,15 @@ def total(prediction: Tensor, target: Tensor, weights: dict[str, float], options
     """
     if not weights:
         raise ValueError(f"a training loss needs a term; known are: {', '.join(LOSSES)}")
-    terms = {}
-    for name in weights:
-        loss = LOSSES[name]
-        terms[name] = loss(prediction, target, *(options[key] for key in loss.options))
+    chosen = {name: LOSSES[name] for name in weights}
+    terms = {name: loss(prediction, target, *(options[key] for key in loss.options)) for name, loss in chosen.items()}
     return terms | {"total": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()}
 
 
 def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, Any]:
-    """What the report says of a training loss; arguments as of `total`.
+    """What the report says of a training loss (`loss.json`): its `terms`, with what each was registered with.
 
-    Returns:
-        `terms`: for each `name`, `weight`, its words (`title`, `formula`, `source`, `where`, `note`), and `options`, a
-        list of `words` and `value`.
+    Arguments as of `total`.
     """
     terms = []
     for name, weight in weights.items():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from iqa.analysis import comparison, published
+from iqa.analysis import comparison
 from iqa.analysis.comparison import Run, Trained, compare, group
 from iqa.metrics.bootstrap import holm, p_value
 from iqa.metrics.coefficients import plcc, srcc
@@ -253,50 +253,6 @@ def test_p_values_of_the_same_model_trained_again_are_rarely_small():
     assert 0.25 < np.mean(found) < 0.85
 
 
-PUBLISHED = pd.DataFrame(
-    [
-        ("Ours", "b", "KonIQ-10k", "KonIQ-10k", "0.9236", "0.9361", "epoch of the test set", "paper A", "last"),
-        ("Ours", "b", "KonIQ-10k", "KonIQ-10k", "0.904", "", "official split", "paper B", "last"),
-        ("Other", "b", "KonIQ-10k", "KonIQ-10k", "0.910", "0.917", "official split", "paper B", "main"),
-        ("Twice", "b", "KonIQ-10k", "KonIQ-10k", "0.93", "0.95", "one protocol", "paper A", "attention"),
-        ("Twice", "b", "KonIQ-10k", "KonIQ-10k", "0.94", "0.95", "one protocol", "paper B", "attention"),
-        ("Other", "b", "KonIQ-10k", "SPAQ", "0.5", "0.5", "whole", "paper B", "rankless"),
-        ("Nobody", "b", "KonIQ-10k", "KonIQ-10k", "0.1", "0.1", "official split", "paper C", ""),
-    ],
-    columns=published.PUBLISHED,
-)
-
-
-def test_published_values_stand_beside_the_experiment_that_they_name(table):
-    joined = published.with_published(table.reset_index(), PUBLISHED, "KonIQ-10k", "KonIQ-10k").set_index("group")
-    assert joined.loc["main", "published_srcc"] == 0.91 and joined.loc["main", "published_protocol"] == "official split"
-    assert joined.loc["last", "published_srcc"] == "(1) 0.9236 (2) 0.904"
-    assert joined.loc["last", "published_plcc"] == "(1) 0.9361 (2) -"
-    assert joined.loc["last", "published_protocol"] == "(1) epoch of the test set (2) official split"
-    assert joined.loc["last", "published_source"] == "(1) paper A (2) paper B"
-    assert joined.loc["attention", ["published_srcc", "published_protocol"]].tolist() == [
-        *("(1) 0.93 (2) 0.94", "one protocol"),
-    ]
-    others = joined.drop(["main", "last", "attention"])
-    assert others["published_srcc"].isna().all() and (others["published_source"] == "").all()
-    pd.testing.assert_frame_equal(joined[table.columns], table)
-
-
-def test_on_other_databases_the_published_columns_are_there_and_empty(table):
-    joined = published.with_published(table.reset_index(), PUBLISHED, "Demo", "Demo")
-    assert joined[["published_srcc", "published_plcc"]].isna().all(axis=None)
-    assert (joined[["published_protocol", "published_source"]] == "").all(axis=None)
-
-
-def test_published_values_are_read_with_their_digits_and_a_missing_column_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "REPORT", tmp_path)
-    PUBLISHED.to_csv(tmp_path / "published.csv", index=False)
-    pd.testing.assert_frame_equal(published.published(), PUBLISHED.astype(str), check_dtype=False)
-    PUBLISHED.drop(columns="protocol").to_csv(tmp_path / "published.csv", index=False)
-    with pytest.raises(ValueError, match=r"published\.csv: lacks the columns protocol"):
-        published.published()
-
-
 def test_dynamics_are_mean_and_range_over_the_seeds_that_came_so_far(many):
     many[0] = replace(many[0], history=many[0].history.iloc[:2])
     found = comparison.dynamics(group(many, "main"))
@@ -382,3 +338,13 @@ def test_a_run_of_an_older_version_says_how_to_make_it_again(study):
     tiny.finish(file.parent)
     with pytest.raises(ResultsError, match=r"metrics\.json has no key 'val_srcc'.*iqa run toy/train/main_s2"):
         comparison.collect("toy", RUNS)
+
+
+def test_a_comparison_seen_from_the_other_side_has_the_other_sign():
+    row = {"place": "Toy", "group": "a", "reference": "b", "verdict": "better", "seeds": 3}
+    row |= {"delta": 0.02, "delta_low": 0.01, "delta_high": 0.04, "delta_plcc": 0.03}
+    found = comparison.find_contrast(pd.DataFrame([row]), "b", "a", "Toy")
+    assert found["verdict"] == "worse" and (found["delta"], found["delta_plcc"]) == (-0.02, -0.03)
+    assert (found["delta_low"], found["delta_high"]) == (-0.04, -0.01)
+    assert comparison.find_contrast(pd.DataFrame([row]), "a", "b", "Toy") == row
+    assert comparison.find_contrast(pd.DataFrame([row]), "a", "b", "Other") is None

@@ -17,24 +17,26 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from iqa.app import graph, run
+from iqa.app import graph, steps
 from iqa.app.steps import STEPS
 from iqa.study.params import ParameterError
 from iqa.study.paths import ROOT
 
 TOY = """
-from iqa import pipeline, {module}
-from iqa.config import STEPS
-from iqa.results import RunFolder
+from iqa import {module}
+from iqa.app.steps import STEPS
+from iqa.study import paths
+from iqa.study.results import RunFolder
 params = STEPS["{step}"].collect(globals())
 out = RunFolder(params)
-assert {module}.value
 {more}
-for file in pipeline.outputs(params)[:-1]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not file.exists():
-        file.write_text("toy")
-record = out.finish()
+out.save_json("made", params.model_dump() | dict(value={module}.value))
+out.save_text("picture.svg", "drawn")
+page = paths.REPORT / params.study / "report.html"
+if params.step == "report":
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("toy")
+record = out.finish(elsewhere=[page] if params.step == "report" else [])
 """
 
 
@@ -66,7 +68,7 @@ class Project:
         file.write_text(text + "\n")
 
     def write_notebook(self, step: str, more: str = "", prose: str = "Prose.", output: str = "") -> None:
-        original = run.notebook(step)
+        original = steps.notebook(step)
         parameters = next(c for c in nbformat.read(original, 4).cells if "parameters" in c.metadata.get("tags", []))
         code = nbformat.v4.new_code_cell(TOY.format(step=step, module=f"toy_{step}", more=more), id="toy")
         if output:
@@ -97,8 +99,7 @@ class Project:
         process = self.start("report", "toy", "--dry-run")
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
-        words = {line.split()[0] for line in (out + err).splitlines() if line.split()}
-        return {run for run in EVERY_RUN | {"train/c_s1"} if run.replace("/", "_") in words}
+        return {line for line in out.splitlines() if line in EVERY_RUN | {"train/c_s1"}}
 
     def results(self, name: str) -> Path:
         return self.folder / "results" / "toy" / name

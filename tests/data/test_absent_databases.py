@@ -5,7 +5,8 @@ import json
 import pytest
 
 from iqa.analysis.params import CrossDatasetParams
-from iqa.app import graph, stale
+from iqa.app import graph
+from iqa.app.stale import State
 from iqa.data import DataError, prepare
 from iqa.study import param_files, paths
 from iqa.study.results import RECORD
@@ -54,7 +55,7 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
 
 def write_record(params, **reads_and_files):
     """The record of a finished run that wrote nothing, made from what is here or as told."""
-    made_from = stale.State("toy").identity(params)
+    made_from = State("toy").identity(params)
     made_from = made_from | {part: made_from[part] | values for part, values in reads_and_files.items()}
     folder = paths.run_folder("toy", params.step, params.run)
     folder.mkdir(parents=True)
@@ -62,7 +63,7 @@ def write_record(params, **reads_and_files):
 
 
 def reasons(params):
-    return [str(reason) for reason in stale.State("toy").reasons(params)]
+    return [str(reason) for reason in State("toy").reasons(params)]
 
 
 def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere, monkeypatch):

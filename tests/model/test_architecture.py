@@ -194,6 +194,12 @@ def test_the_table_says_what_the_parts_do(built):
     )
 
 
+def test_levels_that_are_no_row_are_listed():
+    description = report_fixture.architecture("last")
+    description["levels"][1]["fused"] = True
+    assert train.filled(description, "fusion", "words") == "levels 2, 4, pooled to 4×4"  # noqa: RUF001
+
+
 def test_generated_weights_are_no_parameters(built):
     table = train.architecture_table(built["concat", "lda"]).set_index("Part")
     assert table.loc["hyper network", "Output"] == "2,785 weights"

@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 
+from iqa.data.crops import CROPS
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import predict, score
 
@@ -22,7 +23,7 @@ def data():
     return tiny.database(12, sizes=((72, 96), (80, 64), (72, 96)))
 
 
-@pytest.mark.parametrize("crops", ["whole", "center", "random", "grid"])
+@pytest.mark.parametrize("crops", CROPS)
 def test_scores_do_not_depend_on_batch_order_or_neighbours(model, data, crops):
     options = OPTIONS | {"crops": crops}
     indices = np.arange(12)

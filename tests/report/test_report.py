@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -118,6 +119,14 @@ def test_every_marked_number_names_its_file_and_key_and_value(built):
         assert key and value and (paths.RESULTS.parent / file).is_file()
 
 
+def test_each_claim_leads_to_its_section_in_the_executed_notebook(built):
+    executed = paths.run_folder("toy", "claims", "main") / "notebook.ipynb"
+    for name, cell in report_fixture.claims().set_index("id")["cell"].items():
+        (address,) = re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0])
+        file, _, anchor = unquote(address).partition("#")
+        assert (built[1]["html"].parent / file).resolve() == executed and anchor == cell
+
+
 def test_html_loads_nothing_from_elsewhere(built):
     loaded = Resources(built[0]).loaded
     assert loaded and all(address.startswith("data:") for address in loaded)
@@ -202,6 +211,8 @@ def test_a_missing_number_stops_the_build_and_is_named(study, case):
         ("train/main_s1/curves.svg", "train/main_s1/curves.svg is missing; make it again"),
         ("ablation/main/ablation.csv", "ablation/main/ablation.csv is missing; make it again"),
         ("complexity/main/record.json", "complexity/main holds no finished run; make it"),
+        ("claims/main/claims.csv", "claims/main/claims.csv is missing; make it again"),
+        ("claims/main/notebook.ipynb", "claims/main/notebook.ipynb is missing; make it again"),
     ],
 )
 def test_a_missing_file_stops_the_build_with_its_remedy(study, file, message):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from iqa.training import losses
 from iqa.training.losses import fidelity, l1, l2, plcc, ranking, total
+from iqa.training.params import TrainParams
 
 
 def batch(size: int = 7, seed: int = 0, dtype=torch.float64, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,3 +229,10 @@ def test_a_loss_is_described_with_the_words_weights_and_options_of_its_terms():
     assert (l1_term["title"], l1_term["options"], l1_term["where"]) == ("mean absolute error", [], "")
     assert (term["name"], term["weight"], term["source"]) == ("ranking", 0.3, "[@liu2017rankiqa]")
     assert term["options"] == [{"words": "the margin $m$", "value": 0.1}] and "m" in term["formula"]
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_every_loss_has_words_for_the_report_and_takes_parameters_that_a_training_has(name):
+    loss = losses.LOSSES[name]
+    assert loss.name == name and loss.title and loss.formula
+    assert loss.options.keys() <= TrainParams.model_fields.keys()

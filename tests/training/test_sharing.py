@@ -4,8 +4,9 @@ import multiprocessing
 
 import pytest
 
-from iqa.app import graph, machine, stale
+from iqa.app import graph, machine
 from iqa.app.machine import Resources
+from iqa.app.stale import State
 from iqa.data.params import DataPrepParams
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
@@ -104,9 +105,10 @@ def test_a_training_on_several_nodes_asks_for_a_task_on_each(study):
 
 def test_resources_make_nothing_anew(study):
     study(resources="train: {gpus: 1}")
-    before = stale.state(param_files.load(TrainParams, "toy", "cpu"))
+    params = param_files.load(TrainParams, "toy", "cpu")
+    before = State("toy").identity(params)
     study(resources="train: {gpus: 2, minutes: 1}")
-    assert stale.state(param_files.load(TrainParams, "toy", "cpu")) == before
+    assert State("toy").identity(params) == before
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def _hold(ready):
 
 
 def test_a_gpu_that_is_named_is_taken_by_its_number(two_gpus):
-    with machine.claimed(machine.wanted("cuda:1")) as taken:
+    with machine.claimed(machine.gpus_of("cuda:1")) as taken:
         assert taken == ["GPU-5"] and machine.visible() == ["0", "GPU-5"]
 
 
@@ -189,7 +191,7 @@ def test_gpus_are_shared_by_as_many_runs_as_told_the_least_used_first(two_gpus, 
 
 
 def test_nothing_is_taken_without_a_gpu_on_a_cluster_or_by_a_run_that_needs_none(two_gpus, monkeypatch):
-    with machine.claimed(machine.wanted("cpu")) as taken:
+    with machine.claimed(machine.gpus_of("cpu")) as taken:
         assert taken == []
     monkeypatch.delenv(machine.RUNS_PER_GPU)
     with machine.claimed(1) as taken:

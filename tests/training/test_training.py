@@ -23,8 +23,11 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
 from iqa.study import code, paths
+from iqa.study.identity import differences
 from iqa.training.batches import EpochOrder, Patches, train_loader
-from iqa.training.fit import Fit, best_epoch, fit, fit_key
+from iqa.training.fit import Fit, best_epoch, fit
+from iqa.training.identity import ROOTS, fit_identity
+from iqa.training.params import TrainParams
 
 
 @pytest.fixture(scope="module")
@@ -210,32 +213,33 @@ def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path,
 def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
     file = tmp_path / "weights.pth"
     params = tiny.PARAMS.model_copy(update={"weights": str(file)})
-    keys = set()
+    identities = []
     for content in (b"one", b"two"):
         file.write_bytes(content)
-        keys.add(fit_key(params, data))
-    assert len(keys) == 2
+        identities.append(fit_identity(params, {}))
+    reasons = differences(*identities, TrainParams.defaults())
+    assert list(map(str, reasons)) == [f"file {file}: its contents differ"]
 
 
 def test_a_fit_depends_on_the_code_that_makes_the_input_it_reads_and_no_other(data, monkeypatch):
-    def keys():
-        both = [tiny.PARAMS.model_copy(update={"input": kind}) for kind in ("rgb", "mscn")]
-        monitored = tiny.PARAMS.model_copy(update={"input": "rgb", "monitor_databases": ["other"]})
-        return [*(fit_key(params, data) for params in both), fit_key(monitored, data, {"other": data})]
-
-    before = keys()
-    for kind, same in (("mscn", [True, False, True]), ("rgb", [False, True, False])):
-        with monkeypatch.context() as patch:
-            patch.setattr(database, "pixel_code", lambda name, kind=kind: "new" if name == kind else pixel_code(name))
-            assert [now == key for now, key in zip(keys(), before, strict=True)] == same
+    before = {kind: data.identity(kind) for kind in ("rgb", "mscn")}
+    monkeypatch.setattr(database, "pixel_code", lambda kind: "new" if kind == "mscn" else pixel_code(kind))
+    assert data.identity("rgb") == before["rgb"] and data.identity("mscn") != before["mscn"]
+    first, second = (fit_identity(tiny.PARAMS, {"tiny": sha}) for sha in (before["mscn"], data.identity("mscn")))
+    reasons = differences(first, second, TrainParams.defaults())
+    assert list(map(str, reasons)) == ["reads data_prep/tiny: its contents differ"]
 
 
 def test_what_a_fit_runs_is_among_the_definitions_that_identify_it(data, tmp_path):
     run = set()
+    package = code.open_package(code.PACKAGE)
+
+    def is_silent(file):
+        return package.is_silent(".".join(Path(file).relative_to(paths.ROOT).with_suffix("").parts))
 
     def note(frame, event, _):
         file, name = frame.f_code.co_filename, frame.f_code.co_qualname.split(".")[0]
-        if event == "call" and file.startswith(str(code.PACKAGE)) and file != code.__file__:
+        if event == "call" and file.startswith(str(code.PACKAGE)) and not is_silent(file):
             key = f"{Path(file).relative_to(paths.ROOT).as_posix()}: {name}"
             if key not in run and not any("pydantic" in outer.filename for outer in inspect.stack(0)):
                 run.add(key)  # all but the checks of parameters, whose values are compared themselves
@@ -246,7 +250,7 @@ def test_what_a_fit_runs_is_among_the_definitions_that_identify_it(data, tmp_pat
     finally:
         sys.setprofile(None)
     assert len(run) > 30
-    assert run <= set(code.definitions("iqa.training.fit.fit", names=code.words([tiny.PARAMS.terms(), tiny.PARAMS])))
+    assert run <= set(code.definitions(*ROOTS, names=code.words([tiny.PARAMS.terms(), tiny.PARAMS])))
 
 
 def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):

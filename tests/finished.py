@@ -1,0 +1,100 @@
+"""A project with finished results for tests: those of a real run of the study `smoke`, without its large files.
+
+`tests/smoke_results/` holds what the steps wrote as JSON and CSV. `python tests/finished.py` runs the study once more
+in a scratch folder and renews them; a test compares their columns and keys with what the steps write now.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from iqa.study import code, paths
+
+STUDY = "smoke"
+KEPT = paths.ROOT / "tests" / "smoke_results"
+SOURCES = ("iqa", "notebooks", "params", "report", "profiles")
+LEFT_OUT = {"fit.json", "out_of_date.json"}
+PLACEHOLDERS = {
+    ".svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3"/>',
+    ".ipynb": b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+    ".png": bytes.fromhex(
+        "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+        "0000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
+    ),
+}
+
+
+def copy_sources(folder: Path) -> None:
+    """Copy the package, notebooks, parameter files and report sources into a folder."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.html", "*.pdf", STUDY, "demo")
+    for name in SOURCES:
+        shutil.copytree(paths.ROOT / name, folder / name, ignore=ignored if name == "report" else ignored_caches)
+    shutil.copy(paths.ROOT / "Snakefile", folder)
+
+
+def ignored_caches(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__"}
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run `python -m ...` in a copy of the project, and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "IQA_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert bool(done.returncode) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def put_results(folder: Path) -> None:
+    """Lay the kept results into a copy of the project; files that are not kept become small placeholders."""
+    study = folder / "results" / STUDY
+    shutil.copytree(KEPT, study)
+    for file in study.glob("*/*/record.json"):
+        record = json.loads(file.read_text())
+        for name in record["outputs"]:
+            output = (file.parent / name).resolve()
+            if not output.is_file():
+                output.parent.mkdir(parents=True, exist_ok=True)
+                output.write_bytes(PLACEHOLDERS.get(output.suffix, b"placeholder of " + name.encode()))
+            if name == "fit.json":
+                model = code.file_hash(file.parent / "best.pt")
+                output.write_text(json.dumps({"model": model, "history": [{"epoch": 1}]}))
+            record["outputs"][name] = code.file_hash(output)
+        (file.parent / "notebook.ipynb").write_bytes(PLACEHOLDERS[".ipynb"])
+        file.write_text(json.dumps(record))
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the project whose study `smoke` is finished and up to date."""
+    copy_sources(folder)
+    put_results(folder)
+    run(folder, "iqa.app.cli", "accept", STUDY, "--because", "the results were made by the code of the tests")
+    return folder
+
+
+def refresh() -> None:
+    """Run the study in a scratch copy of the project, and keep its JSON and CSV files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_sources(folder)
+        print(run(folder, "iqa.app.cli", "report", STUDY)[-300:])
+        shutil.rmtree(KEPT, ignore_errors=True)
+        for file in sorted((folder / "results" / STUDY).rglob("*")):
+            place = KEPT / file.relative_to(folder / "results" / STUDY)
+            if file.suffix in (".json", ".csv") and file.name not in LEFT_OUT and ".snakemake" not in file.parts:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, place)
+        for file in KEPT.glob("*/*/record.json"):
+            record = json.loads(file.read_text())
+            del record["identity"]  # of the code of that day
+            record |= {"machine": "somewhere", "commit": "0" * 40, "dirty": False}
+            file.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    refresh()
