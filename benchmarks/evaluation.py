@@ -5,9 +5,10 @@
 
 - `iqa.model.scoring.score` on images of the study's size, as the run tests them, against forward passes of as many full
   batches of pixels that are already on the device: one pass of full batches across images leaves a ratio near 1.
-- `iqa.analysis.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of the images
-  repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. What is repeated takes longer,
-  so that this ratio is below 1; only a tenth of the resamples are repeated, and their time is taken ten times.
+- `iqa.analysis.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of
+  the images repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. What is repeated
+  takes longer, so that this ratio is below 1; only a tenth of the resamples are repeated, and their time is taken ten
+  times.
 """
 
 import argparse
@@ -20,8 +21,8 @@ import torch
 
 from benchmarks.common import CORES, compared, in_turn, report, seconds
 from benchmarks.random_database import SIZES, random_database
-from iqa import metrics
 from iqa.analysis.evaluation import evaluate
+from iqa.metrics.coefficients import krcc, plcc, rmse, srcc
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
 from iqa.study import param_files
@@ -30,7 +31,7 @@ from iqa.training.params import TrainParams
 RUNS = ("koniq10k/hyperiqa_s1", "demo/main_s1")
 SHARE = 10  # one in so many resamples is repeated
 LARGE = 128  # side of a crop from which on a CPU scores few images in a minute
-STATISTICS = (metrics.srcc, metrics.plcc, metrics.plcc, metrics.krcc, metrics.rmse)  # PLCC raw and of a fixed curve
+STATISTICS = (srcc, plcc, plcc, krcc, rmse)  # PLCC raw and of a fixed curve
 
 
 def scoring(run: str, options: argparse.Namespace) -> dict[str, Any]:

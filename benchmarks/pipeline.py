@@ -29,16 +29,17 @@ STUDY, RUN = "smoke", "main_s1"
 COPIED = ("iqa", "notebooks", "params", "report")
 BARE_CALLS = f"""
 from pathlib import Path
-from iqa import config
+from iqa.analysis.evaluation import evaluate
 from iqa.data.prepare import open_database
-from iqa.evaluation import evaluate
+from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
-from iqa.prediction import load_model
-from iqa.training import fit
+from iqa.study import param_files
+from iqa.training.fit import fit
+from iqa.training.params import TrainParams
 
 folder = Path("bare")
 folder.mkdir()
-params = config.load("{STUDY}", "train", "{RUN}")
+params = param_files.load(TrainParams, "{STUDY}", "{RUN}")
 data = open_database(params.study, params.database)
 fit(params, data, folder)
 model = load_model(folder / "best.pt", params.device)

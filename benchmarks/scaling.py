@@ -8,7 +8,8 @@ size, which takes the steps of a study one after the other:
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
 - epoch: `fit` for one epoch of one patch per image, with what follows it (16 images validated, checkpoint);
 - scoring: `iqa.model.scoring.score` of all images;
-- statistics: `iqa.analysis.evaluation.evaluate` of all images, with fewer resamples than a study has (time is linear in them);
+- statistics: `iqa.analysis.evaluation.evaluate` of all images, with fewer resamples than a study has (time is linear in
+  them);
 - figures: histogram and scatter of all images, saved as png, svg and pdf.
 
 The floor of a row is the smaller size's time, times how many more images there are: a ratio above 1 is growth faster

@@ -1,4 +1,4 @@
-"""One of two processes that fit the tiny database, with `devices` and `nodes` as given by tests/test_training.py."""
+"""One of two processes that fit the tiny database with some devices and nodes; for tests/training/test_training.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A fit that kills itself, without any farewell, in the middle of an epoch: started by tests/test_training.py."""
+"""A fit that kills itself, without a farewell, in the middle of an epoch; for tests/training/test_training.py."""
 
 import os
 import signal

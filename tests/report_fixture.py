@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tiny
 
 from iqa.analysis import attention, residuals, weights
 from iqa.analysis.gathering import Gathered
@@ -18,7 +19,9 @@ from iqa.analysis.params import AblationParams, AnalysisParams
 from iqa.model.fusion import FUSIONS
 from iqa.model.hyperiqa import TARGET_INPUTS, WORDS
 from iqa.report.params import ReportParams
-from iqa.show import ablation, analysis, common, complexity, cross_dataset, data_prep, train
+from iqa.show import ablation as show_ablation
+from iqa.show import analysis, common, cross_dataset, data_prep, train
+from iqa.show import complexity as show_complexity
 from iqa.study import paths
 from iqa.training import losses
 from iqa.training.params import TrainParams
@@ -249,8 +252,8 @@ def published(measured: bool) -> pd.DataFrame:
 def _ablation() -> None:
     frame, curves = ablation(), dynamics()
     pairs = {"reference": _predictions(0), "fusion: last": _predictions(1)}
-    drawn = {"ablation": ablation.ablation_forest(frame), "compare_trainings": ablation.compare_trainings(curves)}
-    drawn |= {"scatter_pairs": ablation.scatter_pairs(pairs)}
+    drawn = {"ablation": show_ablation.ablation_forest(frame), "scatter_pairs": show_ablation.scatter_pairs(pairs)}
+    drawn["compare_trainings"] = show_ablation.compare_trainings(curves)
     drawn["sensitivity"] = train.prediction_scatter(_predictions(0), 0, 100)
     for run, parameter in (("main", None), ("weight", "rank_weight")):
         params = AblationParams(title="Weight of a term", parameter=parameter).model_dump(exclude={"study", "run"})
@@ -320,8 +323,8 @@ def _complexity() -> None:
     memory = memory.assign(inference_bytes=2.1e7, training_bytes=6.2e7, reason="")
     tables = {"complexity": complexity(), "latency": latency(), "counters": counters(), "parts": parts}
     tables = {name: frame[["run", *frame.columns.drop("run")]] for name, frame in tables.items()}
-    drawn = {"latency": complexity.latency(latency()), "throughput": complexity.throughput(latency())}
-    drawn["tradeoff"] = complexity.tradeoff(overview())
+    drawn = {"latency": show_complexity.latency(latency()), "throughput": show_complexity.throughput(latency())}
+    drawn["tradeoff"] = show_complexity.tradeoff(overview())
     _run("complexity", "main", {}, {}, {**tables, "memory": memory, "overview": overview()}, drawn)
 
 
@@ -422,15 +425,15 @@ def _run(step: str, run: str, params: dict, records: dict, frames: dict, drawn: 
         "started": "2026-11-20T10:11:12+00:00",
         "seconds": 27.3,
         "params": params,
-        "outputs": {},
     }
-    for name, values in {**records, "params": {"study": STUDY, "run": run, **params}, "record": record}.items():
+    for name, values in {**records, "params": {"study": STUDY, "run": run, **params}}.items():
         (folder / f"{name}.json").write_text(json.dumps(values))
     for name, frame in frames.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     for name, figure in drawn.items():
         for kind in ("png", "svg"):
             figure.savefig(folder / f"{name}.{kind}", dpi=100, bbox_inches="tight")
+    tiny.finish(folder, **record)
 
 
 if __name__ == "__main__":

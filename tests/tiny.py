@@ -1,11 +1,15 @@
-"""A database of a few small images in memory, for tests of training and scoring."""
+"""A database of a few small images in memory, for tests of training and scoring; and the record of a made-up run."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from iqa.data.database import Database
+from iqa.study.code import file_hash
+from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
 
 # a model and a schedule that take a second
@@ -58,3 +62,11 @@ def database(
         stores={"mscn": pixels},
         fingerprint=f"tiny {images} {sizes} {low} {high} {up}",
     )
+
+
+def finish(folder: Path, **record: Any) -> None:
+    """Write, or write anew, the record of a finished run, with the hashes of the files that are in its folder."""
+    file = folder / RECORD
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    outputs = {output.name: file_hash(output) for output in folder.iterdir() if output != file}
+    file.write_text(json.dumps(known | record | {"outputs": outputs}))

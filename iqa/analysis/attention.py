@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from iqa import metrics
 from iqa.analysis.gathering import OPEN, Gathered, band, mean_interval, resampled_means
+from iqa.metrics import bootstrap
 
 EVEN = 0.95  # of the highest entropy; weights above it are called even
 HOLDS, FAILS = "holds", "does not hold"
@@ -80,10 +80,10 @@ def attention_tests(
         verdicts = []
         for part, stated, value, resampled, bound in parts:
             sign = -1 if stated == "falls" else 1
-            low, high = metrics.percentiles(resampled, confidence)
+            low, high = bootstrap.percentiles(resampled, confidence)
             ends = sorted((sign * (low - bound), sign * (high - bound)))
             verdicts.append(HOLDS if ends[0] > 0 else FAILS if ends[1] < 0 else OPEN)
-            p_value = None if bound == EVEN else metrics.p_value(resampled - bound)
+            p_value = None if bound == EVEN else bootstrap.p_value(resampled - bound)
             about = {"model": name, "part": part, "stated": stated, "value": float(value), "low": low, "high": high}
             rows.append(about | {"p_value": p_value, "verdict": verdicts[-1]})
         whole = FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else HOLDS

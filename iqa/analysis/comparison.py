@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from iqa import metrics
 from iqa.analysis import published
-from iqa.metrics import holm
+from iqa.metrics import bootstrap, coefficients
 from iqa.study import param_files, paths
 from iqa.study.results import ResultsError, command_for, finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
@@ -204,10 +203,10 @@ def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, see
                 differences = samples[name] - samples["reference"]
                 row |= {f"delta{end}": own[key] - base[key] for end, key in (("", "srcc_mean"), ("_plcc", "plcc_mean"))}
                 row |= _ends("delta", differences, confidence)
-                row["p_value"] = metrics.p_value(differences) if freedom and name != "reference" else np.nan
+                row["p_value"] = bootstrap.p_value(differences) if freedom and name != "reference" else np.nan
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table["p_holm"] = holm(table["p_value"])
+    table["p_holm"] = bootstrap.holm(table["p_value"])
     known = table["val_srcc_mean"].dropna()
     table["best_on_validation"] = table.index == (known.idxmax() if len(known) else None)
     table["verdict"] = [_verdict(row, base is not None, freedom, 1 - confidence) for row in table.to_dict("records")]
@@ -237,7 +236,7 @@ def _samples(
     first = next(iter(groups.values()))[0].predictions
     runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
     options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
-    found = metrics.resampled(metrics.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
+    found = bootstrap.resampled(coefficients.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
     resampled = dict(zip(runs, found, strict=True))
     generator = np.random.default_rng(seed)
     samples = {}
@@ -263,7 +262,7 @@ def _deviation(values: list[float]) -> float:
 
 
 def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]:
-    low, high = metrics.percentiles(samples, confidence)
+    low, high = bootstrap.percentiles(samples, confidence)
     return {f"{name}_low": low, f"{name}_high": high}
 
 

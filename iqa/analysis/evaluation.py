@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iqa import metrics
 from iqa.data.database import Database
+from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
 from iqa.study.progress import bar
@@ -31,14 +31,14 @@ def evaluate(
         predictions: one row per image: `prediction` and `mos` on the same scale, and `reference`, the content.
     """
     prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
-    result = metrics.summary(prediction, mos) | {"confidence": confidence}
+    result = coefficients.summary(prediction, mos) | {"confidence": confidence}
     groups = predictions["reference"]
     for name in COEFFICIENTS:
-        statistic, values = getattr(metrics, name), prediction
+        statistic, values = getattr(coefficients, name), prediction
         if name == "plcc_fitted" and np.ptp(prediction) > 0:
-            values = metrics.logistic(prediction, *metrics.logistic_fit(prediction, mos))
-            statistic = metrics.plcc
-        interval = metrics.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
+            values = coefficients.logistic(prediction, *coefficients.logistic_fit(prediction, mos))
+            statistic = coefficients.plcc
+        interval = bootstrap.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
         result |= _ends(name, interval)
     return result
 
@@ -65,8 +65,8 @@ def breakdown(
             if len(part) >= FEWEST and np.ptp(part["mos"]) > 0:
                 pair = part["prediction"].to_numpy(dtype=float), part["mos"].to_numpy(dtype=float)
                 for name in ("srcc", "plcc"):
-                    statistic = getattr(metrics, name)
-                    interval = metrics.bootstrap_interval(
+                    statistic = getattr(coefficients, name)
+                    interval = bootstrap.bootstrap_interval(
                         statistic, *pair, resamples, confidence, seed, part["reference"]
                     )
                     row |= {name: statistic(*pair)} | _ends(name, interval)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iqa import metrics
 from iqa.data.database import Database
+from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import score_all
 
@@ -56,12 +56,12 @@ def mean_interval(
     values: np.ndarray, groups: np.ndarray, resamples: int, confidence: float, seed: int
 ) -> tuple[float, float]:
     """Interval of the mean of one value per image."""
-    return metrics.percentiles(resampled_means(values[:, None], groups, resamples, seed)[:, 0], confidence)
+    return bootstrap.percentiles(resampled_means(values[:, None], groups, resamples, seed)[:, 0], confidence)
 
 
 def resampled_means(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Resampled means (resamples, k) of k values per image (n, k)."""
-    drawn = metrics.draws(len(values), resamples, seed, groups)
+    drawn = bootstrap.draws(len(values), resamples, seed, groups)
     return np.concatenate([counts @ values / counts.sum(axis=1, keepdims=True) for counts in drawn])
 
 
@@ -75,7 +75,7 @@ def models_table(gathered: dict[str, Gathered], models: dict[str, Predictor], wa
     for name, found in gathered.items():
         about = {"fusion": models[name].network.params.fusion, "weights": found.weights.shape[1]}
         about |= {"crops": models[name].options["crops"], "n": len(found.table)}
-        srcc = metrics.srcc(found.table["prediction"], found.table["mos"])
+        srcc = coefficients.srcc(found.table["prediction"], found.table["mos"])
         rows.append({"model": name, **about, "srcc": srcc, "status": "finished"})
     rows += [{"model": name, "status": "not run", "command": command} for name, command in waiting.items()]
     columns = ["model", "fusion", "weights", "crops", "n", "srcc", "status", "command"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from iqa import metrics
 from iqa.analysis.evaluation import MOST
 from iqa.analysis.gathering import OPEN, band, resampled_means
 from iqa.data import DataError
+from iqa.metrics import bootstrap, coefficients
 
 FEWEST = 5  # images below which a group has no row
 
@@ -78,7 +78,7 @@ def errors(
         drawn = resampled_means(both, part["reference"].to_numpy(), resamples, seed)
         row = {"by": by, "value": value, "n": len(part)}
         for name, mean, resampled in zip(("bias", "mae"), both.mean(axis=0), drawn.T, strict=True):
-            low, high = metrics.percentiles(resampled, confidence)
+            low, high = bootstrap.percentiles(resampled, confidence)
             row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         row["verdict"] = "too high" if row["bias_low"] > 0 else "too low" if row["bias_high"] < 0 else OPEN
         rows.append(row)
@@ -159,8 +159,8 @@ def ceiling(
         drawn = true + np.random.default_rng(seed).normal(0, 1, (resamples, len(own))) * error
         row = {"what": "simulated", "n": len(own), "reliability": reliability}
         for name in ("srcc", "plcc"):
-            values = getattr(metrics, name)(np.broadcast_to(true, drawn.shape), drawn)
-            low, high = metrics.percentiles(values, confidence)
+            values = getattr(coefficients, name)(np.broadcast_to(true, drawn.shape), drawn)
+            low, high = bootstrap.percentiles(values, confidence)
             row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     else:
@@ -178,7 +178,7 @@ def _agreement(
 ) -> dict[str, float]:
     found = {}
     for name in ("srcc", "plcc"):
-        statistic = getattr(metrics, name)
-        low, high = metrics.bootstrap_interval(statistic, scores, mos, resamples, confidence, seed, contents)
+        statistic = getattr(coefficients, name)
+        low, high = bootstrap.bootstrap_interval(statistic, scores, mos, resamples, confidence, seed, contents)
         found |= {name: statistic(scores, mos), f"{name}_low": low, f"{name}_high": high}
     return found

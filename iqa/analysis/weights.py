@@ -9,9 +9,9 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
-from iqa import metrics
 from iqa.analysis.evaluation import MOST
 from iqa.analysis.gathering import OPEN, Gathered, band, mean_interval
+from iqa.metrics import bootstrap, coefficients
 
 FOLDS = 5  # of the linear probes
 ALPHAS = np.logspace(-6, 3, 10)  # ridge penalties to choose from, for coordinates of total variance 1
@@ -138,8 +138,8 @@ def quality_probe(
     for train, test in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(space, groups=contents):
         probe = RidgeCV(ALPHAS).fit(space[train], mos[train])
         held_out[test] = space[test] @ probe.coef_
-    interval = metrics.bootstrap_interval(metrics.srcc, held_out, mos, resamples, confidence, seed, contents)
-    return _result(metrics.srcc(held_out, mos), interval, 0.0, len(mos))
+    interval = bootstrap.bootstrap_interval(coefficients.srcc, held_out, mos, resamples, confidence, seed, contents)
+    return _result(coefficients.srcc(held_out, mos), interval, 0.0, len(mos))
 
 
 def class_probe(

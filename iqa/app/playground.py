@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iqa import metrics
 from iqa.analysis.comparison import QUANTITIES
 from iqa.analysis.evaluation import evaluate
 from iqa.data import synthetic
 from iqa.data.database import Database
 from iqa.data.pixels import decode
+from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
 from iqa.model.scoring import predict
 from iqa.show.analysis import NARROWEST
@@ -380,7 +380,7 @@ def _verdict(tables: dict[str, pd.DataFrame], resamples: int) -> str:
     if list(a["image"]) != list(b["image"]):
         return "The two were tested on different images, so that their numbers do not compare."
     pair = a["prediction"], b["prediction"], b["mos"]
-    found = metrics.paired_difference(metrics.srcc, *pair, resamples, groups=b["reference"])
+    found = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
     apart = found.low > 0 or found.high < 0
     return (
         f"Difference in SRCC: {found.difference:+.3f}, 95% interval {found.low:+.3f} to {found.high:+.3f}: "

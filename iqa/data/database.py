@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from iqa.data import DataError
-from iqa.data.cache import Store
 from iqa.data.pixels import Size, pixel_code
 from iqa.study.code import digest
+
+if TYPE_CHECKING:
+    from iqa.data.cache import Store
 
 
 @dataclass(kw_only=True)
@@ -64,7 +67,7 @@ class Database(Labels):
         size: to which size the images were brought.
     """
 
-    stores: dict[str, Store]
+    stores: "dict[str, Store]"
     fingerprint: str
     size: Size = field(default_factory=Size)
 

@@ -38,7 +38,7 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
     Args:
         pixels: (B, 3, H, W), uint8 or float on 0..1, on any device.
 
-    >>> from iqa.study.param_files import ModelParams
+    >>> from iqa.model.params import ModelParams
     >>> inside = look_inside(HyperIQA(ModelParams()), torch.zeros(2, 3, 224, 224, dtype=torch.uint8))
     >>> inside.generated.shape
     torch.Size([2, 33545])

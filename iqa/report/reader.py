@@ -83,7 +83,7 @@ class Reader:
         return pd.DataFrame(rows, columns=frame.columns, dtype=object)
 
     def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
-        """A table of `iqa.show.tables` from a CSV file."""
+        """A table that a function of `iqa.show` makes of a CSV file."""
         try:
             return function(self.rows(file))
         except KeyError as error:

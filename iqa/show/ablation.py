@@ -111,7 +111,8 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
     A line is the mean over seeds, its band reaches from the smallest to the largest.
 
     Args:
-        dynamics: as `iqa.analysis.comparison.dynamics` returns it: columns `label`, `quantity`, `epoch`, `mean`, `min`, `max`.
+        dynamics: as `iqa.analysis.comparison.dynamics` returns it: columns `label`, `quantity`, `epoch`, `mean`, `min`,
+            `max`.
     """
     groups = list(dynamics["label"].unique())[: len(LOOKS)]
     if not groups:
@@ -166,7 +167,8 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     at the end of a linear stretch. A value that was not run is named without a mark.
 
     Args:
-        sweep: as `iqa.analysis.comparison.sweep` returns it: rows of a comparison with the parameter's value in its column.
+        sweep: as `iqa.analysis.comparison.sweep` returns it: rows of a comparison with the parameter's value in its
+            column.
         parameter: the column.
     """
     figure = Figure(figsize=(WIDTH * 0.75, 3.3), layout="constrained")

@@ -169,7 +169,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known.
 
     Args:
-        points, variance: as `iqa.analysis.weight_space` returns them.
+        points, variance: as `iqa.analysis.weights.weight_space` returns them.
     """
     models = list(points["model"].unique())
     by, classes = _kinds(points)
@@ -215,7 +215,7 @@ def attention(bands: pd.DataFrame) -> Figure:
     """Mean weight of each scale against the quality, in bands of MOS with intervals; dotted: even weights.
 
     Args:
-        bands: as `iqa.analysis.attention_bands` returns it.
+        bands: as `iqa.analysis.attention.attention_bands` returns it.
     """
     models = list(bands["model"].unique())
     if not models:
@@ -248,8 +248,8 @@ def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Residuals against MOS and, where it is known, rating deviation; bias of each kind of image with its interval.
 
     Args:
-        table: `iqa.analysis.Gathered.table`: `mos`, `mos_std`, `residual`.
-        groups: as `iqa.analysis.errors` returns them.
+        table: `table` of `iqa.analysis.gathering.Gathered`: `mos`, `mos_std`, `residual`.
+        groups: as `iqa.analysis.residuals.errors` returns them.
     """
     rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
     rated = table["mos_std"].notna().any()
@@ -314,7 +314,7 @@ def maps(rows: list["Maps"], label: str) -> Figure:
     """Images, each with its maps laid over it: bright is high, the colours of each map span its own values.
 
     Args:
-        rows: one per image, all with equally many maps (`iqa.analysis.quality_rows`, `feature_rows`).
+        rows: one per image, all with equally many maps (`iqa.analysis.maps.quality_rows`, `feature_rows`).
         label: what the colours mean.
     """
     columns = 1 + len(rows[0].maps)

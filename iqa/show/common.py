@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from iqa import metrics
+from iqa.metrics.coefficients import plcc, srcc
 from iqa.show.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, WIDTH, in_style
 
 MANY_POINTS = 5_000  # points of a scatter beyond which they are a picture also in svg and pdf, at about 100 bytes each
@@ -66,7 +66,7 @@ def draw_points(ax: Axes, predictions: pd.DataFrame, limits: tuple[float, float]
     size, alpha = (9, 0.55) if len(predictions) <= 1000 else (5, 0.35)
     many = len(predictions) > MANY_POINTS
     ax.scatter(mos, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=3, rasterized=many)
-    text = f"SRCC {metrics.srcc(predicted, mos):.3f}\nPLCC {metrics.plcc(predicted, mos):.3f}\nn = {len(mos):,}"
+    text = f"SRCC {srcc(predicted, mos):.3f}\nPLCC {plcc(predicted, mos):.3f}\nn = {len(mos):,}"
     card = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#D9DEE7", "alpha": 0.9}
     ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8, bbox=card, zorder=4)
     ax.set(xlim=limits, ylim=limits, aspect="equal", xlabel="mean opinion score", ylabel="predicted score")

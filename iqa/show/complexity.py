@@ -205,8 +205,8 @@ def latency(latency: pd.DataFrame) -> Figure:
     """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
     Args:
-        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns it with
-            a column `run`.
+        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns
+            it with a column `run`.
     """
     runs, settings = list(latency["run"].unique()), _settings(latency)
     names = [wrapped(run, 26) for run in runs]
@@ -310,7 +310,8 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     neither is named in the list without a bubble.
 
     Args:
-        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time counts.
+        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time
+            counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
     lines = -(-len(rows) // 2)

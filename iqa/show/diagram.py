@@ -1,4 +1,4 @@
-"""The data flow of a model as a diagram, drawn from its description (`iqa.model.describe`) alone.
+"""The data flow of a model as a diagram, drawn from its description (`iqa.model.hyperiqa.describe`) alone.
 
 It follows figure 2 of Su et al. (CVPR 2020) with the model's own parts and shapes: blue is the backbone, green the
 content path that makes the target network's weights, orange the distortion path and the target network.
@@ -87,7 +87,7 @@ def draw(ax: Axes, description: dict[str, Any], title: str, changes: dict[str, i
 
     Args:
         ax: where to draw.
-        description: what `iqa.model.describe` returned.
+        description: what `iqa.model.hyperiqa.describe` returned.
         title: printed above it, beside the number of parameters.
         changes: parts to mark as different, with a number of parameters to print beside theirs (0: nothing).
     """

@@ -116,7 +116,7 @@ def architecture(description: dict[str, Any]) -> Figure:
     """Data flow of one model, with the shapes, widths and parameters of its description.
 
     Args:
-        description: the model's `architecture.json`, as `iqa.model.describe` returns it.
+        description: the model's `architecture.json`, as `iqa.model.hyperiqa.describe` returns it.
     """
     return _diagrams([(description, description["name"], {})])
 
@@ -129,7 +129,7 @@ def before_after(before: dict[str, Any], after: dict[str, Any]) -> Figure:
     descriptions are drawn once.
 
     Args:
-        before: description of the model to compare with, as `iqa.model.describe` returns it.
+        before: description of the model to compare with, as `iqa.model.hyperiqa.describe` returns it.
         after: description of the model that is shown.
     """
     if before == after:

@@ -9,7 +9,8 @@ An identity is a dictionary of five parts, each a dictionary again:
     versions  of the packages that decide the result
 
 Nothing in it depends on where or when something was made, so results of several machines can lie side by side.
-`NOT_HERE` stands for what this machine lacks, which is then no difference.
+`NOT_HERE` stands for what this machine lacks: no difference for a result that was made from it elsewhere, but one for a
+result that was made without it, once it is here.
 """
 
 from collections.abc import Iterable
@@ -62,7 +63,7 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
             reasons += [Reason(kind, f"code: {line}") for line in lines]
     for part, kind, words in (("reads", "data", "reads"), ("files", "file", "file")):
         for key, value in now[part].items():
-            if NOT_HERE not in (value, before[part].get(key)) and before[part].get(key) != value:
+            if value != NOT_HERE and before[part].get(key) != value:
                 reasons.append(Reason(kind, f"{words} {key}: its contents differ"))
     for package, version in now["versions"].items():
         old = before["versions"].get(package, version)

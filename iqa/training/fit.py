@@ -20,9 +20,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, distributed, nn
 
-from iqa import metrics
 from iqa.data.crops import center, whole
 from iqa.data.database import Database
+from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
 from iqa.study.identity import Identity, Reason
@@ -138,8 +138,8 @@ class Fit(lightning.LightningModule):
             "train_loss": means.pop("train_total"),
             **means,
             **schedules.rates(self.trainer.optimizers[0]),
-            "train_srcc": metrics.srcc(prediction, target),
-            "train_plcc": metrics.plcc(prediction, target),
+            "train_srcc": coefficients.srcc(prediction, target),
+            "train_plcc": coefficients.plcc(prediction, target),
             **self._validate(),
             "seconds": round(time.perf_counter() - self.started, 3),
         }
@@ -207,7 +207,7 @@ class Fit(lightning.LightningModule):
 
 
 def _agreement(name: str, value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {f"{name}_srcc": metrics.srcc(value, truth), f"{name}_plcc": metrics.plcc(value, truth)}
+    return {f"{name}_srcc": coefficients.srcc(value, truth), f"{name}_plcc": coefficients.plcc(value, truth)}
 
 
 def _of_all(own: np.ndarray, processes: int) -> list[np.ndarray]:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
-from iqa import metrics
 from iqa.analysis import comparison
 from iqa.analysis.comparison import Run, Trained, compare, group
-from iqa.metrics import holm
+from iqa.metrics.bootstrap import holm, p_value
+from iqa.metrics.coefficients import plcc, srcc
 from iqa.show import ablation
 from iqa.study import paths
 from iqa.study.results import ResultsError
@@ -30,7 +31,7 @@ def trained(name, seed, noise, images=300, val_srcc=0.8, **changes):
     frame = pd.DataFrame(
         {"image": np.arange(images), "reference": np.arange(images), "mos": mos, "prediction": prediction}
     )
-    found = {"srcc": metrics.srcc(prediction, mos), "plcc": metrics.plcc(prediction, mos), "val_srcc": val_srcc}
+    found = {"srcc": srcc(prediction, mos), "plcc": plcc(prediction, mos), "val_srcc": val_srcc}
     history = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [0.3, 0.2, 0.1], "val_loss": [0.3, 0.2, 0.25]})
     history["val_srcc"] = history["val_plcc"] = np.array([0.1, 0.2, 0.3]) * seed
     run = planned(name, seed, **changes)
@@ -236,10 +237,10 @@ def test_holm_refuses_what_is_no_p_value():
 
 
 def test_p_values_are_two_sided_and_never_zero():
-    assert metrics.p_value(np.full(99, 0.3)) == metrics.p_value(np.full(99, -0.3)) == 2 / 100
-    assert metrics.p_value(np.zeros(99)) == 1
+    assert p_value(np.full(99, 0.3)) == p_value(np.full(99, -0.3)) == 2 / 100
+    assert p_value(np.zeros(99)) == 1
     samples = np.array([-1.0] * 4 + [1.0] * 95)
-    assert metrics.p_value(samples) == metrics.p_value(-samples) == pytest.approx(2 * 5 / 100)
+    assert p_value(samples) == p_value(-samples) == pytest.approx(2 * 5 / 100)
 
 
 def test_p_values_of_the_same_model_trained_again_are_rarely_small():
@@ -300,8 +301,9 @@ def study(tmp_path, monkeypatch):
         for name in ("predictions", "history"):
             getattr(run, name).to_csv(home / f"{name}.csv", index=False)
         older = {key: value for key, value in run.params.items() if key != "hypernet_epochs"}
-        for name, values in {"params": older, "metrics": run.metrics, "record": {"data": {"demo": "f"}}}.items():
+        for name, values in {"params": older, "metrics": run.metrics}.items():
             (home / f"{name}.json").write_text(json.dumps(values))
+        tiny.finish(home, data={"demo": "f"})
     return tmp_path / "results" / "toy" / "train"
 
 
@@ -325,6 +327,7 @@ def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(stud
     frame = pd.read_csv(file)
     for changed in (frame.iloc[1:], frame.assign(mos=frame["mos"] * 2)):
         changed.to_csv(file, index=False)
+        tiny.finish(file.parent)
         with pytest.raises(ValueError, match="train/main_s1 and train/main_s2 were tested on different images"):
             comparison.collect("toy", RUNS)
 
@@ -332,6 +335,7 @@ def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(stud
 def test_a_run_of_an_older_version_says_how_to_make_it_again(study):
     file = study / "main_s2" / "metrics.json"
     file.write_text(json.dumps({"srcc": 0.5, "plcc": 0.5}))
+    tiny.finish(file.parent)
     with pytest.raises(ResultsError, match=r"metrics\.json has no key 'val_srcc'.*iqa run toy/train/main_s2"):
         comparison.collect("toy", RUNS)
 

@@ -8,9 +8,9 @@ import pytest
 import tiny
 import torch
 
-from iqa import metrics
 from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
 from iqa.data.pixels import Size
+from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale
 from iqa.model.scoring import predict
@@ -37,7 +37,7 @@ def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
     assert found["n"] == 240 and found["confidence"] == 0.95
     for name in COEFFICIENTS:
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
-    assert found["srcc"] == metrics.srcc(predictions["prediction"], predictions["mos"])
+    assert found["srcc"] == coefficients.srcc(predictions["prediction"], predictions["mos"])
 
 
 def test_contents_are_resampled_together(predictions):
@@ -60,7 +60,7 @@ def test_distortions_and_levels_are_evaluated_apart(predictions):
     ]
     assert found["n"].tolist() == [120, 120, 80, 80, 80]
     blur = predictions[predictions["distortion"] == "blur"]
-    assert found.loc[("distortion", "blur"), "srcc"] == metrics.srcc(blur["prediction"], blur["mos"])
+    assert found.loc[("distortion", "blur"), "srcc"] == coefficients.srcc(blur["prediction"], blur["mos"])
     assert found.loc[("distortion", "blur"), "srcc"] > found.loc[("distortion", "noise"), "srcc_high"]
 
 
@@ -103,7 +103,7 @@ def test_every_model_meets_every_database_and_absent_ones_stay_in_the_table(scor
     assert absent["srcc"].isna().all() and set(absent["reason"]) == {"no such folder"}
     row = cross.set_index(["model", "database"]).loc[("second", "down")]
     own = predictions["second", "down"]
-    assert row["srcc"] == metrics.srcc(own["prediction"], own["mos"])
+    assert row["srcc"] == coefficients.srcc(own["prediction"], own["mos"])
     assert own["prediction"].between(-10, 20).all()  # on the database's scale of 1 to 5
 
 

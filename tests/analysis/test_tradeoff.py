@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from iqa.analysis import tradeoff
 from iqa.show import complexity, tables
@@ -21,7 +22,7 @@ def agreed(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     values = {"srcc": 0.9, "srcc_low": 0.89, "srcc_high": 0.91, "plcc": 0.92, "plcc_low": 0.91, "plcc_high": 0.93}
     (folder / "metrics.json").write_text(json.dumps(values))
-    (folder / "record.json").write_text("{}")
+    tiny.finish(folder)
     return tradeoff.agreement("koniq10k", RUNS)
 
 

@@ -21,7 +21,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 
 TRAIN = """
-from iqa.widgets import Playground, Trainer
+from iqa.app.widgets import Playground, Trainer
 trainer = Trainer(Playground("smoke", "smoke/main_s1"), saved="main_s1", run="main_s1", epochs=2)
 trainer.train.click()
 trainer.thread.join()
@@ -121,7 +121,7 @@ def test_an_image_can_be_dropped_in_and_what_is_none_is_told(served, browser):
 def test_a_training_shows_a_live_bar_and_saving_it_makes_the_pipeline_repeat_nothing(project, served, browser):
     page, _ = browser
     file, results = project / "notebooks" / "02_train.ipynb", project / "results" / "smoke" / "train"
-    before, code = hashes(results / "main_s1"), code.notebook_code(file)
+    before, made_by = hashes(results / "main_s1"), code.notebook_code(file)
     lab.open_notebook(page, served, "notebooks/02_train.ipynb")
     lab.run_all(page)
     bar = page.locator(".jp-OutputArea-output:has(.widget-hprogress)").last.text_content()
@@ -129,7 +129,7 @@ def test_a_training_shows_a_live_bar_and_saving_it_makes_the_pipeline_repeat_not
     lab.save(page)
     assert sum("image/png" in output.get("data", {}) for output in outputs(file)) == 3
     assert not any(output.get("name") == "stderr" for output in outputs(file))
-    assert code.notebook_code(file) == code
+    assert code.notebook_code(file) == made_by
     assert (results / "scratch" / "record.json").is_file() and hashes(results / "main_s1") == before
 
 

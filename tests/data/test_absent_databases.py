@@ -1,7 +1,6 @@
 """Databases that are not on this machine: told at once where they are needed, left out and named where they are not."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,6 @@ from iqa.app import graph
 from iqa.app.stale import State
 from iqa.data import DataError, prepare
 from iqa.study import param_files, paths
-from iqa.study.identity import NOT_HERE
 from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
 
@@ -18,11 +16,11 @@ from iqa.training.params import TrainParams
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty project root, with the studies' real parameter files and one of its own, `toy`."""
+    real = paths.PARAMS
     for name in ("ROOT", "RESULTS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
     (tmp_path / "params").mkdir()
-    real = Path(param_files.__file__).parents[2] / "params"
     (tmp_path / "params" / "koniq10k").symlink_to(real / "koniq10k")
     files = {
         "data_prep/demo": "scale: 0.1",
@@ -55,22 +53,33 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
     assert not any("far" in file for file in jobs["report", "report"].inputs)
 
 
-def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere):
-    def reads():
-        params = param_files.load(CrossDatasetParams, "toy", "main")
-        return State("toy").identity(params)["reads"]["data_prep/far"]
+def write_record(params, **reads_and_files):
+    """The record of a finished run that wrote nothing, made from what is here or as told."""
+    made_from = State("toy").identity(params)
+    made_from = made_from | {part: made_from[part] | values for part, values in reads_and_files.items()}
+    folder = paths.run_folder("toy", params.step, params.run)
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"identity": made_from, "outputs": {}}))
 
-    assert reads() == NOT_HERE
-    release = elsewhere / "root" / "data" / "LIVE-itW"
-    (release / "Images").mkdir(parents=True)
-    with pytest.raises(DataError, match="LIVE-itW"):  # it is read now
-        reads()
+
+def reasons(params):
+    return [str(reason) for reason in State("toy").reasons(params)]
+
+
+def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere, monkeypatch):
+    params = param_files.load(CrossDatasetParams, "toy", "main")
+    write_record(params)
+    assert reasons(params) == []
+    (elsewhere / "root" / "data" / "LIVE-itW").mkdir(parents=True)
+    fingerprint = prepare.fingerprint
+    monkeypatch.setattr(prepare, "fingerprint", lambda of: "arrived" if of.run == "far" else fingerprint(of))
+    assert reasons(params) == ["reads data_prep/far: its contents differ"]
 
 
 def test_results_that_were_brought_here_count_without_their_images(elsewhere):
     folder = paths.run_folder("toy", "data_prep", "far")
     folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"outputs": {}, "identity": {}, "data": {"far": "of another machine"}}))
+    (folder / RECORD).write_text(json.dumps({"data": {"far": "of another machine"}, "outputs": {}}))
     jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
     assert not jobs["data_prep", "far"].due
     assert "data_prep/far/record.json" in jobs["cross_dataset", "main"].inputs
@@ -80,15 +89,12 @@ def test_a_training_that_was_brought_here_counts_without_its_database_and_its_we
     file = elsewhere / "params" / "toy" / "train" / "main_s1.yaml"
     file.write_text("database: far\nweights: weights.pth\n")
     params = param_files.load(TrainParams, "toy", "main_s1")
-    identity = State("toy").identity(params)
-    identity |= {"reads": {"data_prep/far": "of another machine"}, "files": {"weights.pth": "of another machine"}}
-    folder = paths.run_folder("toy", "train", "main_s1")
-    folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"outputs": {}, "identity": identity}))
-    assert ("train", "main_s1") not in State("toy").due
+    theirs = "of another machine"
+    write_record(params, reads={"data_prep/far": theirs}, files={"weights.pth": theirs})
+    assert [job.due for job in graph.jobs("toy") if job.step == "train"] == [False]
     (elsewhere / "root").mkdir(exist_ok=True)
     (elsewhere / "root" / "weights.pth").write_bytes(b"others")
-    assert list(map(str, State("toy").due["train", "main_s1"])) == ["file weights.pth: its contents differ"]
+    assert reasons(params) == ["file weights.pth: its contents differ"]
 
 
 def test_opening_says_why_a_database_is_not_there(elsewhere):

@@ -16,7 +16,7 @@ from iqa.data.audit import audit
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import decode
 from iqa.data.prepare import COLUMNS, fingerprint, open_database, prepare, read
-from iqa.data.releases import READERS
+from iqa.data.readers import READERS
 from iqa.study import code, disk, param_files, paths
 from iqa.study.params import ParameterError
 

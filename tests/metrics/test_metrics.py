@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iqa import metrics
-from iqa.metrics import (
-    bootstrap_interval,
+from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.bootstrap import bootstrap_interval, draws, paired_difference, resampled
+from iqa.metrics.coefficients import (
     krcc,
     logistic,
     logistic_fit,
-    paired_difference,
     plcc,
     plcc_fitted,
     rmse,
@@ -34,7 +33,8 @@ def noisy(generator: np.random.Generator, mos: np.ndarray, noise: float) -> np.n
 
 
 def test_the_examples_in_the_docstrings_are_right():
-    assert doctest.testmod(metrics).failed == 0
+    for module in (bootstrap, coefficients):
+        assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,9 @@ def test_a_logistic_that_scores_do_not_determine_is_refused(prediction, mos, mes
 
 
 def test_a_logistic_fit_that_does_not_converge_is_an_error(scores, monkeypatch):
-    minimize = metrics.optimize.minimize
-    monkeypatch.setattr(
-        metrics.optimize, "minimize", lambda *args, **kwargs: minimize(*args, **kwargs | {"options": {"maxiter": 2}})
-    )
+    minimize = coefficients.optimize.minimize
+    short = {"options": {"maxiter": 2}}
+    monkeypatch.setattr(coefficients.optimize, "minimize", lambda *args, **kwargs: minimize(*args, **kwargs | short))
     with pytest.raises(RuntimeError, match=r"200 predictions .* did not converge"):
         logistic_fit(*scores)
 
@@ -228,7 +227,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another(scores):
 
 def test_the_interval_does_not_depend_on_how_the_resamples_are_chunked(scores, monkeypatch):
     whole = bootstrap_interval(srcc, *scores, resamples=100)
-    monkeypatch.setattr(metrics, "CHUNK", 7 * 200)
+    monkeypatch.setattr(bootstrap, "CHUNK", 7 * 200)
     assert bootstrap_interval(srcc, *scores, resamples=100) == whole
 
 
@@ -280,7 +279,7 @@ def test_equally_good_models_are_rarely_called_different():
 
 def test_images_of_one_content_are_drawn_together():
     contents = np.repeat(["a", "b", "c"], [2, 3, 1])
-    drawn = np.concatenate(list(metrics.draws(6, 50, seed=1, groups=contents)))
+    drawn = np.concatenate(list(draws(6, 50, seed=1, groups=contents)))
     assert drawn.shape == (50, 6)
     for counts in drawn:
         assert counts[0] == counts[1] and counts[2] == counts[3] == counts[4]
@@ -288,20 +287,20 @@ def test_images_of_one_content_are_drawn_together():
 
 
 def test_contents_of_one_image_each_give_the_plain_bootstrap():
-    plain = np.concatenate(list(metrics.draws(7, 20, seed=3)))
-    assert np.array_equal(plain, np.concatenate(list(metrics.draws(7, 20, seed=3, groups=np.arange(7)))))
+    plain = np.concatenate(list(draws(7, 20, seed=3)))
+    assert np.array_equal(plain, np.concatenate(list(draws(7, 20, seed=3, groups=np.arange(7)))))
     assert plain.shape == (20, 7) and (plain.sum(axis=1) == 7).all()
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(60) // 4])
 @pytest.mark.parametrize("statistic", [srcc, plcc, krcc, rmse, plcc_fitted])
 def test_a_statistic_of_counts_is_that_of_the_repeated_images(statistic, groups, monkeypatch):
-    monkeypatch.setattr(metrics, "BLOCK", 17)
+    monkeypatch.setattr(bootstrap, "BLOCK", 17)
     generator = np.random.default_rng(7)
     mos = generator.normal(size=60).round(1)  # with ties
     predictions = [noisy(generator, mos, 0.6).round(1), noisy(generator, mos, 3.0), np.full(60, 4.0)]
-    counts = np.concatenate(list(metrics.draws(60, 25, seed=2, groups=groups)))
-    found = metrics.resampled(statistic, predictions, mos, resamples=25, seed=2, groups=groups)
+    counts = np.concatenate(list(draws(60, 25, seed=2, groups=groups)))
+    found = resampled(statistic, predictions, mos, resamples=25, seed=2, groups=groups)
     for values, prediction in zip(found, predictions, strict=True):
         expected = [statistic(np.repeat(prediction, row), np.repeat(mos, row)) for row in counts]
         np.testing.assert_allclose(values, expected, atol=1e-12)
@@ -311,17 +310,17 @@ def test_kendalls_bootstrap_is_the_same_for_many_images_as_for_few(monkeypatch):
     generator = np.random.default_rng(8)
     mos = generator.normal(size=80).round(1)  # with ties
     prediction = noisy(generator, mos, 1.0).round(1)
-    (of_pairs,) = metrics.resampled(krcc, [prediction], mos, resamples=20)
-    monkeypatch.setattr(metrics, "PAIRED", 79)
-    (of_many,) = metrics.resampled(krcc, [prediction], mos, resamples=20)
+    (of_pairs,) = resampled(krcc, [prediction], mos, resamples=20)
+    monkeypatch.setattr(bootstrap, "PAIRED", 79)
+    (of_many,) = resampled(krcc, [prediction], mos, resamples=20)
     np.testing.assert_allclose(of_many, of_pairs, atol=1e-12)
 
 
 def test_resampled_vectors_that_are_constant_correlate_with_nothing():
     mos, prediction = np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3, 0.4]) / 3
     for statistic in (srcc, plcc, krcc):
-        (values,) = metrics.resampled(statistic, [prediction], mos, resamples=60, seed=1)
-        without_last = np.concatenate(list(metrics.draws(4, 60, seed=1)))[:, 3] == 0
+        (values,) = resampled(statistic, [prediction], mos, resamples=60, seed=1)
+        without_last = np.concatenate(list(draws(4, 60, seed=1)))[:, 3] == 0
         assert without_last.any() and (values[without_last] == 0).all() and np.isfinite(values).all()
 
 
@@ -330,11 +329,11 @@ def test_dependent_images_widen_the_interval():
     mos = generator.random(200)
     contents = np.repeat(np.arange(10), 20)
     prediction = mos + generator.normal(0, 0.5, 10)[contents]  # one error for all images of a content
-    low, high = metrics.bootstrap_interval(metrics.plcc, prediction, mos, resamples=300)
-    wide_low, wide_high = metrics.bootstrap_interval(metrics.plcc, prediction, mos, resamples=300, groups=contents)
+    low, high = bootstrap_interval(plcc, prediction, mos, resamples=300)
+    wide_low, wide_high = bootstrap_interval(plcc, prediction, mos, resamples=300, groups=contents)
     assert wide_high - wide_low > 1.5 * (high - low)
 
 
 def test_groups_that_do_not_cover_the_images_are_an_error():
     with pytest.raises(ValueError, match="content of 2 images, not of 3"):
-        metrics.bootstrap_interval(metrics.plcc, [1, 2, 3], [1, 2, 3], groups=["a", "b"])
+        bootstrap_interval(plcc, [1, 2, 3], [1, 2, 3], groups=["a", "b"])

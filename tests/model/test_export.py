@@ -12,7 +12,8 @@ from timm.layers import Conv2dSame
 from torch.nn.functional import adaptive_avg_pool2d
 
 from iqa.data.pixels import Size
-from iqa.model import export, pooling
+from iqa.model import export as exporting
+from iqa.model import pooling
 from iqa.model.export import ExportError, export
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
@@ -212,7 +213,7 @@ def test_wrong_files_and_sizes_are_errors(file, size, message, tmp_path):
 
 
 def test_weights_beyond_what_one_file_holds_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "LARGEST", 1000)
+    monkeypatch.setattr(exporting, "LARGEST", 1000)
     with pytest.raises(ExportError, match="demo/tiny is too large"):
         export(predictor(), tmp_path / "model.onnx")
 
@@ -222,7 +223,7 @@ def test_same_padding_equals_that_of_timm_at_every_size(kernel, stride, tmp_path
     torch.manual_seed(0)
     conv = Conv2dSame(4, 6, kernel, stride, groups=2, bias=kernel > 3)
     free = ({0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
-    graph = torch.export.export(export._OnnxSame(conv), (torch.rand(2, 4, 33, 40),), dynamic_shapes=free)
+    graph = torch.export.export(exporting._OnnxSame(conv), (torch.rand(2, 4, 33, 40),), dynamic_shapes=free)
     program = torch.onnx.export(graph, input_names=["pixels"], dynamo=True, verbose=False)
     program.save(tmp_path / "conv.onnx")
     for height in range(20, 30):

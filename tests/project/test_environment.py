@@ -20,15 +20,9 @@ LOCK = (paths.ROOT / "requirements.lock").read_text(encoding="utf-8")
 CONDA = (paths.ROOT / "environment.yml").read_text(encoding="utf-8")
 
 REQUIRED = ["jupyterlab", "papermill", "torch", "torchvision", "timm", "pandas", "seaborn", "ptflops", "thop"]
-LIGHT_MODULES = [
-    "iqa",
-    "iqa.study.param_files",
-    "iqa.study.paths",
-    "iqa.study.results",
-    "iqa.app.graph",
-    "iqa.app.cli",
-    "iqa.study.code",
-]
+STUDY_MODULES = [f"iqa.study.{file.stem}" for file in sorted((paths.ROOT / "iqa" / "study").glob("[a-z]*.py"))]
+APP_MODULES = [f"iqa.app.{name}" for name in ("cli", "graph", "machine", "run", "stale", "steps")]
+LIGHT_MODULES = ["iqa", *STUDY_MODULES, *APP_MODULES, "iqa.metrics.coefficients", "iqa.training.params"]
 
 
 def lock_entries() -> list[tuple[Requirement, list[str]]]:

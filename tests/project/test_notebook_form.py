@@ -40,8 +40,8 @@ def parameters_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookN
 
 
 def test_every_step_has_exactly_one_notebook():
-    steps = [step_of(file) for file in FILES if step_of(file) not in OUTSIDE_THE_PIPELINE]
-    assert sorted(steps) == sorted(steps.STEPS)
+    found = [step_of(file) for file in FILES if step_of(file) not in OUTSIDE_THE_PIPELINE]
+    assert sorted(found) == sorted(steps.STEPS)
 
 
 def test_the_notebook_is_valid_and_committed_without_outputs(notebook):

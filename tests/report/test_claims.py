@@ -13,9 +13,9 @@ import pytest
 import torch
 from scipy import stats
 
-from iqa import metrics
 from iqa.analysis import complexity
 from iqa.app import run, stale
+from iqa.metrics.coefficients import srcc
 from iqa.model.hyperiqa import HyperIQA
 from iqa.report import claims
 from iqa.report.claims import ClaimError, Claims, Finding
@@ -241,7 +241,7 @@ def test_the_standard_error_of_an_srcc_is_that_of_drawn_samples():
     generator = np.random.default_rng(0)
     rho = 2 * np.sin(np.pi / 6 * 0.9)  # Pearson's coefficient of a normal pair whose Spearman's is 0.9
     x, noise = generator.normal(size=(2, 400, 500))
-    found = metrics.srcc(x, rho * x + np.sqrt(1 - rho**2) * noise).std()
+    found = srcc(x, rho * x + np.sqrt(1 - rho**2) * noise).std()
     assert claims.standard_error(0.9, 500) == pytest.approx(found, rel=0.1)
     expected = 1.96 * np.sqrt(2) * claims.standard_error(0.9, 500)
     assert claims.bound(0.9, 0.9, 500) == pytest.approx(expected, rel=1e-4)

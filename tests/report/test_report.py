@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 import report_fixture
+import tiny
 
 from iqa.report import appendix
 from iqa.report.appendix import Tables
@@ -89,6 +90,8 @@ def change(file, old, new):
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
+    if file.is_relative_to(paths.RESULTS):
+        tiny.finish(file.parent)
 
 
 def test_report_has_every_section_and_no_unfilled_template(built):
@@ -177,9 +180,11 @@ def test_other_verdicts_and_no_variants_build_too(study):
     rows = pd.read_csv(file)
     rows.loc[1, "verdict"], rows.loc[2, "verdict"] = "better", "one seed only"
     rows.to_csv(file, index=False)
+    tiny.finish(file.parent)
     html = render(params)["html"].read_text()
     assert "Better than the reference" in html and "one seed only" in html
     rows.iloc[:1].to_csv(file, index=False)
+    tiny.finish(file.parent)
     assert "no variants" in render(params)["html"].read_text()
 
 
@@ -201,17 +206,20 @@ def test_a_missing_number_stops_the_build_and_is_named(study, case):
 
 
 @pytest.mark.parametrize(
-    "file",
+    ("file", "message"),
     [
-        *("train/main_s1/curves.svg", "ablation/main/ablation.csv", "complexity/main/record.json"),
-        *("claims/main/claims.csv", "claims/main/notebook.ipynb"),
+        ("train/main_s1/curves.svg", "train/main_s1/curves.svg is missing; make it again"),
+        ("ablation/main/ablation.csv", "ablation/main/ablation.csv is missing; make it again"),
+        ("complexity/main/record.json", "complexity/main holds no finished run; make it"),
+        ("claims/main/claims.csv", "claims/main/claims.csv is missing; make it again"),
+        ("claims/main/notebook.ipynb", "claims/main/notebook.ipynb is missing; make it again"),
     ],
 )
-def test_a_missing_file_stops_the_build_with_its_remedy(study, file):
+def test_a_missing_file_stops_the_build_with_its_remedy(study, file, message):
     params = study()
     (paths.RESULTS / "toy" / file).unlink()
     step, run, _ = file.split("/")
-    with pytest.raises(ReportError, match=f"results/toy/{file} does not exist.*iqa run toy/{step}/{run}"):
+    with pytest.raises(ReportError, match=f"results/toy/{message} with: iqa run toy/{step}/{run}"):
         render(params)
 
 
@@ -306,6 +314,7 @@ def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study):
     rows.loc[3, [*numbers, "decision"]] = None
     rows.loc[3, ["seeds", "verdict", "command"]] = [0, "not run", "iqa run toy/train/rgb"]
     rows.to_csv(file, index=False)
+    tiny.finish(file.parent)
     text = re.sub(r"<[^>]+>|\s+", " ", render(params)["html"].read_text())
     assert "not run: iqa run toy/train/rgb" in text and "Not run yet" in text
 
@@ -327,6 +336,7 @@ def test_the_method_says_how_the_main_run_was_trained(study, params, text):
     file.write_text(json.dumps(values))
     terms = TrainParams(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
     file.with_name("loss.json").write_text(json.dumps(losses.describe(terms, values)))
+    tiny.finish(file.parent)
     html = re.sub(r"<[^>]+>", "", render(found)["html"].read_text())
     assert text in re.sub(r"\s+", " ", html)
 
@@ -361,6 +371,7 @@ def test_the_verdict_on_attention_weights_is_worded_with_care(study, whole, text
     rows = pd.read_csv(file)
     rows.loc[rows["part"] == "the claim as a whole", "verdict"] = whole
     rows.to_csv(file, index=False)
+    tiny.finish(file.parent)
     assert text in words(render(params)["html"].read_text())
 
 
@@ -369,6 +380,7 @@ def test_a_run_with_attention_that_is_not_trained_is_told_with_its_command(study
     file = paths.RESULTS / "toy/analysis/main/analysis.json"
     waiting = {"waiting": {"attention_s1": "iqa run toy/train/attention_s1"}}
     file.write_text(json.dumps(json.loads(file.read_text()) | waiting))
+    tiny.finish(file.parent)
     assert "attention_s1 is not run; make it with: iqa run toy/train/attention_s1" in words(
         render(params)["html"].read_text()
     )

@@ -379,13 +379,13 @@ def test_plain_values_and_files_have_hashes(tmp_path):
 
 @pytest.fixture(scope="module")
 def real():
-    """The identity of every notebook, and of a fit."""
+    """The identity of every notebook and of a fit, of a model that concatenates."""
     return identities(ROOT / "iqa")
 
 
 def identities(package):
-    found = {file.stem: notebook_code(file, package=package) for file in NOTEBOOKS}
-    return found | {"fit": definitions("iqa.training.fit.fit", package=package)}
+    found = {file.stem: notebook_code(file, {"concat"}, package) for file in NOTEBOOKS}
+    return found | {"fit": definitions("iqa.training.fit.fit", names={"concat"}, package=package)}
 
 
 @pytest.fixture
@@ -437,7 +437,7 @@ def edit(file, old, new):
 
 
 def test_new_definitions_that_nothing_uses_change_nothing(real, copied):
-    for name in ("config", "losses", "model/fusion", "data/releases", "style"):
+    for name in ("study/params", "training/losses", "model/fusion", "data/releases", "show/style"):
         file = copied / f"{name}.py"
         file.write_text(
             file.read_text(encoding="utf-8") + "\n\ndef brand_new(x):\n    return x + 1\n\n\nNEW = {1: 2}\n"
@@ -446,7 +446,7 @@ def test_new_definitions_that_nothing_uses_change_nothing(real, copied):
 
 
 def test_a_changed_line_of_a_model_shows_as_its_class_where_the_model_runs(real, copied):
-    edit(copied / "model" / "fusion.py", "torch.cat([pool(each, self.grid) for each in maps], dim=1)", "maps[0]")
+    edit(copied / "model" / "fusion.py", "(each, self.grid) for each in maps", "(each, self.grid) for each in maps[1:]")
     shown = {name: differences(real[name], now) for name, now in identities(copied).items()}
     running = {name for name, lines in shown.items() if lines}
     assert all(shown[name] == ["iqa/model/fusion.py: Concat has changed"] for name in running)
@@ -454,7 +454,7 @@ def test_a_changed_line_of_a_model_shows_as_its_class_where_the_model_runs(real,
 
 
 def test_a_colour_shows_in_the_notebooks_that_draw_and_not_in_a_fit(real, copied):
-    edit(copied / "style.py", '"#0072B2"', '"#0072B3"')
+    edit(copied / "show" / "style.py", '"#0072B2"', '"#0072B3"')
     shown = {name: differences(real[name], now) for name, now in identities(copied).items()}
     drawing = {name for name, lines in shown.items() if lines}
     assert {"01_data_prep", "02_train", "03_ablation", "04_complexity"} <= drawing and "fit" not in drawing
@@ -462,9 +462,5 @@ def test_a_colour_shows_in_the_notebooks_that_draw_and_not_in_a_fit(real, copied
 
 
 def test_what_several_processes_run_counts_for_a_fit(real):
-    assert {
-        "iqa/training/fit.py: _one_of_several",
-        "iqa/training/fit.py: (module)",
-        "iqa/training/losses.py: total",
-    } <= set(real["fit"])
-    assert not any(key.startswith(("iqa/figures", "iqa/tables", "iqa/study/code")) for key in real["fit"])
+    assert {"iqa/app/worker.py: (main)", "iqa/app/worker.py: main", "iqa/training/losses.py: total"} <= set(real["fit"])
+    assert not any(key.startswith(("iqa/show", "iqa/study/code")) for key in real["fit"])
