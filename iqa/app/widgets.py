@@ -106,10 +106,10 @@ class Picture(VBox):
         """Show a PNG file with a caption in HTML."""
         self.caption.value = f'<div style="font-size: 12px; line-height: 16px; min-height: 34px">{caption}</div>'
         self.image.value = png
-        self.visible(True)
+        self.set_visible(True)
 
-    def visible(self, yes: bool) -> None:
-        self.layout.display = "" if yes else "none"
+    def set_visible(self, visible: bool) -> None:
+        self.layout.display = "" if visible else "none"
 
 
 class Playground:
@@ -160,8 +160,7 @@ class Playground:
         self.distortions: list[tuple[Dropdown, widgets.FloatSlider]] = []
         for name in ("gaussian_blur", NONE):
             kind = _field(Dropdown, "distortion", options=[NONE, *playground.DISTORTIONS], value=name)
-            settings = {"value": 2.0, "max": 5, "step": 0.1, "readout_format": ".1f"}
-            level = _field(widgets.FloatSlider, "level", min=0, **settings)
+            level = _field(widgets.FloatSlider, "level", value=2.0, max=5, step=0.1, readout_format=".1f")
             level.add_class("iqa-level")
             self.distortions.append((kind, level))
             for widget in (kind, level):
@@ -170,9 +169,7 @@ class Playground:
 
     def _model_controls(self) -> VBox:
         self.model, self.other = _field(Dropdown, "model"), _field(Dropdown, "beside")
-        self.checkpoint = _field(
-            widgets.Text, "checkpoint", continuous_update=False, placeholder="path of a .pt or .pth"
-        )
+        self.checkpoint = _field(widgets.Text, "checkpoint", continuous_update=False, placeholder="path of a .pt, .pth")
         self.with_map = Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
         self.own = Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
         self.own.tooltip = "the colours span the map's own scores instead of the whole scale"
@@ -185,7 +182,7 @@ class Playground:
     # --- what can be chosen
 
     @contextmanager
-    def _pause(self) -> Iterator[None]:
+    def _pause_updates(self) -> Iterator[None]:
         """Several widgets are set, and one update follows."""
         before, self._paused = self._paused, True
         try:
@@ -197,7 +194,7 @@ class Playground:
         """List the trained models anew; those that are chosen stay chosen."""
         models = {name: str(file) for name, file in playground.trained_models().items()} | self.extra
         model, other = self.model.label, self.other.label
-        with self._pause():
+        with self._pause_updates():
             self.model.options = list(models.items())
             self.other.options = [(NONE, ""), *models.items()]
             if models:
@@ -212,7 +209,7 @@ class Playground:
                 self.model.value = source
 
     def _list_images(self, _: dict) -> None:
-        with show_errors(self.message), self._pause():
+        with show_errors(self.message), self._pause_updates():
             self.image.options = []
             if self.database.value != NONE:
                 self.message.value = "opening the database ..."
@@ -226,7 +223,7 @@ class Playground:
 
     def show(self, database: str, index: int) -> None:
         """Choose an image of a database, without a distortion, and score it as in the test of the model."""
-        with self._pause():
+        with self._pause_updates():
             options = cached_model(self.model.value).options
             self.crops.value = options.get("crops", self.crops.value)
             self.patches.value = options.get("patches", self.patches.value)
@@ -274,22 +271,21 @@ class Playground:
             steps = [(kind.value, level.value) for kind, level in self.distortions if kind.value != NONE]
             image = playground.distort(self.subject.image, steps)
             how = {"crops": self.crops.value, "patches": self.patches.value}
-            sources = dict([(self.model.label, self.model.value), (self.other.label, self.other.value)])
+            sources = {self.model.label: self.model.value, self.other.label: self.other.value}
             models = {name: cached_model(source) for name, source in sources.items() if source}
             before = {name: self._score_undistorted(model, how) for name, model in models.items()}
-            now = {
-                name: playground.assess(model, image, **how, with_map=self.with_map.value)
-                for name, model in models.items()
-            }
+            how["with_map"] = self.with_map.value
+            now = {name: playground.assess(model, image, **how) for name, model in models.items()}
             done = ", ".join(f"{name} {level:.1f}" for name, level in steps if level > 0) or "no distortion"
             about = f"<b>{html.escape(self.subject.name)}</b><br>{html.escape(self.subject.about)}"
             self.before.show(about, playground.png(self.subject.image))
-            self.before.visible(len(models) < 2 or not self.with_map.value)
+            self.before.set_visible(len(models) < 2 or not self.with_map.value)
             self.now.show(f"<b>scored</b><br>{done}", playground.png(image))
             self._show_maps(now)
             self.numbers.value = playground.numbers({name: (now[name], before[name]) for name in models})
 
     def _score_undistorted(self, model: Predictor, how: dict[str, Any]) -> Assessment:
+        """Score the undistorted image, once for each model and choice of crops."""
         key = (id(model), *how.values())
         if key not in self._undistorted:
             self._undistorted[key] = playground.assess(model, self.subject.image, **how, with_map=False)
@@ -297,7 +293,7 @@ class Playground:
 
     def _show_maps(self, scores: dict[str, Assessment]) -> None:
         for picture in self.maps:
-            picture.visible(False)
+            picture.set_visible(False)
         for picture, (name, found) in zip(self.maps, scores.items(), strict=False):
             if found.local is not None:
                 drawn = found.local, found.scale, self.own.value
@@ -312,26 +308,23 @@ class Gallery:
         self.lab = lab
         self.table: pd.DataFrame | None = None
         names = _available(lab.study)
-        first = database if database in names else None
-        self.database = _field(Dropdown, "database", options=names, value=first)
+        self.database = _field(Dropdown, "database", options=names, value=database if database in names else None)
         self.order = _field(Dropdown, "order", options=list(playground.ORDERS))
         self.page = _field(widgets.IntSlider, "page", value=1, min=1, max=1, continuous_update=False)
         self.score = Button(description="score it now", layout=Layout(display="none"))
         self.message, self.title = HTML(), HTML()
-        self.slots = [self._slot(place) for place in range(PAGE)]
+        buttons = [Button(description="look at it", layout=Layout(width="150px")) for _ in range(PAGE)]
+        for place, button in enumerate(buttons):
+            button.on_click(lambda _, place=place: self._look(place))
+        self.slots = [Picture(button, width=150, height=113) for button in buttons]
         controls = _row(self.database, self.order, self.page)
         self.box = VBox([controls, self.title, self.message, self.score, _row(*self.slots)])
         self.score.on_click(self._score_now)
-        self.page.observe(self._show_page, "value")
-        self.order.observe(self._sort, "value")
+        for widget in (self.order, self.page):
+            widget.observe(self._show_page, "value")
         for widget in (self.database, lab.model):
             widget.observe(self._read, "value")
         self._read()
-
-    def _slot(self, place: int) -> Picture:
-        button = Button(description="look at it", layout=Layout(width="150px", margin="0 0 8px 0"))
-        button.on_click(lambda _: self._look(place))
-        return Picture(button, width=150, height=113)
 
     @property
     def _data(self) -> Database:
@@ -339,43 +332,36 @@ class Gallery:
 
     def _read(self, _: Any = None) -> None:
         """Read the predictions of the chosen model on the chosen database."""
-        self.table = None
-        self.score.layout.display = "none"
+        self.table, self.page.value, self.score.layout.display = None, 1, "none"
         with show_errors(self.message):
-            if self.database.value is None:
-                raise ValueError(f"study '{self.lab.study}' has no database on this machine")
             model = self.lab.model.label
-            if model is None:
-                raise ModelError("no model is trained yet")
+            if self.database.value is None or model is None:
+                raise ValueError(f"no {'model is trained' if model is None else 'database of the study is here'} yet")
             if model.split("/")[0] == self.lab.study and model not in self.lab.extra:
                 self.table = playground.predictions(model, self.database.value)
             if self.table is None:
                 self.score.layout.display = ""
                 raise ValueError(f"there are no saved predictions of {model} on '{self.database.value}'")
-        self._sort()
+        self._show_page()
 
     def _score_now(self, _: Any) -> None:
         with show_errors(self.message):
             self.message.value = "scoring ..."
             self.table = playground.predict_test_split(cached_model(self.lab.model.value), self._data)
             self.score.layout.display = "none"
-        self._sort()
-
-    def _sort(self, _: Any = None) -> None:
-        if self.table is not None:
-            with show_errors(self.message):
-                self.sorted = playground.by_error(self.table, self.order.value, self._data.higher_is_better)
-                self.page.max = -(-len(self.sorted) // PAGE)
-                self.page.value = 1
         self._show_page()
 
-    def _show_page(self, _: Any = None) -> None:
+    def _show_page(self, change: dict | None = None) -> None:
         self.title.value = ""
         for slot in self.slots:
-            slot.visible(False)
+            slot.set_visible(False)
         if self.table is None:
             return
         with show_errors(self.message):
+            self.sorted = playground.by_error(self.table, self.order.value, self._data.higher_is_better)
+            self.page.max = -(-len(self.sorted) // PAGE)
+            if change and change["owner"] is self.order:
+                self.page.value = 1
             start = PAGE * (self.page.value - 1)
             rows = list(self.sorted.iloc[start : start + PAGE].itertuples())
             note = " (synthetic, rated by simulated observers)" if self._data.synthetic else ""
@@ -401,10 +387,7 @@ class Stopped(Exception):
     """The training was stopped on the page."""
 
 
-TRAINED = (
-    *("fusion", "loss", "rank_weight", "rank_margin", "optimizer", "schedule", "lr", "weight_decay"),
-    *("batch_size", "crop", "epochs", "seed"),
-)
+TRAINED = "fusion loss rank_weight rank_margin optimizer schedule lr weight_decay batch_size crop epochs seed"
 
 
 class Trainer:
@@ -421,7 +404,7 @@ class Trainer:
         self.lab, self.saved, self.run = lab, saved, run
         self.start = param_files.load(TrainParams, lab.study, saved)
         first = self.start.model_dump() | {"epochs": epochs}
-        self.entries = {name: _entry(name, first[name]) for name in TRAINED}
+        self.entries = {name: _entry(name, first[name]) for name in TRAINED.split()}
         self.train = Button(description="train", button_style="primary")
         self.stop = Button(description="stop", disabled=True)
         self.progress = widgets.IntProgress(min=0, max=epochs, layout=Layout(width="240px"))
