@@ -185,7 +185,8 @@ def _print_table(table: "pd.DataFrame") -> None:
     from iqa.show.tables import rounded
 
     sides = ["left" if name in LEFT else "right" for name in table]
-    print(tabulate(rounded(table), "keys", "plain", showindex=False, disable_numparse=True, colalign=sides))
+    rows = [list(table), *rounded(table).itertuples(index=False)]
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides))
 
 
 def _evaluate(options: Namespace) -> None:
@@ -203,8 +204,8 @@ def _evaluate(options: Namespace) -> None:
     names = options.databases or param_files.run_names(options.study, "data_prep")
     if not names:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database; name another study")
-    opened, missing = open_available(options.study, names)
     models = {source: load_model(source, options.device) for source in _model_files(options.models)}
+    opened, missing = open_available(options.study, names)
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
     scored = evaluation.score_all(models, opened, **changes, seed=options.seed)
     cross = evaluation.cross_table(scored, opened, missing, models, options.resamples, seed=options.seed)

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from iqa import __version__
 from iqa.app import cli
+from iqa.data import prepare
 from iqa.model import export
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
@@ -282,6 +285,27 @@ def test_another_process_with_other_workers_writes_the_same_bytes(model, images,
     command += ["--workers", 3, "--json", there]
     subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=paths.ROOT)
     assert here.read_bytes() == there.read_bytes()
+
+
+# --- evaluate
+
+
+def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_available(model, tmp_path, monkeypatch, capsys):
+    missing = {"gone": {"title": "Gone", "reason": "no such folder"}}
+    monkeypatch.setattr(prepare, "open_available", lambda *_: ({"tiny": tiny.database()}, missing))
+    (tmp_path / "models").mkdir()
+    for name in ("a.pt", "b.pt"):
+        shutil.copy(model, tmp_path / "models" / name)
+    table, file = tmp_path / "table.csv", tmp_path / "results.json"
+    arguments = ["--databases", "tiny", "gone", "--resamples", "20", "--csv", str(table), "--json", str(file)]
+    assert cli.main(["evaluate", str(tmp_path / "models"), *arguments]) == 0
+    shown = capsys.readouterr()
+    assert "95% bootstrap intervals" in shown.out and "PLCC, fitted" in shown.out
+    assert shown.err.endswith("gone is not available: no such folder\n")
+    found = [(Path(row["model"]).name, row["database"], row["available"]) for row in read(table)]
+    assert found == [(name, *of) for name in ("a.pt", "b.pt") for of in (("tiny", "True"), ("gone", "False"))]
+    tested = json.loads(file.read_text())["datasets"]["tiny"]["metrics"]
+    assert tested["srcc"] == float(read(table)[0]["srcc"]) and tested["num_samples"] == 10
 
 
 # --- describe and export
