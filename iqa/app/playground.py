@@ -158,10 +158,11 @@ def assess(
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    found = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
-    local = predictor.quality_map(image, map_stride(predictor.crop, found.height, found.width)) if with_map else None
-    weights = None if found.scales is None else found.scales.mean(axis=0)
-    return Assessment(found, local, weights, predictor.scale, time.perf_counter() - started)
+    scored = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
+    stride = map_stride(predictor.crop, scored.height, scored.width)
+    local = predictor.quality_map(image, stride) if with_map else None
+    weights = None if scored.scales is None else scored.scales.mean(axis=0)
+    return Assessment(scored, local, weights, predictor.scale, time.perf_counter() - started)
 
 
 def map_stride(crop: int, height: int, width: int) -> int:
@@ -183,9 +184,9 @@ def png(image: Image.Image | np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def map_limits(local: PatchScores, scale: Scale, own: bool) -> tuple[float, float]:
-    """The lowest and the highest score that have a colour: the ends of the scale or, with `own`, those of the map."""
-    if not own:
+def map_limits(local: PatchScores, scale: Scale, stretch: bool) -> tuple[float, float]:
+    """Lowest and highest score that have a colour: the ends of the scale, or with `stretch` those of the map."""
+    if not stretch:
         return scale.low, scale.high
     quality = local.per_pixel()
     low, high = float(quality.min()), float(quality.max())
@@ -193,31 +194,27 @@ def map_limits(local: PatchScores, scale: Scale, own: bool) -> tuple[float, floa
     return low - wider, high + wider
 
 
-def map_picture(local: PatchScores, scale: Scale, own: bool = False) -> np.ndarray:
-    """(height, width, 3), uint8: the quality map in colours, bright is good; `own` as in `map_limits`."""
-    low, high = map_limits(local, scale, own)
+def map_picture(local: PatchScores, scale: Scale, stretch: bool = False) -> np.ndarray:
+    """(height, width, 3), uint8: the quality map in colours, bright is good; `stretch` as in `map_limits`."""
+    low, high = map_limits(local, scale, stretch)
     value = ((local.per_pixel() - low) / (high - low)).clip(0, 1)
     colours = mpl.colormaps["viridis"](value if scale.higher_is_better else 1 - value, bytes=True)
     return colours[..., :3]
 
 
-def colour_bar(local: PatchScores, scale: Scale, own: bool = False) -> str:
+def colour_bar(local: PatchScores, scale: Scale, stretch: bool = False) -> str:
     """The colours of `map_picture` with the scores at their ends, as HTML; worst on the left."""
-    ends = map_limits(local, scale, own)
+    ends = map_limits(local, scale, stretch)
     worst, best = ends if scale.higher_is_better else ends[::-1]
     stops = ", ".join(mpl.colors.to_hex(mpl.colormaps["viridis"](place / 8)) for place in range(9))
     bar = f'<div style="flex: 1; height: 9px; background: linear-gradient(to right, {stops})"></div>'
     return f'<div style="display: flex; gap: 6px; align-items: center">{worst:.3g}{bar}{best:.3g}</div>'
 
 
-def numbers(found: dict[str, tuple[Assessment, Assessment]]) -> str:
-    """The numbers of each model as an HTML table.
-
-    Args:
-        found: by the model's name, its scores of the image as it is shown and of the undistorted one.
-    """
+def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
+    """The scores of the image as it is shown and of the undistorted one, by the model's name, as an HTML table."""
     rows = []
-    for name, (now, before) in found.items():
+    for name, (now, before) in scores.items():
         many, scale = len(now.patches.scores), now.scale
         row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
         row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
@@ -251,9 +248,9 @@ def weight_bars(weights: np.ndarray | None) -> str:
 
 def trained_models() -> dict[str, Path]:
     """The best model of each training run of all studies by `study/run`, those of finished runs first."""
-    files = {f"{file.parts[-4]}/{file.parts[-2]}": file for file in sorted(paths.RESULTS.glob("*/train/*/best.pt"))}
-    done = {name for name, file in files.items() if finished(file.parts[-4], "train", file.parts[-2])}
-    return {name: files[name] for name in sorted(files, key=lambda name: (name not in done, name))}
+    runs = [(file.parts[-4], file.parts[-2], file) for file in sorted(paths.RESULTS.glob("*/train/*/best.pt"))]
+    runs.sort(key=lambda run: not finished(run[0], "train", run[1]))
+    return {f"{study}/{run}": file for study, run, file in runs}
 
 
 def predictions(model: str, database: str) -> pd.DataFrame | None:
@@ -335,10 +332,10 @@ def _verdict(a: pd.DataFrame, b: pd.DataFrame, resamples: int) -> str:
     if list(a["image"]) != list(b["image"]):
         return "The two were tested on different images, so that their numbers do not compare."
     pair = a["prediction"], b["prediction"], b["mos"]
-    found = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
-    apart = found.low > 0 or found.high < 0
+    srcc = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
+    apart = srcc.low > 0 or srcc.high < 0
     return (
-        f"Difference in SRCC: {found.difference:+.3f}, 95% interval {found.low:+.3f} to {found.high:+.3f}: "
+        f"Difference in SRCC: {srcc.difference:+.3f}, 95% interval {srcc.low:+.3f} to {srcc.high:+.3f}: "
         + ("more than other test images would change it." if apart else "not distinguishable on these images.")
         + " One seed each: another seed would change both."
     )

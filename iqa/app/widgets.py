@@ -171,12 +171,12 @@ class Playground:
         self.model, self.other = _field(Dropdown, "model"), _field(Dropdown, "beside")
         self.checkpoint = _field(widgets.Text, "checkpoint", continuous_update=False, placeholder="path of a .pt, .pth")
         self.with_map = Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
-        self.own = Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
-        self.own.tooltip = "the colours span the map's own scores instead of the whole scale"
+        self.stretch = Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
+        self.stretch.tooltip = "the colours span the map's own scores instead of the whole scale"
         self.checkpoint.observe(self._add_checkpoint, "value")
-        for widget in (self.with_map, self.own, self.model, self.other):
+        for widget in (self.with_map, self.stretch, self.model, self.other):
             widget.observe(self._update, "value")
-        checks = HBox([self.with_map, self.own], layout=Layout(margin="0 0 0 82px"))
+        checks = HBox([self.with_map, self.stretch], layout=Layout(margin="0 0 0 82px"))
         return _column("Model", self.model, self.other, self.checkpoint, checks)
 
     # --- what can be chosen
@@ -294,9 +294,9 @@ class Playground:
     def _show_maps(self, scores: dict[str, Assessment]) -> None:
         for picture in self.maps:
             picture.set_visible(False)
-        for picture, (name, found) in zip(self.maps, scores.items(), strict=False):
-            if found.local is not None:
-                drawn = found.local, found.scale, self.own.value
+        for picture, (name, scored) in zip(self.maps, scores.items(), strict=False):
+            if scored.local is not None:
+                drawn = scored.local, scored.scale, self.stretch.value
                 caption = f"<b>map of {html.escape(name)}</b>{playground.colour_bar(*drawn)}"
                 picture.show(caption, playground.png(playground.map_picture(*drawn)))
 

@@ -86,13 +86,13 @@ def test_a_map_is_bright_where_quality_is_good_whatever_the_direction_of_the_sca
     mean = {}
     for up in (True, False):
         found = playground.assess(predictor(higher_is_better=up), photo)
-        picture = playground.map_picture(found.local, found.scale, own=True)
+        picture = playground.map_picture(found.local, found.scale, stretch=True)
         assert picture.shape == (photo.height, photo.width, 3) and picture.dtype == np.uint8
         mean[up] = picture.astype(float)
-        low, high = playground.map_limits(found.local, found.scale, own=True)
+        low, high = playground.map_limits(found.local, found.scale, stretch=True)
         assert 0 <= low < high <= 100 or high - low >= 9
     assert np.abs(mean[True] - mean[False]).mean() < 2  # the same qualities in the same colours
-    assert playground.map_limits(found.local, found.scale, own=False) == (0, 100)
+    assert playground.map_limits(found.local, found.scale, stretch=False) == (0, 100)
 
 
 def test_what_is_no_image_is_told_with_the_remedy(tmp_path):
@@ -170,7 +170,7 @@ def score(lab) -> str:
 
 def test_a_moved_slider_changes_score_and_pictures(lab):
     assert lab.message.value == ""
-    lab.own.value = True  # the tiny model leaves the scale
+    lab.stretch.value = True  # the tiny model leaves the scale
     before = score(lab), lab.now.image.value, lab.maps[0].image.value
     lab.distortions[0][1].value = 5.0
     after = score(lab), lab.now.image.value, lab.maps[0].image.value
