@@ -7,17 +7,29 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from iqa.data import DataError
 from iqa.study import paths
 
 SHOWN = 5  # how many offenders an error message names
-Listing = Callable[[Path], dict[str, list[str]]]
 
 
 def some(lines: Iterable[str]) -> str:
-    """The first few lines in one, and how many there are."""
+    """The first few of some lines as one line, with their number where there are more."""
     lines = list(lines)
     return "; ".join(lines[:SHOWN]) + (f"; ... ({len(lines)} in all)" if len(lines) > SHOWN else "")
+
+
+def cells(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Where each row of a label file's table stands, and what it holds in a column."""
+    return rows["row"] + ": " + rows[column].fillna("(empty)").astype(str)
+
+
+def refuse(wrong: Iterable[str], problem: str, remedy: str) -> None:
+    """Raise an error that names the first few wrong things; nothing happens where there are none."""
+    if len(wrong := list(wrong)):
+        raise DataError(f"{problem}: {some(wrong)}; {remedy}")
 
 
 def find(folder: Path, *names: str) -> Path:
@@ -30,14 +42,14 @@ def find(folder: Path, *names: str) -> Path:
     Raises:
         DataError: none of them exists, or one name fits several; the message names every place that was tried.
     """
-    found = look_for(folder, *names)
-    if found is None:
+    path = look_for(folder, *names)
+    if path is None:
         tried = ", ".join(paths.shown(place) for place in _places(folder))
         raise DataError(
             f"{paths.shown(folder / names[0])}: this part of the release is missing. Looked for "
             f"{' or '.join(names)} in {tried}; complete the release, or set `folder` to where it was unpacked"
         )
-    return found
+    return path
 
 
 def look_for(folder: Path, *names: str) -> Path | None:
@@ -55,12 +67,10 @@ def look_for(folder: Path, *names: str) -> Path | None:
 
 
 def stored_paths(folder: Path, listed: Iterable[str]) -> list[list[str]]:
-    """For each listed path the files of `folder` that it fits, relative to `folder` and with forward slashes.
+    """For each listed path the files that it fits (one, several that differ in letter case only, or none).
 
-    A path may have forward or back slashes and may differ in letter case. The exact name wins, part by part.
-
-    Returns:
-        per listed path: none, one, or several (their names differ in letter case only).
+    A listed path may have forward or back slashes and may differ in letter case; the exact name wins, part by part.
+    The files' paths are relative to `folder`, with forward slashes.
     """
     listing = cache(_listing)
     return [[path for path in _fits(folder, name, listing) if (folder / path).is_file()] for name in listed]
@@ -71,23 +81,18 @@ def _places(folder: Path) -> list[Path]:
     return [folder, *sorted(inside)]
 
 
-def _fits(folder: Path, path: str, listing: Listing) -> list[str]:
+def _fits(folder: Path, path: str, listing: Callable[[Path], dict[str, list[str]]]) -> list[str]:
     parts = PurePosixPath(path.strip().replace("\\", "/")).parts
     fits = [""] if parts else []
     for part in parts:
-        fits = [f"{start}{name}/" for start in fits for name in _names(listing(folder / start), part)]
+        named = [(start, listing(folder / start).get(part.lower(), [])) for start in fits]
+        fits = [f"{start}{name}/" for start, names in named for name in ([part] if part in names else names)]
     return [fit.removesuffix("/") for fit in fits]
-
-
-def _names(listed: dict[str, list[str]], part: str) -> list[str]:
-    names = listed.get(part.lower(), [])
-    return [part] if part in names else names
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:
     """Names in a folder by their lower-case spelling; empty for what is no folder."""
     listed: dict[str, list[str]] = {}
-    if folder.is_dir():
-        for name in sorted(path.name for path in folder.iterdir()):
-            listed.setdefault(name.lower(), []).append(name)
+    for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+        listed.setdefault(name.lower(), []).append(name)
     return listed

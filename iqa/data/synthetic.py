@@ -43,12 +43,6 @@ OBSERVER_BIAS, RATING_NOISE = 0.06, 0.18  # standard deviations, on a quality sc
 PNG_FAST = 3  # zlib's strategy "run lengths only": half the time, no larger for these images
 SUPERSAMPLING = 2  # dead leaves are drawn this many times larger, for smooth edges
 
-TITLES = {
-    "main": "Synthetic demo",
-    "distortions": "Synthetic: other distortions",
-    "photos": "Synthetic: mixed distortions on photographs",
-}
-
 # file of a photograph inside an installed package; read from there, because the packages' own loaders may download
 PHOTOGRAPHS = {
     "coffee": ("skimage", "data/coffee.png"),
