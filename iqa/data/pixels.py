@@ -21,12 +21,10 @@ PIXELS = Registry("input")
 
 @dataclass(frozen=True)
 class Size:
-    """To which size images are brought.
+    """To which size images are brought: height and width in pixels, or both `None` for the image's own size.
 
-    Args:
-        height, width: in pixels, both `None` for the image's own size.
-        keep_aspect: scale the image so that it just covers height x width (it stays larger on one side), instead of
-            squeezing it to exactly height x width.
+    With `keep_aspect` the image is scaled so that it just covers height x width, and stays larger on one side;
+    without, it is squeezed to exactly height x width.
     """
 
     height: int | None = None

@@ -29,6 +29,7 @@ from iqa.study.registry import Registry
 Table = tuple[pd.DataFrame, Path]
 READERS = Registry("reader")  # Callable[[DataPrepParams, Path], Table]
 
+OPTIONAL = ["mos_std", "split", "reference", "distortion", "level"]
 KADID_SPAN = 3.93  # the release's scores run from 1 to 4.93
 LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the label files
 
@@ -52,8 +53,7 @@ def locate(params: DataPrepParams, folder: Path) -> list[Path]:
 def read_synthetic(params: DataPrepParams, folder: Path) -> Table:
     """A demo database, as `iqa.data.synthetic` writes it."""
     labels, images = locate(params, folder)
-    columns = ["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]
-    return read_csv(labels, {name: name for name in columns}), images
+    return read_csv(labels, {"image": "image", "mos": "mos"}, [*OPTIONAL, "quality"]), images
 
 
 @READERS.add("koniq10k")
@@ -216,9 +216,7 @@ def _read_list(file: Path, split: str) -> pd.DataFrame:
 @READERS.add("csv")
 def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
     """One's own images in a CSV file with the columns `image`, `mos` and those known of the others (reader `csv`)."""
-    optional = ["mos_std", "split", "reference", "distortion", "level"]
-    labels = paths.resolve(params.labels)
-    return read_csv(labels, {"image": "image", "mos": "mos"}, optional), folder
+    return read_csv(paths.resolve(params.labels), {"image": "image", "mos": "mos"}, OPTIONAL), folder
 
 
 @contextmanager

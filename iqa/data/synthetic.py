@@ -12,7 +12,7 @@ Parts:
     distortions  shifted set: new dead leaves; of its eight distortions three are those of `main`
     photos       shifted set: photographs held out from training, each image with a blur and a noise or a compression
 
-Every image is made from its own random stream, so the result does not depend on the number of workers.
+Every content has its own random stream, so the result does not depend on the number of threads.
 """
 
 import colorsys
@@ -58,7 +58,6 @@ TEXTURES = (("skimage", "data/brick.png"), ("skimage", "data/grass.png"), ("skim
 TRAIN_PHOTOGRAPHS = ("coffee", "china", "astronaut")
 VAL_PHOTOGRAPHS = ("motorcycle",)
 HELD_OUT_PHOTOGRAPHS = ("flower", "chelsea", "rocket", "hopper")
-
 
 PARTS = {  # split, photographs that the contents are cut from (none: dead leaves), contents, images of each content
     "main": (
@@ -111,12 +110,8 @@ def _tiles(length: int, tile: int) -> list[int]:
 
 def photograph_palettes(names: tuple[str, ...], colours: int = 400) -> list[np.ndarray]:
     """Colours of random pixels of each photograph: arrays (colours, 3), 0..255."""
-    palettes = []
-    for place, name in enumerate(names):
-        pixels = np.asarray(photograph(name)).reshape(-1, 3)
-        chosen = np.random.default_rng(place).integers(0, len(pixels), colours)
-        palettes.append(pixels[chosen].astype(np.float32))
-    return palettes
+    pixels = [np.asarray(photograph(name), dtype=np.float32).reshape(-1, 3) for name in names]
+    return [rows[np.random.default_rng(place).integers(0, len(rows), colours)] for place, rows in enumerate(pixels)]
 
 
 def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.Image:
@@ -139,8 +134,12 @@ def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.I
     bank = np.stack(_textures(rng, height, width))
     texture = np.take_along_axis(bank, rng.integers(0, len(bank), leaves + 1)[leaf][None], axis=0)[0]
     image = colour[leaf] + (contrast[leaf] * texture)[..., None]
-    image *= (1 + 0.18 * _shading(rng, height, width))[..., None]
-    picture = _natural_contrast(rng, image)
+    coarse = Image.fromarray(_coloured_noise(rng, height // 8, width // 8, 3.2).astype(np.float32))
+    shading = np.asarray(coarse.resize((width, height), Image.BICUBIC)).clip(-2.5, 2.5)
+    image = (image * (1 + 0.18 * shading)[..., None]).clip(0, 255)
+    grey = image.mean(axis=-1)  # brightness and contrast are brought to what photographs have
+    image = (image - grey.mean()) * (rng.uniform(42, 66) / max(grey.std(), 8)) + rng.uniform(90, 145)
+    picture = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.2:
         background = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4.5) * SUPERSAMPLING))
         in_front = Image.fromarray(leaf > int(leaves * rng.uniform(0.3, 0.75)))
@@ -203,19 +202,6 @@ def _coloured_noise(rng: np.random.Generator, height: int, width: int, slope: fl
     return noise / noise.std()
 
 
-def _shading(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    coarse = _coloured_noise(rng, height // 8, width // 8, 3.2).astype(np.float32)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC)).clip(-2.5, 2.5)
-
-
-def _natural_contrast(rng: np.random.Generator, image: np.ndarray) -> Image.Image:
-    """Brightness and contrast brought to what photographs have."""
-    image = image.clip(0, 255)
-    grey = image.mean(axis=-1)
-    scaled = (image - grey.mean()) * (rng.uniform(42, 66) / max(grey.std(), 8)) + rng.uniform(90, 145)
-    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-
-
 # --- distortions ------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +228,7 @@ def _normal(image: Image.Image, variance: float, rng: np.random.Generator) -> np
     return rng.normal(0, math.sqrt(variance), (image.height, image.width, 3))
 
 
-def lens_blur(image: Image.Image, radius: float) -> Image.Image:
+def lens_blur(image: Image.Image, radius: float, rng: np.random.Generator) -> Image.Image:
     """The image convolved with a disk, mirrored at its edges."""
     reach = math.ceil(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -260,52 +246,43 @@ def impulse_noise(image: Image.Image, amount: float, rng: np.random.Generator) -
     return Image.fromarray(pixels)
 
 
-# strengths at levels 0 to 5 (level 0, next to nothing, serves fractional levels only), and what a strength does
-DISTORTIONS = {
-    "gaussian_blur": (  # sigma in pixels
-        (0, 0.6, 1.0, 1.6, 2.5, 4.0),
-        lambda image, sigma, rng: image.filter(ImageFilter.GaussianBlur(sigma)),
+def banding(image: Image.Image, colours: float, rng: np.random.Generator) -> Image.Image:
+    """The image in a few of its colours."""
+    return image.quantize(round(colours), Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
+
+
+def motion_blur(image: Image.Image, length: float, rng: np.random.Generator) -> Image.Image:
+    """The image averaged along a line, vertical or horizontal by chance."""
+    return _from_unit(uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
+
+
+DISTORTIONS = {  # functions of image, strength and random numbers
+    "gaussian_blur": lambda image, sigma, rng: image.filter(ImageFilter.GaussianBlur(sigma)),
+    "gaussian_noise": lambda image, variance, rng: _from_unit(_to_unit(image) + _normal(image, variance, rng)),
+    "jpeg": lambda image, quality, rng: _encoded(image, "JPEG", quality=round(quality)),
+    "impulse_noise": impulse_noise,
+    "pixelation": lambda image, factor, rng: _rescaled(image, factor, Image.BOX, Image.NEAREST),
+    "banding": banding,
+    "lens_blur": lens_blur,
+    "motion_blur": motion_blur,
+    "rescaling": lambda image, factor, rng: _rescaled(image, factor, Image.BICUBIC, Image.BICUBIC),
+    "jpeg2000": lambda image, rate, rng: _encoded(
+        image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True
     ),
-    "gaussian_noise": (  # variance of intensities 0..1
-        (0, 0.0008, 0.0025, 0.007, 0.018, 0.045),
-        lambda image, variance, rng: _from_unit(_to_unit(image) + _normal(image, variance, rng)),
-    ),
-    "jpeg": (  # quality
-        (95, 50, 28, 16, 9, 5),
-        lambda image, quality, rng: _encoded(image, "JPEG", quality=round(quality)),
-    ),
-    "impulse_noise": ((0, 0.004, 0.012, 0.03, 0.07, 0.15), impulse_noise),  # fraction of values
-    "pixelation": (  # side of a block in pixels
-        (1, 1.6, 2.4, 3.6, 5.5, 8),
-        lambda image, side, rng: _rescaled(image, side, Image.BOX, Image.NEAREST),
-    ),
-    "banding": (  # number of colours
-        (256, 64, 32, 16, 9, 5),
-        lambda image, colours, rng: image.quantize(
-            round(colours), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-        ).convert("RGB"),
-    ),
-    "lens_blur": ((0.1, 1.0, 1.7, 2.6, 4, 6), lambda image, radius, rng: lens_blur(image, radius)),  # in pixels
-    "motion_blur": (  # length in pixels
-        (1, 3, 5, 8, 12, 18),
-        lambda image, length, rng: _from_unit(
-            uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2)))
-        ),
-    ),
-    "rescaling": (  # factor
-        (1, 1.4, 2, 2.9, 4.3, 6.5),
-        lambda image, factor, rng: _rescaled(image, factor, Image.BICUBIC, Image.BICUBIC),
-    ),
-    "jpeg2000": (  # compression rate
-        (5, 16, 32, 60, 110, 200),
-        lambda image, rate, rng: _encoded(
-            image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True
-        ),
-    ),
-    "speckle": (  # variance relative to the intensity
-        (0, 0.006, 0.018, 0.05, 0.13, 0.35),
-        lambda image, variance, rng: _from_unit(_to_unit(image) * (1 + _normal(image, variance, rng))),
-    ),
+    "speckle": lambda image, variance, rng: _from_unit(_to_unit(image) * (1 + _normal(image, variance, rng))),
+}
+STRENGTHS = {  # at levels 0 to 5; level 0, next to nothing, serves fractional levels only
+    "gaussian_blur": (0, 0.6, 1.0, 1.6, 2.5, 4.0),  # sigma in pixels
+    "gaussian_noise": (0, 0.0008, 0.0025, 0.007, 0.018, 0.045),  # variance of intensities 0..1
+    "jpeg": (95, 50, 28, 16, 9, 5),  # quality
+    "impulse_noise": (0, 0.004, 0.012, 0.03, 0.07, 0.15),  # fraction of values
+    "pixelation": (1, 1.6, 2.4, 3.6, 5.5, 8),  # side of a block in pixels
+    "banding": (256, 64, 32, 16, 9, 5),  # number of colours
+    "lens_blur": (0.1, 1.0, 1.7, 2.6, 4, 6),  # radius in pixels
+    "motion_blur": (1, 3, 5, 8, 12, 18),  # length in pixels
+    "rescaling": (1, 1.4, 2, 2.9, 4.3, 6.5),  # factor
+    "jpeg2000": (5, 16, 32, 60, 110, 200),  # compression rate
+    "speckle": (0, 0.006, 0.018, 0.05, 0.13, 0.35),  # variance relative to the intensity
 }
 SINGLE = {  # the distortions of a part whose images have one each
     "main": ("gaussian_blur", "gaussian_noise", "jpeg", "impulse_noise", "pixelation", "banding"),
@@ -319,12 +296,10 @@ SECOND = ("gaussian_noise", "speckle", "jpeg", "jpeg2000")  # and behind it
 
 def distort(image: Image.Image, name: str, level: float, rng: np.random.Generator) -> Image.Image:
     """A distorted image; `level` is 0 to 5 and may be a fraction, `rng` decides the noise."""
-    strengths, apply = DISTORTIONS[name]
-    return apply(image, float(np.interp(level, range(6), strengths)), rng)
+    return DISTORTIONS[name](image, float(np.interp(level, range(6), STRENGTHS[name])), rng)
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
-
 
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=np.float32)
 
@@ -379,7 +354,7 @@ HAARPSI_PERCENTILES = (
 
 
 def rate(quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, on 0..100, of five-point ratings by simulated observers who differ and err."""
+    """Mean and standard deviation, on 0..100, of five-point ratings by simulated observers with biases and errors."""
     bias = rng.normal(0, OBSERVER_BIAS, (1, OBSERVERS))
     noise = rng.normal(0, RATING_NOISE, (len(quality), OBSERVERS))
     points = (1 + 4 * (quality[:, None] + bias + noise)).round().clip(1, 5)
@@ -390,17 +365,17 @@ def rate(quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 class Content(NamedTuple):
-    """One content to make, with so many images from its own random stream."""
+    """One content to make."""
 
     reference: str
     image: Image.Image | None  # undistorted; None: dead leaves
     split: str
-    images: int
-    stream: np.random.SeedSequence
+    images: int  # how many distorted images
+    stream: np.random.SeedSequence  # from which all of them come
 
 
 def plan(part: str, seed: int, scale: float) -> list[Content]:
-    """The contents of a part. `scale` shrinks their number, to two of each kind and split at the least."""
+    """The contents of a part. `scale` reduces their number, to at least two of each kind and split."""
     contents = []
     for number, (split, photographs, count, images) in enumerate(PARTS[part]):
         count = max(2, round(count * scale))
@@ -479,14 +454,13 @@ def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) ->
 
 
 def identity(part: str, seed: int, scale: float) -> str:
-    """A hash of everything that decides a generated part: its arguments, this file and the libraries it calls."""
-    source = code.definitions("iqa.data.synthetic.generate")
+    """A hash of everything that decides a generated part: its arguments, the code, and the libraries that it calls."""
     libraries = [version(name) for name in ("numpy", "scipy", "pillow")]
-    return digest(part, seed, scale, source, libraries)
+    return digest(part, seed, scale, code.definitions("iqa.data.synthetic.generate"), libraries)
 
 
 def ensure(part: str, seed: int, scale: float, jobs: int) -> Path:
-    """The folder of a generated part in the cache; it is made where it does not exist."""
+    """The folder of a generated part in the cache; it is made if it does not exist."""
     folder = paths.CACHE / f"generated-{part}-{identity(part, seed, scale)}"
     if not folder.is_dir():
         with publish(folder) as temporary:
