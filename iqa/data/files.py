@@ -32,37 +32,33 @@ def refuse(wrong: Iterable[str], problem: str, remedy: str) -> None:
         raise DataError(f"{problem}: {some(wrong)}; {remedy}")
 
 
-def find(folder: Path, *names: str) -> Path:
+def find(folder: Path, *names: str, required: bool = True) -> Path | None:
     """The first of some files or folders that exists in `folder` or in a folder inside it.
 
     Args:
         folder: the release's folder.
         names: paths with forward slashes, the preferred one first; letter case does not matter unless two fit.
+        required: False to return `None` where none of them exists.
 
     Raises:
         DataError: none of them exists, or one name fits several; the message names every place that was tried.
     """
-    path = look_for(folder, *names)
-    if path is None:
-        tried = ", ".join(paths.shown(place) for place in _places(folder))
-        raise DataError(
-            f"{paths.shown(folder / names[0])}: this part of the release is missing. Looked for "
-            f"{' or '.join(names)} in {tried}; complete the release, or set `folder` to where it was unpacked"
-        )
-    return path
-
-
-def look_for(folder: Path, *names: str) -> Path | None:
-    """As `find`, but `None` where there is no such file."""
+    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
     listing = cache(_listing)
     for name in names:
-        for places in ([folder], _places(folder)[1:]):
+        for places in ([folder], sorted(inside)):
             fits = [place / path for place in places for path in _fits(place, name, listing)]
             if len(fits) > 1:
                 shown = ", ".join(paths.shown(path) for path in fits)
                 raise DataError(f"{paths.shown(folder)}: '{name}' fits several ({shown}); rename or remove all but one")
             if fits:
                 return fits[0]
+    if required:
+        tried = ", ".join(paths.shown(place) for place in (folder, *sorted(inside)))
+        raise DataError(
+            f"{paths.shown(folder / names[0])}: this part of the release is missing. Looked for "
+            f"{' or '.join(names)} in {tried}; complete the release, or set `folder` to where it was unpacked"
+        )
     return None
 
 
@@ -74,11 +70,6 @@ def stored_paths(folder: Path, listed: Iterable[str]) -> list[list[str]]:
     """
     listing = cache(_listing)
     return [[path for path in _fits(folder, name, listing) if (folder / path).is_file()] for name in listed]
-
-
-def _places(folder: Path) -> list[Path]:
-    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
-    return [folder, *sorted(inside)]
 
 
 def _fits(folder: Path, path: str, listing: Callable[[Path], dict[str, list[str]]]) -> list[str]:

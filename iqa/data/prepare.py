@@ -1,9 +1,8 @@
 """A database made ready for use: read, checked, split, and joined with its cached pixels.
 
-How a release is read stands in `iqa.data.readers`, the facts about it in `iqa.data.releases`. The rules for all:
+`iqa.data.readers` reads the label files, `iqa.data.releases` knows the facts of each release. The rules for all:
 
-- a name that is not there exactly is looked up without regard to letter case, extension and folders included; two
-  files that fit are an error;
+- a file name fits exactly, or else in another letter case, extension and folders included; two that fit are an error;
 - a missing image, an image that is listed twice, and a score outside the stated range are errors;
 - a part of a release is fine; the audit says how much of it is there;
 - scores stay on the database's own scale; `normalise` turns those where lower is better.

@@ -19,8 +19,8 @@ import pandas as pd
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from iqa.data import DataError
-from iqa.data.files import cells, find, look_for, refuse
+from iqa.data import DataError, synthetic
+from iqa.data.files import cells, find, refuse
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.study import paths
@@ -29,7 +29,6 @@ from iqa.study.registry import Registry
 Table = tuple[pd.DataFrame, Path]
 READERS = Registry("reader")  # Callable[[DataPrepParams, Path], Table]
 
-OPTIONAL = ["mos_std", "split", "reference", "distortion", "level"]
 KADID_SPAN = 3.93  # the release's scores run from 1 to 4.93
 LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the label files
 
@@ -44,16 +43,14 @@ def locate(params: DataPrepParams, folder: Path) -> list[Path]:
     """
     release = RELEASES[params.reader]
     places = [*release.label_files, *([params.images] if params.images else release.image_folders)]
-    return [
-        (look_for if place.endswith("?") else find)(folder, *place.removesuffix("?").split(" | ")) for place in places
-    ]
+    return [find(folder, *place.removesuffix("?").split(" | "), required=not place.endswith("?")) for place in places]
 
 
 @READERS.add("synthetic")
 def read_synthetic(params: DataPrepParams, folder: Path) -> Table:
     """A demo database, as `iqa.data.synthetic` writes it."""
     labels, images = locate(params, folder)
-    return read_csv(labels, {"image": "image", "mos": "mos"}, [*OPTIONAL, "quality"]), images
+    return read_csv(labels, {name: name for name in synthetic.COLUMNS}), images
 
 
 @READERS.add("koniq10k")
@@ -202,13 +199,11 @@ def read_own_lists(params: DataPrepParams, folder: Path) -> Table:
 def _read_list(file: Path, split: str) -> pd.DataFrame:
     with readable(file):
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-    wrong = [] if isinstance(values, list) else ["the list"]
-    for number, value in enumerate(values if not wrong else [], start=1):
-        if not isinstance(value, dict) or not {"image", "score"} <= value.keys():
-            wrong.append(f"entry {number}")
-    if wrong:
-        form = '[{"image": "a.jpg", "score": 71.5}]'
-        raise DataError(f"{paths.shown(file)}: {wrong[0]} is not as in {form}; correct it")
+    whole = isinstance(values, list)
+    fits = [isinstance(value, dict) and {"image", "score"} <= value.keys() for value in (values if whole else ())]
+    if not (whole and all(fits)):
+        wrong, form = f"entry {fits.index(False) + 1}" if whole else "the list", '[{"image": "a.jpg", "score": 71.5}]'
+        raise DataError(f"{paths.shown(file)}: {wrong} is not as in {form}; correct it")
     columns = {"image": [value["image"] for value in values], "mos": [value["score"] for value in values]}
     return entries(file, columns).assign(split=split)
 
@@ -216,7 +211,8 @@ def _read_list(file: Path, split: str) -> pd.DataFrame:
 @READERS.add("csv")
 def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
     """One's own images in a CSV file with the columns `image`, `mos` and those known of the others (reader `csv`)."""
-    return read_csv(paths.resolve(params.labels), {"image": "image", "mos": "mos"}, OPTIONAL), folder
+    optional = ["mos_std", "split", "reference", "distortion", "level"]
+    return read_csv(paths.resolve(params.labels), {"image": "image", "mos": "mos"}, optional), folder
 
 
 @contextmanager

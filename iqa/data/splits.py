@@ -1,4 +1,4 @@
-"""Which images train, validate and test: splits drawn from a seed or read from a file, and written as lists."""
+"""Which images are for training, validation and testing: splits drawn with a seed, or read from a file."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:
 
 
 def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple[pd.Series, str]:
-    """The split of each image, and a sentence on how it came about; `way` is as `choose_way` returns it."""
+    """The split of each image, and a sentence that says how it was made; `way` is as `choose_way` returns it."""
     rng = np.random.default_rng(params.seed)
     if way == "seeded":
         rng = np.random.default_rng([params.seed, params.repeat])
@@ -44,10 +44,13 @@ def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple
     else:
         split = pd.Series("test", table.index) if way == "all_test" else _split_names(table)
         rule = "Every image is for testing." if set(split) == {"test"} else "The split that the label files hold."
-    if "val" in set(split) or "train" not in set(split) or params.val_fraction == 0:
+    train = split == "train"
+    if "val" in set(split) or not train.any() or params.val_fraction == 0:
         return split, rule
-    held_out = hold_out(table["reference"], split, params.val_fraction, rng)
-    return held_out, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
+    references = table["reference"][train].unique()
+    held_out = rng.permutation(references)[: round(len(references) * params.val_fraction)]
+    split = split.mask(train & table["reference"].isin(held_out), "val")
+    return split, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
 
 
 def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Generator) -> pd.Series:
@@ -64,22 +67,13 @@ def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Gen
     return pd.Series(np.where(reference.isin(drawn), "train", "test"), reference.index)
 
 
-def hold_out(reference: pd.Series, split: pd.Series, fraction: float, rng: np.random.Generator) -> pd.Series:
-    """The split with a fraction of the training references, drawn by `rng`, turned into validation."""
-    train = split == "train"
-    references = reference[train].unique()
-    drawn = rng.permutation(references)[: round(len(references) * fraction)]
-    return split.mask(train & reference.isin(drawn), "val")
-
-
 def read_split(file: Path, images: pd.Series) -> pd.Series:
     """The split of each image from a CSV file with (at least) the columns `image` and `split`.
 
     A run's `database.csv` is such a file. Names may differ in letter case and in the direction of slashes.
 
     Raises:
-        DataError: an image of the database is not in the file, one of the file is not in the database, or one is there
-            twice.
+        DataError: the images of the file are not those of the database, or one is listed twice.
     """
     table, shown = read_csv(file, {"image": "image", "split": "split"}), paths.shown(file)
     keys, wanted = table["image"].fillna("").map(_key), images.map(_key)
@@ -101,15 +95,9 @@ def _split_names(table: pd.DataFrame) -> pd.Series:
 
 
 def write_metas(database: Labels, folder: Path, root: Path | None = None) -> list[Path]:
-    """Write one JSON list of `{"image", "score"}` per split, `<name>_<split>.json`, for the reader `metas`.
+    """Write one JSON list of `{"image", "score"}` per split, for the reader `metas`; the written files.
 
-    Args:
-        database: its scores are written on its own scale.
-        folder: for the lists; made if missing.
-        root: what the images' paths start from; the database's folder of images by default.
-
-    Returns:
-        The written files.
+    Scores are on the database's own scale. The paths of the images start from `root`, by default the folder of images.
 
     Raises:
         DataError: the images do not lie inside `root`.
@@ -118,11 +106,10 @@ def write_metas(database: Labels, folder: Path, root: Path | None = None) -> lis
     if not images.is_relative_to(root):
         raise DataError(f"{paths.shown(images)}: not inside {paths.shown(root)}; give a `root` above the images")
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for split in (split for split in SPLITS if split in set(database.table["split"])):
-        rows = database.table[database.table["split"] == split]
-        names = [(images.relative_to(root) / image).as_posix() for image in rows["image"]]
-        values = [{"image": image, "score": mos} for image, mos in zip(names, rows["mos"], strict=True)]
-        files.append(folder / f"{database.name}_{split}.json")
-        files[-1].write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return files
+    splits = dict(list(database.table.groupby("split")))
+    files = {split: folder / f"{database.name}_{split}.json" for split in SPLITS if split in splits}
+    for split, file in files.items():
+        rows = zip(splits[split]["image"], splits[split]["mos"], strict=True)
+        values = [{"image": (images.relative_to(root) / image).as_posix(), "score": mos} for image, mos in rows]
+        file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return list(files.values())
