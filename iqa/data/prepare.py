@@ -39,7 +39,8 @@ def prepare(params: DataPrepParams) -> Database:
     labels, size = read(params), _size(params)
     images = labels.table["image"]
     hashes = content_hashes(labels.folder, images)
-    stores = open_stores(labels.folder, list(images), hashes, size, params.inputs, _jobs(params))
+    jobs = params.workers or joblib.cpu_count()
+    stores = open_stores(labels.folder, list(images), hashes, size, params.inputs, jobs)
     made_from = fingerprint(params) if params.reader == "synthetic" else _fingerprint(labels, hashes, size)
     return Database(**vars(labels), stores=stores, fingerprint=made_from, size=size)
 
@@ -81,10 +82,6 @@ def _fingerprint(labels: Labels, hashes: list[str], size: Size) -> str:
     return digest(*scores, hashes, vars(size))
 
 
-def _jobs(params: DataPrepParams) -> int:
-    return params.workers or joblib.cpu_count()
-
-
 def _size(params: DataPrepParams) -> Size:
     return Size(params.height, params.width, params.keep_aspect)
 
@@ -98,11 +95,7 @@ def read(params: DataPrepParams) -> Labels:
     release = release_of(params)
     if reason := absent(params):
         raise DataError(reason)
-    if params.reader == "synthetic":
-        folder = synthetic.ensure(params.part, params.seed, params.scale, _jobs(params))
-    else:
-        folder = folder_of(params)
-    table, images = READERS[params.reader](params, folder)
+    table, images = READERS[params.reader](params, folder_of(params))
     if table.empty:
         raise DataError(f"database '{params.run}': its label file lists no image")
     table = _checked(table.reset_index(drop=True), images, release)

@@ -48,8 +48,8 @@ def locate(params: DataPrepParams, folder: Path) -> list[Path]:
 
 @READERS.add("synthetic")
 def read_synthetic(params: DataPrepParams, folder: Path) -> Table:
-    """A demo database, as `iqa.data.synthetic` writes it."""
-    labels, images = locate(params, folder)
+    """A demo database, as `iqa.data.synthetic` makes it."""
+    labels, images = locate(params, synthetic.ensure(params.part, params.seed, params.scale, params.workers))
     return read_csv(labels, {name: name for name in synthetic.COLUMNS}), images
 
 

@@ -459,10 +459,10 @@ def identity(part: str, seed: int, scale: float) -> str:
     return digest(part, seed, scale, code.definitions("iqa.data.synthetic.generate"), libraries)
 
 
-def ensure(part: str, seed: int, scale: float, jobs: int) -> Path:
-    """The folder of a generated part in the cache; it is made if it does not exist."""
+def ensure(part: str, seed: int, scale: float, jobs: int | None = None) -> Path:
+    """The folder of a generated part in the cache; it is made if it does not exist, by default with all cores."""
     folder = paths.CACHE / f"generated-{part}-{identity(part, seed, scale)}"
     if not folder.is_dir():
         with publish(folder) as temporary:
-            generate(part, seed, scale, temporary, jobs)
+            generate(part, seed, scale, temporary, jobs or joblib.cpu_count())
     return folder
