@@ -112,9 +112,7 @@ def test_each_orientation_turns_as_pillow_does(tmp_path, orientation):
 
 
 def test_a_mistyped_exif_tag_leaves_the_orientation(tmp_path):
-    tags = (
-        struct.pack("<H", 2) + struct.pack("<HHI4s", 0x0112, 3, 1, b"\6") + struct.pack("<HHI4s", 0x011A, 2, 3, b"ab")
-    )
+    tags = struct.pack("<HHHI4sHHI4s", 2, 0x0112, 3, 1, b"\6", 0x011A, 2, 3, b"ab")
     exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags + bytes(4)
     Image.fromarray(photo()).save(tmp_path / "a.jpg", exif=exif)  # the resolution is a text
     assert decode(tmp_path / "a.jpg").size == (40, 60)
