@@ -7,16 +7,16 @@ from iqa.data.files import SHOWN, refuse, some
 from iqa.data.splits import SPLITS
 
 SIZES_SHOWN = 10  # how many stored sizes an audit lists
-DESCRIPTION = ("citation", "licence", "source", "notes", "fingerprint", "bytes")
+SCALE = ("name", "title", "synthetic", "low", "high", "higher_is_better")
+ORIGIN = ("citation", "licence", "source", "notes", "fingerprint", "bytes")
 
 
 def audit(database: Database) -> dict:
-    """What a reader should know of a database before trusting a number from it, as plain values.
+    """The contents of a database, its scale, counts beside those of the release, and warnings, as plain values.
 
-    The rule: what makes numbers wrong is an error (a missing or broken image, an image listed twice, a score outside
-    the range, a reference in two splits; all but the last are found in reading). What a release may have but a reader
-    should know is a warning: a part of the release, another official split than the release's, copies of an image,
-    different sizes, enlarged images.
+    What makes numbers wrong is an error: a missing or broken image, an image listed twice, a score outside the range
+    (all found in reading), or a reference in two splits. What a release may have but a reader should know is a warning:
+    a part of the release, another official split than the release's, copies of an image, different or enlarged sizes.
 
     Returns:
         name, title, synthetic, low, high, higher_is_better, scale (their meaning in a sentence), n, splits (per split
@@ -38,7 +38,7 @@ def audit(database: Database) -> dict:
     enlarged = int(index["enlarged"].sum())
     checks = _checks(database, copies, enlarged, len(sizes))
     return {
-        **{key: getattr(database, key) for key in ("name", "title", "synthetic", "low", "high", "higher_is_better")},
+        **{key: getattr(database, key) for key in SCALE},
         "scale": scale(database),
         "n": len(table),
         "splits": {
@@ -51,7 +51,7 @@ def audit(database: Database) -> dict:
         "mos_std_mean": deviation["mean"] if deviation else None,
         "mos_std": deviation,
         "ceiling_srcc": database.ceiling_srcc(),
-        **{key: getattr(database, key) for key in DESCRIPTION},
+        **{key: getattr(database, key) for key in ORIGIN},
         "height": int(index["height"].min()),
         "width": int(index["width"].min()),
         "sizes": sizes.head(SIZES_SHOWN).reset_index().to_dict("records"),

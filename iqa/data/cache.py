@@ -89,10 +89,10 @@ def _mapped(file: str, height: int, width: int) -> np.ndarray:
 def open_stores(
     folder: Path, images: Sequence[str], hashes: Sequence[str], size: Size, kinds: Sequence[str], jobs: int
 ) -> dict[str, Store]:
-    """The stores of some images, one per kind of input; what is not cached or damaged is made, with a progress bar.
+    """The stores of some images, one per kind of input; what is missing or damaged is made, with a progress bar.
 
-    Before that a line says how many images and bytes it will be, how much space is free and, for 200 images or more,
-    about how long it will take.
+    A line says beforehand how many images and bytes that is, how much space is free and, for 200 images or more, about
+    how long it will take.
 
     Args:
         folder, images: the images' folder and their names in it.
@@ -115,7 +115,7 @@ def open_stores(
 
 
 def _intact(folder: Path, sources: dict[str, Path]) -> dict[str, Facts]:
-    """The cached ones of some images, without files that do not match their checksums."""
+    """Those of some images that are cached, without files that do not match their checksums."""
     here = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     names = [sha for sha in sources if sha in here]
     read = remembered(folder, names, lambda file: (_read(file) or [None])[0], "checking")

@@ -1,4 +1,4 @@
-"""Finding the files of a release, whatever the letter case of their names and also one folder deeper.
+"""Finding the files of a release whatever the letter case of their names, and saying which of its rows are wrong.
 
 Every folder is listed once per call, so that ten thousand names cost one listing.
 """
@@ -22,12 +22,12 @@ def some(lines: Iterable[str]) -> str:
 
 
 def cells(rows: pd.DataFrame, column: str) -> pd.Series:
-    """Where each row of a label file's table stands, and what it holds in a column."""
+    """For error messages: where each row was read, and its value in a column."""
     return rows["row"] + ": " + rows[column].fillna("(empty)").astype(str)
 
 
 def refuse(wrong: Iterable[str], problem: str, remedy: str) -> None:
-    """Raise an error that names the first few wrong things; nothing happens where there are none."""
+    """Raise a `DataError` that names the first few wrong things, if there are any."""
     if len(wrong := list(wrong)):
         raise DataError(f"{problem}: {some(wrong)}; {remedy}")
 

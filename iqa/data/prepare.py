@@ -51,7 +51,7 @@ def open_database(study: str, name: str) -> Database:
 
 
 def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, dict[str, str]]]:
-    """Those of some databases of a study that are on this machine, by name; of the others `title` and `reason`."""
+    """Those of some databases of a study that are on this machine, and `title` and `reason` of the others; by name."""
     opened, missing = {}, {}
     for name in names:
         params = param_files.load(DataPrepParams, study, name)
@@ -87,7 +87,7 @@ def _size(params: DataPrepParams) -> Size:
 
 
 def read(params: DataPrepParams) -> Labels:
-    """Labels of a database; a synthetic one is generated first where that has not been done.
+    """Labels of a database; a synthetic one is generated first, if it is not in the cache.
 
     Raises:
         DataError: the release is missing, its labels cannot be used, or a parameter does not fit the reader.

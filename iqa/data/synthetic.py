@@ -1,15 +1,14 @@
 """The synthetic demo databases: images, distortions, and simulated ratings, all from a seed.
 
 No person has rated these images. Contents are dead leaves (Lee, Mumford & Huang 2001, "Occlusion models for natural
-images": overlapping opaque shapes with power-law radii, which share the main statistics of natural images) and the
-colour photographs that scikit-image, scikit-learn and Matplotlib carry in their packages, split by photograph.
-Distortions are in the manner of KADID-10k (Lin, Hosu & Saupe 2019), five levels each. The quality of a distorted image
-is its HaarPSI to the undistorted one, as a rank among the training images; simulated observers rate it on a
-five-point scale.
+images": overlapping opaque shapes with power-law radii, which share the main statistics of natural images) and colour
+photographs from the packages of scikit-image, scikit-learn and Matplotlib, split by photograph. Distortions resemble
+those of KADID-10k (Lin, Hosu & Saupe 2019), five levels each. The quality of a distorted image is its HaarPSI to the
+undistorted one, as a rank among the training images; simulated observers rate it on a five-point scale.
 
 Parts:
     main         to train, validate and test on; six distortions
-    distortions  shifted set: new dead leaves; of its eight distortions three are those of `main`
+    distortions  shifted set: new dead leaves; eight distortions, of which `main` has three
     photos       shifted set: photographs held out from training, each image with a blur and a noise or a compression
 
 Every content has its own random stream, so the result does not depend on the number of threads.
@@ -43,7 +42,7 @@ OBSERVER_BIAS, RATING_NOISE = 0.06, 0.18  # standard deviations, on a quality sc
 PNG_FAST = 3  # zlib's strategy "run lengths only": half the time, no larger for these images
 SUPERSAMPLING = 2  # dead leaves are drawn this many times larger, for smooth edges
 
-# file of a photograph inside an installed package; read from there, because the packages' own loaders may download
+# files inside installed packages; read from there, because the packages' own loaders may download them
 PHOTOGRAPHS = {
     "coffee": ("skimage", "data/coffee.png"),
     "china": ("sklearn", "datasets/images/china.jpg"),
@@ -325,7 +324,7 @@ def haar_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _filtered(image: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> np.ndarray:
-    """Separable correlation of the size of the image, zeros around it, even windows reaching further down and right."""
+    """Separable correlation, as large as the image, zeros around it; even windows reach further down and right."""
     rows = correlate1d(image, vertical, axis=0, mode="constant", origin=-1)
     return correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1)
 
