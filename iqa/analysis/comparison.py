@@ -236,7 +236,7 @@ def _samples(
     first = next(iter(groups.values()))[0].predictions
     runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
     options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
-    found = bootstrap.resampled(coefficients.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
+    found = bootstrap.resample(coefficients.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
     resampled = dict(zip(runs, found, strict=True))
     generator = np.random.default_rng(seed)
     samples = {}

@@ -61,7 +61,7 @@ def mean_interval(
 
 def resampled_means(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Resampled means (resamples, k) of k values per image (n, k)."""
-    drawn = bootstrap.draws(len(values), resamples, seed, groups)
+    drawn = bootstrap.draw_counts(len(values), resamples, seed, groups)
     return np.concatenate([counts @ values / counts.sum(axis=1, keepdims=True) for counts in drawn])
 
 

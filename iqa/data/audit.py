@@ -2,22 +2,21 @@
 
 import pandas as pd
 
-from iqa.data import DataError
-from iqa.data.cache import Store
 from iqa.data.database import Database, Labels
-from iqa.data.files import SHOWN, some
+from iqa.data.files import SHOWN, refuse, some
 from iqa.data.splits import SPLITS
 
 SIZES_SHOWN = 10  # how many stored sizes an audit lists
+SCALE = ("name", "title", "synthetic", "low", "high", "higher_is_better")
+ORIGIN = ("citation", "licence", "source", "notes", "fingerprint", "bytes")
 
 
 def audit(database: Database) -> dict:
-    """What a reader should know of a database before trusting a number from it, as plain values.
+    """The contents of a database, its scale, counts beside those of the release, and warnings, as plain values.
 
-    The rule: what makes numbers wrong is an error (a missing or broken image, an image listed twice, a score outside
-    the range, a reference in two splits; all but the last stop already in reading). What a release may have but a
-    reader should know is a warning: a part of the release, another official split than the release's, copies of an
-    image, different sizes, enlarged images.
+    What makes numbers wrong is an error: a missing or broken image, an image listed twice, a score outside the range
+    (all found in reading), or a reference in two splits. What a release may have but a reader should know is a warning:
+    a part of the release, another official split than the release's, copies of an image, different or enlarged sizes.
 
     Returns:
         name, title, synthetic, low, high, higher_is_better, scale (their meaning in a sentence), n, splits (per split
@@ -29,47 +28,35 @@ def audit(database: Database) -> dict:
     Raises:
         DataError: a reference is in two splits.
     """
-    table, store = database.table, next(iter(database.stores.values()))
+    table, index = database.table, next(iter(database.stores.values())).index
     shared = table.groupby("reference")["split"].nunique().loc[lambda count: count > 1].index
-    if len(shared):
-        raise DataError(f"database '{database.name}': references in more than one split: {some(shared)}")
-    splits = {
-        split: {"n": len(rows), "references": int(rows["reference"].nunique())}
-        for split, rows in table.groupby("split")
-    }
-    mos, deviation = table["mos"], table["mos_std"]
-    sizes = store.index.groupby(["height", "width"]).size().sort_values(ascending=False, kind="stable")
+    refuse(shared, f"database '{database.name}': references in more than one split", "correct `reference` or the split")
+    splits = {split: rows for split, rows in table.groupby("split")}
+    deviation = table["mos_std"].agg(["mean", "min", "max"]).to_dict() if table["mos_std"].notna().any() else None
+    sizes = index.groupby(["height", "width"]).size().sort_values(ascending=False, kind="stable").rename("n")
+    copies = _copies(table.assign(sha256=index["sha256"]))
+    enlarged = int(index["enlarged"].sum())
+    checks = _checks(database, copies, enlarged, len(sizes))
     return {
-        "name": database.name,
-        "title": database.title,
-        "synthetic": database.synthetic,
-        "low": database.low,
-        "high": database.high,
-        "higher_is_better": database.higher_is_better,
+        **{key: getattr(database, key) for key in SCALE},
         "scale": scale(database),
         "n": len(table),
-        "splits": {split: splits[split] for split in SPLITS if split in splits},
+        "splits": {
+            split: {"n": len(splits[split]), "references": splits[split]["reference"].nunique()}
+            for split in SPLITS
+            if split in splits
+        },
         "split_rule": database.split_rule,
-        "mos": {key: float(getattr(mos, key)()) for key in ("mean", "std", "min", "max")},
-        "mos_std_mean": float(deviation.mean()) if deviation.notna().any() else None,
-        "mos_std": {key: float(getattr(deviation, key)()) for key in ("mean", "min", "max")}
-        if deviation.notna().any()
-        else None,
+        "mos": table["mos"].agg(["mean", "std", "min", "max"]).to_dict(),
+        "mos_std_mean": deviation["mean"] if deviation else None,
+        "mos_std": deviation,
         "ceiling_srcc": database.ceiling_srcc(),
-        "citation": database.citation,
-        "licence": database.licence,
-        "source": database.source,
-        "notes": database.notes,
-        "fingerprint": database.fingerprint,
-        "bytes": database.bytes,
-        "height": int(store.index["height"].min()),
-        "width": int(store.index["width"].min()),
-        "sizes": [
-            {"height": int(height), "width": int(width), "n": int(n)}
-            for (height, width), n in sizes.head(SIZES_SHOWN).items()
-        ],
-        "checks": _checks(database, store),
-        "warnings": database.warnings + _warnings(database, store),
+        **{key: getattr(database, key) for key in ORIGIN},
+        "height": int(index["height"].min()),
+        "width": int(index["width"].min()),
+        "sizes": sizes.head(SIZES_SHOWN).reset_index().to_dict("records"),
+        "checks": checks,
+        "warnings": database.warnings + _warnings(checks, copies, enlarged, sizes),
     }
 
 
@@ -83,58 +70,52 @@ def scale(database: Labels) -> str:
     )
 
 
-def _checks(database: Database, store: Store) -> list[dict]:
-    """Counts beside those of the release."""
-    table, known = database.table, database.release_splits
-    here = table["split"].value_counts().to_dict()
-    if known and "val" not in known:
-        here["train"] = here.get("train", 0) + here.pop("val", 0)
-    within, across = _copies(table, store)
-    counts = [
-        ("images", len(table), database.release_images),
-        ("references", int(table["reference"].nunique()), database.release_references),
-        *((f"{split} images of the official split", here.get(split, 0), n) for split, n in (known or {}).items()),
-        ("missing images", 0, 0),  # otherwise reading would have stopped
-        ("unreadable images", 0, 0),
-        ("references in more than one split", 0, 0),
-        ("images that occur in more than one split", len(across), None),
-        ("images that occur more than once in a split", len(within), None),
-        ("images that were enlarged", store.index["enlarged"].sum(), None),
-        ("stored sizes", len(store.index[["height", "width"]].drop_duplicates()), None),
-    ]
-    return [{"check": check, "here": int(found), "release": release} for check, found, release in counts]
-
-
-def _warnings(database: Database, store: Store) -> list[str]:
-    table, index = database.table, store.index
-    warnings = [
-        f"{check['here']} {check['check']} are here, {check['release']} are in the release."
-        for check in _checks(database, store)
-        if check["release"] not in (None, check["here"])
-    ]
-    if index["enlarged"].any():
-        warnings.append(f"{index['enlarged'].sum()} image(s) are smaller than the stored size and were enlarged.")
-    sizes = (index["height"].astype(str) + "x" + index["width"].astype(str)).value_counts()
-    if len(sizes) > 1:
-        most = f"{sizes.iloc[0]} are {sizes.index[0]} (height x width)"
-        warnings.append(f"The images have {len(sizes)} different stored sizes; {most}.")
-    within, across = _copies(table, store)
-    for found, where in ((across, "in different splits"), (within, "in the same split")):
-        if len(found):
-            warnings.append(f"{len(found)} image(s) occur more than once {where}: {some(found)}.")
-    return warnings
-
-
-def _copies(table: pd.DataFrame, store: Store) -> tuple[pd.Series, pd.Series]:
-    """Images whose files are the same: in one split, and in different ones; the names of each group as `a = b`."""
-    rows = table.assign(sha256=store.index["sha256"])
-    copies = rows[rows.duplicated("sha256", keep=False)]
-    splits = copies.groupby("sha256")["split"].transform("nunique")
-    names = [copies[found].groupby("sha256")["image"].agg(_equal) for found in (splits == 1, splits > 1)]
-    return names[0], names[1]
+def _copies(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Images whose files are the same, in different splits and in the same one: the names of each as `a = b`."""
+    copies = table[table.duplicated("sha256", keep=False)]
+    across = copies.groupby("sha256")["split"].transform("nunique") > 1
+    kinds = {"in different splits": copies[across], "in the same split": copies[~across]}
+    return {where: rows.groupby("sha256")["image"].agg(_equal).tolist() for where, rows in kinds.items()}
 
 
 def _equal(names: pd.Series) -> str:
-    """The first few names of one image, and how many there are."""
-    shown = " = ".join(names[:SHOWN])
-    return shown + (f" = ... ({len(names)} names)" if len(names) > SHOWN else "")
+    return " = ".join(names[:SHOWN]) + (f" = ... ({len(names)} names)" if len(names) > SHOWN else "")
+
+
+def _checks(database: Database, copies: dict[str, list[str]], enlarged: int, sizes: int) -> list[dict]:
+    """Counts beside those of the release; `None` where the release has no fixed number."""
+    known = database.release_splits or {}
+    here = database.table["split"].value_counts().to_dict()
+    if known and "val" not in known:
+        here["train"] = here.get("train", 0) + here.pop("val", 0)
+    counts = [
+        ("images", len(database.table), database.release_images),
+        ("references", database.table["reference"].nunique(), database.release_references),
+        *((f"{split} images of the official split", here.get(split, 0), count) for split, count in known.items()),
+        ("missing images", 0, 0),  # otherwise reading would have stopped
+        ("unreadable images", 0, 0),
+        ("references in more than one split", 0, 0),
+        ("images that occur in more than one split", len(copies["in different splits"]), None),
+        ("images that occur more than once in a split", len(copies["in the same split"]), None),
+        ("images that were enlarged", enlarged, None),
+        ("stored sizes", sizes, None),
+    ]
+    return [{"check": check, "here": count, "release": release} for check, count, release in counts]
+
+
+def _warnings(checks: list[dict], copies: dict[str, list[str]], enlarged: int, sizes: pd.Series) -> list[str]:
+    warnings = [
+        f"{check['here']} {check['check']} are here, {check['release']} are in the release."
+        for check in checks
+        if check["release"] not in (None, check["here"])
+    ]
+    if enlarged:
+        warnings.append(f"{enlarged} image(s) are smaller than the stored size and were enlarged.")
+    if len(sizes) > 1:
+        height, width = sizes.index[0]
+        most = f"{sizes.iloc[0]} are {height}x{width} (height x width)"
+        warnings.append(f"The images have {len(sizes)} different stored sizes; {most}.")
+    for where, names in copies.items():
+        if names:
+            warnings.append(f"{len(names)} image(s) occur more than once {where}: {some(names)}.")
+    return warnings

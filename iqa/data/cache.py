@@ -2,22 +2,22 @@
 
     pixels/<kind>-<settings>/<SHA-256 of the image file>
 
-The settings are the stored size and the code that makes the pixels. A file begins with a checksum of all that follows:
-height, width, 1 if the image was enlarged (otherwise 0), and height x width x 3 bytes. It is written under
-a hidden name and renamed. So processes and studies share the files, a killed build goes on where it ended, a changed
-image is one new file, and copies of an image are one file. Files are never changed and never deleted, because another
-study or an earlier commit may use them; `make clean` deletes them all.
+The settings are the stored size and the code that makes the pixels. A file holds a checksum of all that follows;
+height, width, and 1 if the image was enlarged (otherwise 0); and height x width x 3 bytes. It is written under a hidden
+name and renamed. So processes and studies share the files, a killed build goes on where it ended, a changed image is
+one new file, and copies of an image are one file. Files are never changed and never deleted, because another study or
+an earlier commit may use them; `make clean` deletes them all.
 
-When a database is opened, each file that is new or changed since it was last read is compared with its checksum. One
-that does not match is made again.
+When a database is opened, each file that is new or changed since it was last read is compared with its checksum, and
+made again if it does not match.
 """
 
 import hashlib
-import mmap
 import random
 import resource
 import struct
 import time
+from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -57,10 +57,11 @@ class Store:
     def __init__(self, folder: Path, index: pd.DataFrame):
         self.folder = folder
         self.index = index
-        self._files = index["sha256"].tolist()
+        self._files = list(zip(*(index[column].tolist() for column in ("sha256", "height", "width")), strict=True))
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return _mapped(f"{self.folder}/{self._files[index]}")
+        name, height, width = self._files[index]
+        return _mapped(f"{self.folder}/{name}", height, width)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -68,23 +69,19 @@ class Store:
     @property
     def bytes(self) -> int:
         """Size of the pixels; copies of an image count once."""
-        files = self.index.drop_duplicates("sha256")
-        return int((files["height"] * files["width"] * 3).sum())
+        return sum(height * width * 3 for _, height, width in set(self._files))
 
 
 @lru_cache(maxsize=MAPPED)
-def _mapped(file: str) -> np.ndarray:
-    """The pixels of a cached file, mapped; where too many are, those that were not used for longest are let go.
+def _mapped(file: str, height: int, width: int) -> np.ndarray:
+    """The pixels of a cached file, mapped; of too many mapped files the least recently used is closed.
 
     Raises:
         DataError: the file was deleted or cut.
     """
     try:
-        with Path(file).open("rb") as stream:
-            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        height, width, _ = SHAPE.unpack_from(data, CHECKSUM)
-        return np.frombuffer(data, np.uint8, height * width * 3, HEAD).reshape(height, width, 3)
-    except (FileNotFoundError, ValueError, struct.error):
+        return np.asarray(np.memmap(file, np.uint8, "r", HEAD, (height, width, 3)))
+    except (FileNotFoundError, ValueError):
         shown = paths.shown(file)
         raise DataError(f"{shown}: deleted or cut since the database was opened; open the database again") from None
 
@@ -92,10 +89,10 @@ def _mapped(file: str) -> np.ndarray:
 def open_stores(
     folder: Path, images: Sequence[str], hashes: Sequence[str], size: Size, kinds: Sequence[str], jobs: int
 ) -> dict[str, Store]:
-    """The stores of some images, one per kind of input; what is not cached or damaged is made, with a progress bar.
+    """The stores of some images, one per kind of input; what is missing or damaged is made, with a progress bar.
 
-    Before that a line says how many images and bytes it will be, how much space is free and, for 200 images or more,
-    about how long it will take.
+    A line says beforehand how many images and bytes that is, how much space is free and, for 200 images or more, about
+    how long it will take.
 
     Args:
         folder, images: the images' folder and their names in it.
@@ -109,28 +106,24 @@ def open_stores(
     """
     folders = {kind: paths.CACHE / "pixels" / f"{kind}-{digest(vars(size), pixel_code(kind))}" for kind in PIXELS}
     sources = {sha: folder / image for sha, image in zip(hashes, images, strict=True)}
-    facts = {kind: _intact(folders[kind], sources) for kind in kinds}
-    missing = {sha: absent for sha in sources if (absent := [kind for kind in kinds if sha not in facts[kind]])}
-    if missing:
-        for sha, made in _build(folders, sources, missing, size, jobs).items():
-            for kind in missing[sha]:
-                facts[kind][sha] = made
-    stores = {}
-    for kind in kinds:
-        index = pd.DataFrame([facts[kind][sha] for sha in hashes], columns=["height", "width", "enlarged"])
-        stores[kind] = Store(folders[kind], index.assign(image=list(images), sha256=list(hashes)))
-    return stores
+    intact = {kind: _intact(folders[kind], sources) for kind in kinds}
+    missing = {sha: absent for sha in sources if (absent := [kind for kind in kinds if sha not in intact[kind]])}
+    facts = ChainMap(*intact.values(), _build(folders, sources, missing, size, jobs) if missing else {})
+    index = pd.DataFrame([facts[sha] for sha in hashes], columns=["height", "width", "enlarged"])
+    index = index.assign(image=list(images), sha256=list(hashes))
+    return {kind: Store(folders[kind], index) for kind in kinds}
 
 
 def _intact(folder: Path, sources: dict[str, Path]) -> dict[str, Facts]:
-    """The cached ones of some images, without files that do not match their checksums."""
+    """Those of some images that are cached, without files that do not match their checksums."""
     here = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     names = [sha for sha in sources if sha in here]
-    facts = remembered(folder, names, lambda file: (_read(file) or [None])[0], "checking")
-    damaged = [f"{sha} ({sources[sha].name})" for sha, fact in zip(names, facts, strict=True) if fact is None]
+    read = remembered(folder, names, lambda file: (_read(file) or [None])[0], "checking")
+    facts = dict(zip(names, read, strict=True))
+    damaged = [f"{sha} ({sources[sha].name})" for sha in names if facts[sha] is None]
     if damaged:
         print(f"{paths.shown(folder)}: damaged, made again: {some(damaged)}", flush=True)
-    return {sha: fact for sha, fact in zip(names, facts, strict=True) if fact is not None}
+    return {sha: fact for sha, fact in facts.items() if fact is not None}
 
 
 def _read(file: Path) -> tuple[Facts, np.ndarray] | None:
@@ -152,36 +145,36 @@ def _build(
         try:
             facts[sha], rgb = _read(folders["rgb"] / sha) or _decoded(sources[sha], sha, size)
         except DataError as error:
-            broken.append(error)
+            broken.append(str(error))
             return
         for kind in missing[sha]:
             if _read(folders[kind] / sha) is None:  # otherwise another process has made it just now
-                shape, pixels = SHAPE.pack(*facts[sha]), PIXELS[kind](rgb).tobytes()
-                write_whole(folders[kind] / sha, hashlib.sha256(shape + pixels).digest(), shape, pixels)
+                content = SHAPE.pack(*facts[sha]) + PIXELS[kind](rgb).tobytes()
+                write_whole(folders[kind] / sha, hashlib.sha256(content).digest() + content)
 
     todo = random.Random().sample(list(missing), len(missing))  # leaves the random numbers of a training alone
-    sample, duration = todo[: SAMPLE * jobs] if len(todo) >= MANY else [], ""
+    sample = todo[: SAMPLE * jobs] if len(todo) >= MANY else []
     with ThreadPoolExecutor(jobs) as pool:
         needed = sum(pool.map(lambda sha: _expected(sources[sha], size) * len(missing[sha]), todo))
         if needed > (space := free(paths.CACHE)):
             raise disk_full(paths.CACHE, needed)
         start = time.perf_counter()
         list(pool.map(make, sample))
+        kinds = " and ".join(kind for kind in PIXELS if any(kind in absent for absent in missing.values()))
+        line = f"caching {kinds}: {len(todo):,} of {len(sources):,} images, {amount(needed)} of {amount(space)} free"
         if sample:
             seconds = (time.perf_counter() - start) * (len(todo) / len(sample) - 1)
             about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-            duration = f", about {about} with {jobs} thread{'s' * (jobs > 1)}"
-        kinds = " and ".join(kind for kind in PIXELS if any(kind in absent for absent in missing.values()))
-        images = f"{len(todo):,} of {len(sources):,} images"
-        print(f"caching {kinds}: {images}, {amount(needed)} of {amount(space)} free{duration}", flush=True)
+            line += f", about {about} with {jobs} thread{'s' * (jobs > 1)}"
+        print(line, flush=True)
         with progress.bar(total=len(todo), desc="caching", unit="image") as bar:
             bar.update(len(sample))
             for _ in pool.map(make, todo[len(sample) :]):
                 bar.update()
     _mapped.cache_clear()  # a damaged file may still be mapped
     if broken:
-        more = f"\n... ({len(broken)} in all)" if len(broken) > BROKEN_SHOWN else ""
-        raise DataError("\n".join(sorted(map(str, broken))[:BROKEN_SHOWN]) + more)
+        more = [f"... ({len(broken)} in all)"] if len(broken) > BROKEN_SHOWN else []
+        raise DataError("\n".join(sorted(broken)[:BROKEN_SHOWN] + more))
     return facts
 
 

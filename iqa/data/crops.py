@@ -1,8 +1,8 @@
-"""Where crops lie. A crop follows from numbers that name it, never from who asks for it or in which order.
+"""Positions of crops. A crop depends on the numbers that identify it, never on the process or order that asks for it.
 
 Positions come from the counter-based generator Philox (Salmon et al. 2011, "Parallel random numbers: as easy as
 1, 2, 3"): the key holds seed and epoch, the counter holds the image, and a patch is a place in that short stream.
-So the same crop is found with any number of workers, any batch size, and after a resumed training.
+So crops are the same with any number of workers, any batch size, and after a resumed training.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ import numpy as np
 
 from iqa.study.registry import Registry
 
-# What is scored of an image. Each is called with height and width of the image, the side of a crop and those of the
-# `options` of `positions` that it is registered with, and returns tops and lefts (n, 2); `title` is for tables.
+# Which crops of an image are scored: functions of the image's height and width, the side of a crop, and the arguments
+# of `positions` that `options` names. They return tops and lefts (n, 2); `title` is for tables.
 CROPS = Registry("crops", options=())
 WORD = 2**64
 BLOCK = 4  # numbers that Philox gives for one value of its counter
@@ -43,20 +43,16 @@ def _check(height: int, width: int, crop: int) -> None:
 def crop_positions(
     seed: int, epoch: int, image: int, patches: int, height: int, width: int, crop: int, first: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random square crops of one image for one epoch of training.
+    """Random square crops of one image for one epoch of training: numbers `first`, `first + 1`, ... of its stream.
 
     Args:
-        seed: the run's seed.
-        epoch: 0, 1, ...
-        image: index of the image in its database.
+        seed, epoch, image: the run's seed, the epoch (0, 1, ...), and the image's index in its database.
         patches: number of crops.
-        height, width: size of the image in pixels.
-        crop: side of the crop in pixels.
-        first: number of the first crop.
+        height, width, crop: size of the image and side of a crop, in pixels.
 
     Returns:
-        top, left: integer arrays (patches,), every position equally likely.
-        flip: integer array (patches,), 1 where the crop is mirrored left to right, half of the time.
+        Integer arrays (patches,): top, left (every position equally likely), and flip (1 where the crop is to be
+        mirrored left to right, half of the time).
 
     Raises:
         ValueError: the crop is larger than the image.
@@ -77,17 +73,11 @@ def jitter_factors(seed: int, epoch: int, image: int, patches: int, strength: fl
     return 1 + strength * (2 * _uniform(seed, epoch, image, JITTER, (patches, 3), first) - 1)
 
 
-def _sha256(*parts: bytes | memoryview) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
-
-
 def content_key(pixels: np.ndarray) -> int:
-    """A number below 2^64 that follows from an image's pixels (height, width, channels) alone: its name for crops."""
-    shape = ",".join(map(str, pixels.shape)).encode()
-    return int.from_bytes(_sha256(shape, np.ascontiguousarray(pixels).data)[:8], "little")
+    """A number below 2^64 that depends on an image's pixels (height, width, channels) alone: its key for crops."""
+    sha256 = hashlib.sha256(",".join(map(str, pixels.shape)).encode())
+    sha256.update(np.ascontiguousarray(pixels).data)
+    return int.from_bytes(sha256.digest()[:8], "little")
 
 
 @CROPS.add("whole", title="whole image")
@@ -104,7 +94,7 @@ def center(height: int, width: int, crop: int) -> np.ndarray:
 
 @CROPS.add("random", title="{patches} random crops", options=("patches", "seed", "image"))
 def random(height: int, width: int, crop: int, patches: int, seed: int, image: int) -> np.ndarray:
-    """Crops that seed and image decide; `image` is its `content_key`, so that its crops are the same wherever it is."""
+    """Crops that depend on seed and image, which is its `content_key`: they are the same wherever the image lies."""
     free = np.array([height - crop, width - crop])
     return (_uniform(seed, 0, image, TEST, (patches, 2)) * (free + 1)).astype(np.int64)
 
@@ -145,18 +135,14 @@ def positions(
     image: int = 0,
     stride: int | None = None,
 ) -> np.ndarray:
-    """Square crops of one image whose score is wanted.
+    """The square crops of one image that are scored: an integer array (n, 2) of (top, left).
 
     Args:
         crops: one of `CROPS`.
         height, width, crop: as in `crop_positions`.
         patches: number of crops (`random`), or about how many (`grid`).
-        seed: decides the crops (`random`), together with the image.
-        image: the image's `content_key` (`random`).
+        seed, image: decide the crops (`random`); `image` is the image's `content_key`.
         stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
-
-    Returns:
-        Integer array (n, 2) of (top, left).
 
     Raises:
         ValueError: the crop is larger than the image, an unknown name, or a stride that leaves gaps.

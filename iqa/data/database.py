@@ -19,57 +19,38 @@ if TYPE_CHECKING:
 class Labels:
     """A database as its release describes it.
 
-    Args:
-        name: name in the study.
-        title: name for tables and figures.
-        table: one row per image: `image` (path inside `folder`, with forward slashes), `mos` and `mos_std` (on the
-            database's own scale; `mos_std` is NaN where unknown), `split` (train, val or test), `reference` (which
-            content is shown; the image itself where each has its own), `distortion`, `level` (NaN where unknown), and
-            for synthetic databases `quality` (the score without the observers' noise).
-        folder: folder of the images.
-        low, high: range of the scores.
-        higher_is_better: direction of the scores.
-        synthetic: True if no person has rated the images.
-        release_images: number of images in the whole release, `None` if it has no fixed number.
-        release_references: number of its contents, `None` where not known.
-        release_splits: number of images per split of the official split, `None` where another split is used.
-        citation, licence, source, notes: as in `Release`.
-        split_rule: how the split came about, a sentence.
-        warnings: what came up in reading, sentences.
+    The columns of `table`, one row per image: `image` (path inside `folder`, with forward slashes), `mos` and `mos_std`
+    (on the database's own scale; `mos_std` is NaN where unknown), `split` (train, val or test), `reference` (which
+    content is shown; the image itself where each has its own), `distortion`, `level` (NaN where unknown), and for
+    synthetic databases `quality` (the score without the observers' noise).
     """
 
-    name: str
-    title: str
+    name: str  # in the study
+    title: str  # for tables and figures
     table: pd.DataFrame
-    folder: Path
-    low: float
+    folder: Path  # of the images
+    low: float  # range of the scores
     high: float
-    higher_is_better: bool
-    synthetic: bool
-    release_images: int | None
-    release_references: int | None = None
-    release_splits: dict[str, int] | None = None
-    citation: str
+    higher_is_better: bool  # direction of the scores
+    synthetic: bool  # no person has rated the images
+    release_images: int | None  # in the whole release; None: no fixed number
+    release_references: int | None = None  # contents of the whole release; None: not known
+    release_splits: dict[str, int] | None = None  # images per official split; None: another split is used
+    citation: str  # this and the next three as in `iqa.data.releases.Release`
     licence: str
     source: str
     notes: str = ""
-    split_rule: str = ""
-    warnings: list[str] = field(default_factory=list)
+    split_rule: str = ""  # how the split came about, a sentence
+    warnings: list[str] = field(default_factory=list)  # what was noticed in reading, sentences
 
 
 @dataclass(kw_only=True)
 class Database(Labels):
-    """A database that is ready for use: its labels and its cached pixels. Images are numbered 0 to n-1, as in `table`.
+    """A database that is ready for use: its labels, and its cached pixels in the order of `table`."""
 
-    Args:
-        stores: the cached pixels, one store per kind of input.
-        fingerprint: hash of labels, image files and stored size.
-        size: to which size the images were brought.
-    """
-
-    stores: "dict[str, Store]"
-    fingerprint: str
-    size: Size = field(default_factory=Size)
+    stores: "dict[str, Store]"  # the cached pixels, one store per kind of input
+    fingerprint: str  # hash of labels, image files and stored size
+    size: Size = field(default_factory=Size)  # to which the images were brought
 
     def __len__(self) -> int:
         return len(self.table)

@@ -1,4 +1,4 @@
-"""Parameters of `01_data_prep`."""
+"""The parameters that prepare one database."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -12,7 +12,7 @@ Crops = Annotated[str, AfterValidator(one_of("iqa.data.crops"))]
 
 
 class DataPrepParams(FigureParams):
-    """`01_data_prep`: read, audit and cache one database. The run's name is the database's name in the study."""
+    """Parameters of `01_data_prep`. The name of the run is the name of the database in its study."""
 
     step: ClassVar[str] = "data_prep"
     packages: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "scipy", "scikit-image")

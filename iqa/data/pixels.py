@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
@@ -17,16 +17,23 @@ from iqa.study import code, paths
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")
+TURNS = {  # what turns an image upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
 class Size:
-    """To which size images are brought.
+    """To which size images are brought: height and width in pixels, or both `None` for the image's own size.
 
-    Args:
-        height, width: in pixels, both `None` for the image's own size.
-        keep_aspect: scale the image so that it just covers height x width (it stays larger on one side), instead of
-            squeezing it to exactly height x width.
+    With `keep_aspect` the image is scaled so that it just covers height x width, and stays larger on one side;
+    without, it is squeezed to exactly height x width.
     """
 
     height: int | None = None
@@ -46,21 +53,24 @@ class Size:
 def decode(path: Path) -> Image.Image:
     """The image of a file as 8-bit RGB.
 
-    The EXIF orientation is applied. Grey, palette, CMYK and other colour modes are converted; transparent pixels are
-    laid over white, as a page shows them; 16-bit grey (0..65535) is divided by 257. Colour profiles are not applied.
-    Of several frames the first is taken.
+    The EXIF orientation is applied; other EXIF tags are not read. Grey, palette, CMYK and other colour modes are
+    converted; transparent pixels are laid over white, as a page shows them; 16-bit grey (0..65535) is divided by 257.
+    Colour profiles are not applied. Of several frames the first is taken.
 
     Raises:
         DataError: the file cannot be decoded, is truncated, or holds floating-point pixels.
     """
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
+        with Image.open(path) as image:
+            image.load()  # a PNG file may note its orientation behind its pixels
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers without a known range")
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        raise _undecodable(path, error) from None
-    if image.mode == "F":
-        raise _undecodable(path, "its pixels are floating-point numbers without a known range")
+        shown = paths.shown(path)
+        remedy = "fetch the file again, or remove its row from the labels"
+        raise DataError(f"{shown}: cannot be decoded ({error}); {remedy}") from None
+    image = image if turn is None else image.transpose(turn)
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -69,14 +79,8 @@ def decode(path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _undecodable(path: Path, reason: object) -> DataError:
-    return DataError(
-        f"{paths.shown(path)}: cannot be decoded ({reason}); fetch the file again, or remove its row from the labels"
-    )
-
-
 def resize(image: Image.Image, size: Size) -> Image.Image:
-    """The image at its stored size (Lanczos, which averages where it shrinks); unchanged where it has that size."""
+    """The image at its stored size (Lanczos, which averages when it shrinks); unchanged if it has that size."""
     height, width = size.of(image.height, image.width)
     return image if (height, width) == (image.height, image.width) else image.resize((width, height), Image.LANCZOS)
 

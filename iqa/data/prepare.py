@@ -1,15 +1,13 @@
 """A database made ready for use: read, checked, split, and joined with its cached pixels.
 
-What is read from a release, and the facts about each, stand in `iqa.data.releases`. The rules that all share:
+`iqa.data.readers` reads the label files, `iqa.data.releases` knows the facts of each release. The rules for all:
 
-- a name that is not there exactly is looked up without regard to letter case, extension and folders included; two
-  files that fit are an error;
+- a file name fits exactly, or else in another letter case, extension and folders included; two that fit are an error;
 - a missing image, an image that is listed twice, and a score outside the stated range are errors;
 - a part of a release is fine; the audit says how much of it is there;
 - scores stay on the database's own scale; `normalise` turns those where lower is better.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -18,19 +16,18 @@ import pandas as pd
 from iqa.data import DataError, synthetic
 from iqa.data.cache import open_stores
 from iqa.data.database import Database, Labels
-from iqa.data.files import some, stored_paths
+from iqa.data.files import cells, refuse, stored_paths
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
 from iqa.data.readers import READERS, numbers
-from iqa.data.releases import RELEASES, Release
-from iqa.data.splits import choose_way, file_of, split_images
+from iqa.data.releases import Release, absent, folder_of, release_of, title
+from iqa.data.splits import choose_way, split_images
 from iqa.study import param_files, paths
 from iqa.study.code import digest
 from iqa.study.disk import content_hashes
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
-OWN_SCALE = ("low", "high", "higher_is_better")
-OWN_FILES = {"metas": ("train_list", "val_list", "test_list"), "csv": ("labels",)}
+FACTS = ("title", "low", "high", "higher_is_better", "synthetic", "citation", "licence", "source", "notes")
 
 
 def prepare(params: DataPrepParams) -> Database:
@@ -39,12 +36,13 @@ def prepare(params: DataPrepParams) -> Database:
     Raises:
         DataError: the release is missing, its labels cannot be used, an image is broken, or the disk is full.
     """
-    labels = read(params)
+    labels, size = read(params), _size(params)
     images = labels.table["image"]
     hashes = content_hashes(labels.folder, images)
-    stores = open_stores(labels.folder, list(images), hashes, _size(params), params.inputs, _jobs(params))
-    made_from = fingerprint(params) if params.reader == "synthetic" else _fingerprint(params, labels, hashes)
-    return Database(**vars(labels), stores=stores, fingerprint=made_from, size=_size(params))
+    jobs = params.workers or joblib.cpu_count()
+    stores = open_stores(labels.folder, list(images), hashes, size, params.inputs, jobs)
+    made_from = fingerprint(params) if params.reader == "synthetic" else _fingerprint(labels, hashes, size)
+    return Database(**vars(labels), stores=stores, fingerprint=made_from, size=size)
 
 
 def open_database(study: str, name: str) -> Database:
@@ -53,35 +51,15 @@ def open_database(study: str, name: str) -> Database:
 
 
 def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], dict[str, dict[str, str]]]:
-    """Those of some databases of a study that are on this machine, by name; of the others `title` and `reason`."""
+    """Those of some databases of a study that are on this machine, and `title` and `reason` of the others; by name."""
     opened, missing = {}, {}
     for name in names:
         params = param_files.load(DataPrepParams, study, name)
-        reason = absent(params)
-        if reason is None:
-            opened[name] = prepare(params)
-        else:
+        if reason := absent(params):
             missing[name] = {"title": title(params), "reason": reason}
+        else:
+            opened[name] = prepare(params)
     return opened, missing
-
-
-def title(params: DataPrepParams) -> str:
-    """A database's name for tables and figures, whether or not it is on this machine."""
-    return release_of(params).title
-
-
-def absent(params: DataPrepParams) -> str | None:
-    """Why a database is not available on this machine and where it can be had; `None` where its folder is there."""
-    release = release_of(params)
-    if params.reader == "synthetic" or (folder := _place(params, release)).is_dir():
-        return None
-    shown = paths.shown(folder)
-    if params.reader in OWN_FILES:
-        return f"{shown}: no such folder; set `folder` in {file_of(params)} to where the images are"
-    return (
-        f"{shown}: no such folder. {release.title} ({release.citation}) comes from {release.source}; get it, and "
-        f"set `folder` in {file_of(params)} to where it is"
-    )
 
 
 def fingerprint(params: DataPrepParams) -> str:
@@ -96,16 +74,12 @@ def fingerprint(params: DataPrepParams) -> str:
     if params.reader == "synthetic":
         return digest(synthetic.identity(params.part, params.seed, params.scale), vars(_size(params)))
     labels = read(params)
-    return _fingerprint(params, labels, content_hashes(labels.folder, labels.table["image"]))
+    return _fingerprint(labels, content_hashes(labels.folder, labels.table["image"]), _size(params))
 
 
-def _fingerprint(params: DataPrepParams, labels: Labels, hashes: list[str]) -> str:
+def _fingerprint(labels: Labels, hashes: list[str], size: Size) -> str:
     scores = (labels.table.to_csv(index=False), labels.low, labels.high, labels.higher_is_better)
-    return digest(*scores, hashes, vars(_size(params)))
-
-
-def _jobs(params: DataPrepParams) -> int:
-    return params.workers or joblib.cpu_count()
+    return digest(*scores, hashes, vars(size))
 
 
 def _size(params: DataPrepParams) -> Size:
@@ -113,13 +87,15 @@ def _size(params: DataPrepParams) -> Size:
 
 
 def read(params: DataPrepParams) -> Labels:
-    """Labels of a database; a synthetic one is generated first where that has not been done.
+    """Labels of a database; a synthetic one is generated first, if it is not in the cache.
 
     Raises:
         DataError: the release is missing, its labels cannot be used, or a parameter does not fit the reader.
     """
     release = release_of(params)
-    table, images = READERS[params.reader](params, _folder(params, release))
+    if reason := absent(params):
+        raise DataError(reason)
+    table, images = READERS[params.reader](params, folder_of(params))
     if table.empty:
         raise DataError(f"database '{params.run}': its label file lists no image")
     table = _checked(table.reset_index(drop=True), images, release)
@@ -129,82 +105,26 @@ def read(params: DataPrepParams) -> Labels:
     official = way == "official" and len(set(table["split"])) > 1
     return Labels(
         name=params.run,
-        title=release.title,
         table=table.reindex(columns=COLUMNS + (["quality"] if "quality" in table else [])),
         folder=images,
-        low=release.low,
-        high=release.high,
-        higher_is_better=release.higher_is_better,
-        synthetic=release.synthetic,
         release_images=release.images,
         release_references=release.references,
         release_splits=release.splits if official else None,
-        citation=release.citation,
-        licence=release.licence,
-        source=release.source,
-        notes=release.notes,
         split_rule=rule,
         warnings=["The release has an official split, which this label file does not hold."] if lost else [],
+        **{fact: getattr(release, fact) for fact in FACTS},
     )
-
-
-def release_of(params: DataPrepParams) -> Release:
-    """What is known of a release; for one's own images, what the parameters say."""
-    own = {*OWN_SCALE, *(name for names in OWN_FILES.values() for name in names)}
-    used = {*OWN_SCALE, *OWN_FILES[params.reader]} if params.reader in OWN_FILES else {"images"}
-    given = {name for name in own | {"images"} if getattr(params, name) is not None}
-    if given - used:
-        names = ", ".join(sorted(given - used))
-        raise DataError(f"{file_of(params)}: reader '{params.reader}' has no use for {names}; remove them")
-    if params.reader == "synthetic":
-        return replace(RELEASES["synthetic"], title=synthetic.TITLES[params.part])
-    if params.reader not in OWN_FILES:
-        return RELEASES[params.reader]
-    missing = [name for name in ("folder", *OWN_SCALE) if getattr(params, name) is None]
-    if not given & set(OWN_FILES[params.reader]):
-        missing.append(" or ".join(OWN_FILES[params.reader]))
-    if missing:
-        raise DataError(f"{file_of(params)}: reader '{params.reader}' needs {', '.join(missing)}; set them")
-    if params.low >= params.high:
-        raise DataError(f"{file_of(params)}: low ({params.low:g}) must be below high ({params.high:g})")
-    return Release(
-        title=params.run,
-        images=None,
-        low=params.low,
-        high=params.high,
-        higher_is_better=params.higher_is_better,
-        citation="one's own",
-        licence="one's own",
-        source="one's own",
-    )
-
-
-def _folder(params: DataPrepParams, release: Release) -> Path:
-    if params.reader == "synthetic":
-        return synthetic.ensure(params.part, params.seed, params.scale, _jobs(params))
-    reason = absent(params)
-    if reason is not None:
-        raise DataError(reason)
-    return _place(params, release)
-
-
-def _place(params: DataPrepParams, release: Release) -> Path:
-    return paths.resolve(params.folder or release.folder)
 
 
 def _checked(table: pd.DataFrame, images: Path, release: Release) -> pd.DataFrame:
     """The table with numbers for numbers and the images' stored names; errors name the rows."""
     table = table.assign(image=_stored_names(table, images))
     twice = table[table.duplicated("image", keep=False)].sort_values("image", kind="stable")
-    if len(twice):
-        raise DataError(f"an image is listed twice: {some(twice['row'] + ': ' + twice['image'])}; keep one row of each")
+    refuse(cells(twice, "image"), "an image is listed twice", "keep one row of each")
     mos = pd.to_numeric(table["mos"], errors="coerce")
-    wrong = table[~mos.between(release.low, release.high)]
-    if len(wrong):
-        raise DataError(
-            f"MOS outside the range {release.low:g} to {release.high:g} of {release.title}: "
-            f"{some(wrong['row'] + ': ' + wrong['mos'].fillna('(empty)').astype(str))}; correct the label file"
-        )
+    outside = cells(table[~mos.between(release.low, release.high)], "mos")
+    problem = f"MOS outside the range {release.low:g} to {release.high:g} of {release.title}"
+    refuse(outside, problem, "correct the label file")
     table["mos"] = mos
     for column in {"mos_std", "level", "quality"} & set(table.columns):
         table[column] = numbers(table, column)
@@ -215,16 +135,12 @@ def _checked(table: pd.DataFrame, images: Path, release: Release) -> pd.DataFram
 def _stored_names(table: pd.DataFrame, folder: Path) -> list[str]:
     """The listed images' names as they are on disk: the exact name, or else the one name that differs in case only."""
     listed = table["image"].fillna("").astype(str)
+    places = (table["row"] + ": '" + listed + "'").tolist()
     matches = stored_paths(folder, listed)
-    for row, name, fits in zip(table["row"], listed, matches, strict=True):
+    for place, fits in zip(places, matches, strict=True):
         if len(fits) > 1:
-            raise DataError(
-                f"{row}: '{name}' fits several files of {paths.shown(folder)} ({', '.join(fits)}); rename one"
-            )
-    missing = [f"{row}: '{name}'" for row, name, fits in zip(table["row"], listed, matches, strict=True) if not fits]
-    if missing:
-        raise DataError(
-            f"{paths.shown(folder)}: {len(missing)} listed image(s) are missing: {some(missing)}; "
-            "complete the folder, or remove these rows from the label file"
-        )
+            raise DataError(f"{place} fits several files of {paths.shown(folder)} ({', '.join(fits)}); rename one")
+    missing = [place for place, fits in zip(places, matches, strict=True) if not fits]
+    problem = f"{paths.shown(folder)}: {len(missing)} listed image(s) are missing"
+    refuse(missing, problem, "complete the folder, or remove these rows from the label file")
     return [fits[0] for fits in matches]

@@ -1,15 +1,16 @@
 """Reading the labels of published databases, and of one's own images.
 
-A reader is a function `(params, folder) -> (table, images)` of some lines. The table has one row per image, as the
-release says it: `row` (where it stands, for error messages), `image` (its path inside the folder `images`), `mos`, and
-where known `mos_std`, `split`, `reference`, `distortion`, `level`. The facts of each release (names of its files, range
-and direction of its scores, counts, licence, source) stand in `releases.csv`. What all share (looking up each image,
-checking the scores, splitting) is done by `iqa.data.prepare`.
+A reader is a function `(params, folder) -> (table, images)`. The table has one row per image, as the release gives it:
+`row` (where it stands, for error messages), `image` (its path inside the folder `images`), `mos`, and where known
+`mos_std`, `split`, `reference`, `distortion`, `level`. The facts of each release (names of its files, range and
+direction of its scores, counts, licence, source) are in `releases.csv`. `iqa.data.prepare` looks up each image, checks
+the scores and splits.
 """
 
 import json
 import re
 import zipfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pandas as pd
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from iqa.data import DataError
-from iqa.data.files import find, look_for, some
+from iqa.data import DataError, synthetic
+from iqa.data.files import cells, find, refuse
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.study import paths
@@ -28,7 +29,6 @@ from iqa.study.registry import Registry
 Table = tuple[pd.DataFrame, Path]
 READERS = Registry("reader")  # Callable[[DataPrepParams, Path], Table]
 
-SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"}
 KADID_SPAN = 3.93  # the release's scores run from 1 to 4.93
 LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the label files
 
@@ -36,25 +36,21 @@ LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 
 def locate(params: DataPrepParams, folder: Path) -> list[Path]:
     """The label files of a release, then the folder of its images, as `releases.csv` names them.
 
-    `None` stands for one that may be missing and is. The parameter `images` names another folder of images.
+    The parameter `images` names another folder of images. An optional one that is missing is `None`.
 
     Raises:
-        DataError: one of them is missing.
+        DataError: one that is not optional is missing.
     """
     release = RELEASES[params.reader]
-    places = [*release.label_files, *([] if params.images else release.image_folders)]
-    found = [
-        (look_for if place.endswith("?") else find)(folder, *place.removesuffix("?").split(" | ")) for place in places
-    ]
-    return [*found, find(folder, params.images)] if params.images else found
+    places = [*release.label_files, *([params.images] if params.images else release.image_folders)]
+    return [find(folder, *place.removesuffix("?").split(" | "), required=not place.endswith("?")) for place in places]
 
 
 @READERS.add("synthetic")
 def read_synthetic(params: DataPrepParams, folder: Path) -> Table:
-    """A demo database, as `iqa.data.synthetic` writes it."""
-    labels, images = locate(params, folder)
-    columns = ["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]
-    return read_csv(labels, {name: name for name in columns}), images
+    """A demo database, as `iqa.data.synthetic` makes it."""
+    labels, images = locate(params, synthetic.ensure(params.part, params.seed, params.scale, params.workers))
+    return read_csv(labels, {name: name for name in synthetic.COLUMNS}), images
 
 
 @READERS.add("koniq10k")
@@ -84,9 +80,9 @@ def read_kadid10k(params: DataPrepParams, folder: Path) -> Table:
 
 
 def _kadid_scores(labels: Path, scores: pd.Series) -> pd.Series:
-    """Scores on 1..5: those above 1 as they are, a file whose scores are all within 0..1 after (dmos - 1) / 3.93.
+    """Scores on 1..5; those of a file that was rescaled to 0..1 by (dmos - 1) / 3.93 are brought back.
 
-    The release's scores have two decimals, which tells whether a file was rescaled in this way.
+    The release's scores have two decimals, which shows whether a file was rescaled in this way.
     """
     if not scores.between(0, 1).all():
         return scores
@@ -101,7 +97,7 @@ def _kadid_scores(labels: Path, scores: pd.Series) -> pd.Series:
 
 @READERS.add("agiqa3k")
 def read_agiqa3k(params: DataPrepParams, folder: Path) -> Table:
-    """AGIQA-3K is used as a whole for testing unless a split is asked for."""
+    """AGIQA-3K: all images are for testing, unless the parameters ask for a split."""
     labels, images = locate(params, folder)
     table = read_csv(labels, {"name": "image", "mos_quality": "mos", "std_quality": "mos_std"})
     return table.assign(split="test", distortion="generated"), images
@@ -111,12 +107,8 @@ def read_agiqa3k(params: DataPrepParams, folder: Path) -> Table:
 def read_livec(params: DataPrepParams, folder: Path) -> Table:
     """LIVE In the Wild: the observers' training images t1 to t7 are left out."""
     names, scores, deviations, images = locate(params, folder)
-    columns = {
-        "image": read_mat(names, "AllImages_release"),
-        "mos": read_mat(scores, "AllMOS_release"),
-        "mos_std": read_mat(deviations, "AllStdDev_release"),
-    }
-    table = entries(scores, columns)
+    files = {"image": (names, "Images"), "mos": (scores, "MOS"), "mos_std": (deviations, "StdDev")}
+    table = entries(scores, {column: read_mat(file, f"All{key}_release") for column, (file, key) in files.items()})
     training = table["image"].str.fullmatch(r"t\d\.bmp", case=False)
     return table[~training].assign(distortion="authentic"), images
 
@@ -159,7 +151,7 @@ def read_tid2013(params: DataPrepParams, folder: Path) -> Table:
 
 @READERS.add("live")
 def read_live(params: DataPrepParams, folder: Path) -> Table:
-    """LIVE release 2: a folder per distortion; the scores are `dmos_new`, in the older file `dmos`.
+    """LIVE release 2: a folder per distortion; the scores are `dmos_new`, or `dmos` in the older file.
 
     The 982 entries follow the folders in the order of `LIVE_IMAGES`, `img1.bmp` first; `orgs` marks originals.
     """
@@ -182,7 +174,7 @@ def read_live(params: DataPrepParams, folder: Path) -> Table:
 def read_bid(params: DataPrepParams, folder: Path) -> Table:
     """BID: number and grade, below a header; images in a folder or beside the workbook."""
     labels, images = locate(params, folder)
-    table = labelled(labels, read_cells(labels).iloc[1:, :2].set_axis(["number", "mos"], axis="columns"), first=2)
+    table = labelled(labels, read_cells(labels).iloc[1:, :2].set_axis(["number", "mos"], axis="columns"))
     table["image"] = "DatabaseImage" + table["number"].str.zfill(4) + ".JPG"
     return table.assign(distortion="authentic"), images or labels.parent
 
@@ -207,13 +199,12 @@ def read_own_lists(params: DataPrepParams, folder: Path) -> Table:
 def _read_list(file: Path, split: str) -> pd.DataFrame:
     with readable(file):
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-    wrong = None if isinstance(values, list) else "the list"
-    for number, value in enumerate(values if wrong is None else [], start=1):
-        if not isinstance(value, dict) or not {"image", "score"} <= value.keys():
-            wrong = wrong or f"entry {number}"
-    if wrong is not None:
-        raise DataError(f'{paths.shown(file)}: {wrong} is not as in [{{"image": "a.jpg", "score": 71.5}}]; correct it')
-    columns = {"image": [str(value["image"]) for value in values], "mos": [str(value["score"]) for value in values]}
+    whole = isinstance(values, list)
+    fits = [isinstance(value, dict) and {"image", "score"} <= value.keys() for value in (values if whole else ())]
+    if not (whole and all(fits)):
+        wrong, form = f"entry {fits.index(False) + 1}" if whole else "the list", '[{"image": "a.jpg", "score": 71.5}]'
+        raise DataError(f"{paths.shown(file)}: {wrong} is not as in {form}; correct it")
+    columns = {"image": [value["image"] for value in values], "mos": [value["score"] for value in values]}
     return entries(file, columns).assign(split=split)
 
 
@@ -221,12 +212,11 @@ def _read_list(file: Path, split: str) -> pd.DataFrame:
 def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
     """One's own images in a CSV file with the columns `image`, `mos` and those known of the others (reader `csv`)."""
     optional = ["mos_std", "split", "reference", "distortion", "level"]
-    labels = paths.resolve(params.labels)
-    return read_csv(labels, {"image": "image", "mos": "mos"}, optional), folder
+    return read_csv(paths.resolve(params.labels), {"image": "image", "mos": "mos"}, optional), folder
 
 
 @contextmanager
-def readable(file: Path):
+def readable(file: Path) -> Iterator[None]:
     """Turns what a reading library raises into an error that names the file."""
     if not file.is_file():
         raise DataError(f"{paths.shown(file)}: this label file is missing")
@@ -236,33 +226,56 @@ def readable(file: Path):
         raise DataError(f"{paths.shown(file)}: cannot be read ({error}); fetch the file again") from None
 
 
-def read_csv(file: Path, columns: dict[str, str], optional: list[str] | None = None) -> pd.DataFrame:
+def read_csv(file: Path, columns: dict[str, str], optional: Iterable[str] = ()) -> pd.DataFrame:
     """Some columns of a CSV file as text, renamed, and those of `optional` that are there."""
     with readable(file):
         table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
-    return labelled(file, table, columns, optional)
+    return labelled(file, table.set_axis(table.index + 1), columns, optional)
 
 
 def read_cells(file: Path, sheet: str | int = 0) -> pd.DataFrame:
     """All cells of a sheet of an Excel workbook as text without blanks around; whole numbers without a decimal."""
     with readable(file):
-        cells = pd.read_excel(file, sheet_name=sheet, header=None, dtype=str)
-    return cells.map(lambda cell: cell.strip().removesuffix(".0") if isinstance(cell, str) else None)
+        table = pd.read_excel(file, sheet_name=sheet, header=None, dtype=str)
+    return table.map(lambda cell: cell.strip().removesuffix(".0") if isinstance(cell, str) else None)
 
 
 def read_sheet(file: Path, columns: dict[str, str], sheet: str | int = 0) -> pd.DataFrame:
     """Some columns of a sheet of an Excel workbook as text, renamed; the first row with all their names heads them."""
-    cells = read_cells(file, sheet)
-    header = next((row for row in range(len(cells)) if set(columns) <= set(cells.iloc[row])), 0)
-    table = cells.iloc[header + 1 :].set_axis(cells.iloc[header].astype(str), axis="columns")
-    return labelled(file, table, columns, first=header + 2)
+    table = read_cells(file, sheet)
+    header = next((row for row in range(len(table)) if set(columns) <= set(table.iloc[row])), 0)
+    return labelled(file, table.iloc[header + 1 :].set_axis(table.iloc[header].astype(str), axis="columns"), columns)
 
 
 def read_words(file: Path, columns: list[str]) -> pd.DataFrame:
     """A text file without a header, its columns separated by blanks, as text."""
     with readable(file):
         table = pd.read_csv(file, sep=r"\s+", header=None, names=columns, dtype=str, encoding="utf-8-sig")
-    return labelled(file, table, first=1)
+    return labelled(file, table)
+
+
+def labelled(
+    file: Path, table: pd.DataFrame, columns: dict[str, str] | None = None, optional: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Some columns of a file's table, renamed, without empty rows; `row` says where each row came from.
+
+    Args:
+        file: where the table was read.
+        table: text; an empty cell is missing. Its index is the number of the row in the file, from 0.
+        columns: the needed columns and their new names; `None` for all as they are.
+        optional: columns that are taken where they are there.
+
+    Raises:
+        DataError: the file lacks a needed column.
+    """
+    table = table.rename(columns=lambda name: str(name).strip())
+    columns = columns or {name: name for name in table}
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {', '.join(table)}")
+    columns = columns | {name: name for name in optional if name in table}
+    table = table[list(columns)].rename(columns=columns).dropna(how="all")
+    return table.assign(row=[f"{paths.shown(file)}, row {number + 1}" for number in table.index]).reset_index(drop=True)
 
 
 def read_mat(file: Path, key: str, required: bool = True) -> list[Any] | None:
@@ -278,14 +291,17 @@ def read_mat(file: Path, key: str, required: bool = True) -> list[Any] | None:
 
 
 def entries(file: Path, columns: dict[str, list]) -> pd.DataFrame:
-    """A table of columns that a file holds as lists of one length."""
+    """A table, as text, of columns that a file holds as lists of one length.
+
+    Raises:
+        DataError: the lists differ in length.
+    """
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{length} of {name}" for name, length in lengths.items())
         raise DataError(f"{paths.shown(file)}: its lists differ in length ({shown}); fetch the release again")
-    table = pd.DataFrame(columns).map(str)
-    table["row"] = [f"{paths.shown(file)}, entry {number}" for number in range(1, len(table) + 1)]
-    return table
+    table = pd.DataFrame(columns, dtype=object).map(str)
+    return table.assign(row=[f"{paths.shown(file)}, entry {number + 1}" for number in table.index])
 
 
 def numbers(table: pd.DataFrame, column: str) -> pd.Series:
@@ -296,49 +312,21 @@ def numbers(table: pd.DataFrame, column: str) -> pd.Series:
     """
     values = pd.to_numeric(table[column], errors="coerce")
     wrong = table[values.isna() & table[column].notna()]
-    if len(wrong):
-        raise DataError(f"'{column}' is not a number: {some(wrong['row'] + ': ' + wrong[column])}; correct the file")
+    refuse(cells(wrong, column), f"'{column}' is not a number", "correct the file")
     return values
 
 
 def read_names(params: DataPrepParams, table: pd.DataFrame, pattern: str) -> pd.DataFrame:
     """The table with the named groups of a pattern that every image's name follows, whatever its letter case.
 
-    A group `distortion` is a code of the release's `distortions`, and becomes what it stands for.
+    A group `distortion` is a code of the release's `distortions`, and becomes the distortion's name.
+
+    Raises:
+        DataError: a name does not follow the pattern, or its code is unknown; the message names its row.
     """
     parts = table["image"].str.strip().str.extract(rf"^{pattern}$", flags=re.IGNORECASE)
     if "distortion" in parts:
         parts["distortion"] = parts["distortion"].str.lower().map(RELEASES[params.reader].distortions)
     wrong = table[parts.isna().any(axis=1)]
-    if len(wrong):
-        names = some(wrong["row"] + ": " + wrong["image"].fillna("(empty)"))
-        raise DataError(f"not a name of this release: {names}; correct the label file")
+    refuse(cells(wrong, "image"), "not a name of this release", "correct the label file")
     return table.assign(**parts)
-
-
-def labelled(
-    file: Path,
-    table: pd.DataFrame,
-    columns: dict[str, str] | None = None,
-    optional: list[str] | None = None,
-    first: int = 2,
-) -> pd.DataFrame:
-    """Some columns of a file's table, renamed, without empty rows; `row` says where each row came from.
-
-    Args:
-        file: where the table was read.
-        table: text; an empty cell is missing.
-        columns: the needed columns and their new names; `None` for all as they are.
-        optional: columns that are taken where they are there.
-        first: number of the table's first row in the file.
-    """
-    table = table.rename(columns=lambda name: str(name).strip())
-    columns = columns or {name: name for name in table.columns}
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {', '.join(table.columns)}")
-    columns = columns | {name: name for name in optional or [] if name in table.columns}
-    table = table[list(columns)].rename(columns=columns)
-    shown = paths.shown(file)
-    table["row"] = [f"{shown}, row {number}" for number in range(first, len(table) + first)]
-    return table.dropna(subset=list(columns.values()), how="all").reset_index(drop=True)

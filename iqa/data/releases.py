@@ -1,11 +1,8 @@
-"""What is known of each published database before it is read: the rows of `releases.csv`.
-
-`python -m iqa.data.releases` prints the README's tables of them, `python -m iqa.data.releases README.md` renews them.
-"""
+"""What is known of a database before it is read: the published ones are the rows of `releases.csv`."""
 
 import csv
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,10 +10,17 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from pydantic.dataclasses import dataclass
 
 from iqa.data import DataError
-from iqa.study import paths
+from iqa.data.params import DataPrepParams
+from iqa.study import param_files, paths
 
 FILE = Path(__file__).with_suffix(".csv")
-MARKS = "<!-- releases: made by .venv/bin/python -m iqa.data.releases README.md -->\n\n", "\n\n<!-- end of releases -->"
+SYNTHETIC_TITLES = {
+    "main": "Synthetic demo",
+    "distortions": "Synthetic: other distortions",
+    "photos": "Synthetic: mixed distortions on photographs",
+}
+OWN_SCALE = ("low", "high", "higher_is_better")  # what the parameters say of one's own images
+OWN_FILES = {"metas": ("train_list", "val_list", "test_list"), "csv": ("labels",)}
 
 
 def _listed(cell: str) -> list[str]:
@@ -108,48 +112,56 @@ def _explain(problem: dict, cells: dict[str, str]) -> str:
 RELEASES = read_releases()
 
 
-def tables() -> str:
-    """Two Markdown tables of the releases that people have rated: what to unpack where, and whom to cite."""
-    releases = {name: release for name, release in RELEASES.items() if not release.synthetic}
-    files = [["`reader`", "default `folder`", "images", "in", "labels", "scores", "split by default", "size"]]
-    for name, release in releases.items():
-        count = f"{release.images:,}" + (f" of {release.references}" if release.references else "")
-        best = "high" if release.higher_is_better else "**low**"
-        scores = f"{release.low:g} to {release.high:g}, {best} is best"
-        places = [_names(release.image_folders, end="/"), _names(release.label_files)]
-        files.append([f"`{name}`", f"`{release.folder}`", count, *places, scores, _split(release), release.size])
-    origins = [[each.title, each.source, each.licence, each.citation] for each in releases.values()]
-    return _markdown(files) + "\n\n" + _markdown([["database", "from", "licence", "please cite"], *origins])
+def file_of(params: DataPrepParams) -> str:
+    """The parameter file of a database, for messages."""
+    return paths.shown(param_files.params_file(params.study, "data_prep", params.run))
 
 
-def _names(cell: tuple[str, ...], end: str = "") -> str:
-    names = [name.removesuffix("?").split(" | ") for name in cell]
-    shown = [" or ".join(f"`{name}{end}`" for name in alternatives) for alternatives in names]
-    return "; ".join(text + " (optional)" * name.endswith("?") for text, name in zip(shown, cell, strict=True))
+def release_of(params: DataPrepParams) -> Release:
+    """The facts of a database's release; for one's own images, what the parameters say.
+
+    Raises:
+        DataError: a parameter does not fit the reader, or one that it needs is not set.
+    """
+    needed = {*OWN_SCALE, *OWN_FILES[params.reader]} if params.reader in OWN_FILES else {"images"}
+    known = {"images", *OWN_SCALE, *(name for names in OWN_FILES.values() for name in names)}
+    given = {name for name in known if getattr(params, name) is not None}
+    if given - needed:
+        names = ", ".join(sorted(given - needed))
+        raise DataError(f"{file_of(params)}: reader '{params.reader}' has no use for {names}; remove them")
+    if params.reader not in OWN_FILES:
+        release = RELEASES[params.reader]
+        return replace(release, title=SYNTHETIC_TITLES[params.part]) if params.reader == "synthetic" else release
+    missing = [name for name in ("folder", *OWN_SCALE) if getattr(params, name) is None]
+    if not given & set(OWN_FILES[params.reader]):
+        missing.append(" or ".join(OWN_FILES[params.reader]))
+    if missing:
+        raise DataError(f"{file_of(params)}: reader '{params.reader}' needs {', '.join(missing)}; set them")
+    if params.low >= params.high:
+        raise DataError(f"{file_of(params)}: low ({params.low:g}) must be below high ({params.high:g})")
+    scale = {name: getattr(params, name) for name in OWN_SCALE}
+    return Release(title=params.run, citation="one's own", licence="one's own", source="one's own", **scale)
 
 
-def _split(release: Release) -> str:
-    if release.splits:
-        return "official " + " / ".join(f"{count:,}" for count in release.splits.values())
-    return "all for testing" if release.test_only else "seeded" + " by reference" * bool(release.references)
+def title(params: DataPrepParams) -> str:
+    """A database's name for tables and figures, whether or not it is on this machine."""
+    return release_of(params).title
 
 
-def _markdown(rows: list[list[str]]) -> str:
-    header, *others = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([header, "|---" * len(rows[0]) + "|", *others])
+def folder_of(params: DataPrepParams) -> Path:
+    """Where the files of a release are looked for."""
+    return paths.resolve(params.folder or release_of(params).folder)
 
 
-def renewed(page: str) -> str:
-    """The text of a page with the tables between its two marks made anew."""
-    before, start, rest = page.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise DataError(f"this page lacks the marks {MARKS[0].strip()} and {MARKS[1].strip()}; put them back")
-    return before + start + tables() + end + after
-
-
-if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print(tables())
-    for page in map(Path, sys.argv[1:]):
-        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+def absent(params: DataPrepParams) -> str | None:
+    """Why a database is not available on this machine and where to get it; `None` where its folder is there."""
+    release = release_of(params)
+    if params.reader == "synthetic" or folder_of(params).is_dir():
+        return None
+    shown = paths.shown(folder_of(params))
+    if params.reader in OWN_FILES:
+        return f"{shown}: no such folder; set `folder` in {file_of(params)} to where the images are"
+    return (
+        f"{shown}: no such folder. {release.title} ({release.citation}) comes from {release.source}; get it, and "
+        f"set `folder` in {file_of(params)} to where it is"
+    )

@@ -1,4 +1,4 @@
-"""Which images train, validate and test: splits drawn from a seed, read from a file, and written to one."""
+"""Which images are for training, validation and testing: splits drawn with a seed, or read from a file."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,14 @@ import pandas as pd
 
 from iqa.data import DataError
 from iqa.data.database import Labels
-from iqa.data.files import some
+from iqa.data.files import cells, refuse
 from iqa.data.params import DataPrepParams
-from iqa.data.readers import SPLIT_NAMES, read_csv
-from iqa.study import param_files, paths
+from iqa.data.readers import read_csv
+from iqa.data.releases import file_of
+from iqa.study import paths
 
 SPLITS = ("train", "val", "test")
-
-
-def file_of(params: DataPrepParams) -> str:
-    """The parameter file of a database, for messages."""
-    return paths.shown(param_files.params_file(params.study, "data_prep", params.run))
+SPELLED_OUT = {"training": "train", "validation": "val", "testing": "test"}
 
 
 def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:
@@ -32,11 +29,9 @@ def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:
 
 
 def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple[pd.Series, str]:
-    """The split of each image, and how it came about."""
+    """The split of each image, and a sentence that says how it was made; `way` is as `choose_way` returns it."""
     rng = np.random.default_rng(params.seed)
-    if way == "all_test":
-        split, rule = pd.Series("test", table.index), "Every image is for testing."
-    elif way == "seeded":
+    if way == "seeded":
         rng = np.random.default_rng([params.seed, params.repeat])
         split = seeded_split(table["reference"], params.train_fraction, rng)
         rule = (
@@ -44,15 +39,18 @@ def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple
             f"(seed {params.seed}, repeat {params.repeat})."
         )
     elif way == "file":
-        split = read_split(paths.resolve(params.split_file), table["image"])
-        rule = f"Split read from {paths.shown(paths.resolve(params.split_file))}."
+        file = paths.resolve(params.split_file)
+        split, rule = read_split(file, table["image"]), f"Split read from {paths.shown(file)}."
     else:
-        split = _split_names(table, "split")
+        split = pd.Series("test", table.index) if way == "all_test" else _split_names(table)
         rule = "Every image is for testing." if set(split) == {"test"} else "The split that the label files hold."
-    if "val" in set(split) or "train" not in set(split) or params.val_fraction == 0:
+    train = split == "train"
+    if "val" in set(split) or not train.any() or params.val_fraction == 0:
         return split, rule
-    held_out = hold_out(table["reference"], split, params.val_fraction, rng)
-    return held_out, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
+    references = table["reference"][train].unique()
+    held_out = rng.permutation(references)[: round(len(references) * params.val_fraction)]
+    split = split.mask(train & table["reference"].isin(held_out), "val")
+    return split, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
 
 
 def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Generator) -> pd.Series:
@@ -69,34 +67,20 @@ def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Gen
     return pd.Series(np.where(reference.isin(drawn), "train", "test"), reference.index)
 
 
-def hold_out(reference: pd.Series, split: pd.Series, fraction: float, rng: np.random.Generator) -> pd.Series:
-    """The split with a fraction of the training references, drawn by `rng`, turned into validation."""
-    train = split == "train"
-    references = reference[train].unique()
-    drawn = rng.permutation(references)[: round(len(references) * fraction)]
-    return split.mask(train & reference.isin(drawn), "val")
-
-
 def read_split(file: Path, images: pd.Series) -> pd.Series:
     """The split of each image from a CSV file with (at least) the columns `image` and `split`.
 
     A run's `database.csv` is such a file. Names may differ in letter case and in the direction of slashes.
 
     Raises:
-        DataError: an image of the database is not in the file, one of the file is not in the database, or one is there
-            twice.
+        DataError: the images of the file are not those of the database, or one is listed twice.
     """
-    table = read_csv(file, {"image": "image", "split": "split"})
-    keys = table["image"].fillna("").map(_key)
-    if keys.duplicated().any():
-        raise DataError(f"{paths.shown(file)}: listed twice: {some(table['row'][keys.duplicated()])}; keep one row")
-    split = pd.Series(_split_names(table, "split").to_numpy(), keys)
-    wanted = images.map(_key)
-    lacking, unknown = images[~wanted.isin(keys)], table["row"][~keys.isin(wanted)]
-    if len(lacking):
-        raise DataError(f"{paths.shown(file)}: lacks images of the database: {some(lacking)}; add them")
-    if len(unknown):
-        raise DataError(f"{paths.shown(file)}: images that the database does not have: {some(unknown)}; remove them")
+    table, shown = read_csv(file, {"image": "image", "split": "split"}), paths.shown(file)
+    keys, wanted = table["image"].fillna("").map(_key), images.map(_key)
+    refuse(table["row"][keys.duplicated()], f"{shown}: listed twice", "keep one row")
+    split = pd.Series(_split_names(table).to_numpy(), keys)
+    refuse(images[~wanted.isin(keys)], f"{shown}: lacks images of the database", "add them")
+    refuse(table["row"][~keys.isin(wanted)], f"{shown}: images that the database does not have", "remove them")
     return pd.Series(split[wanted].to_numpy(), images.index)
 
 
@@ -104,30 +88,16 @@ def _key(image: str) -> str:
     return image.strip().replace("\\", "/").lower()
 
 
-def _split_names(table: pd.DataFrame, column: str) -> pd.Series:
-    split = table[column].str.strip().str.lower().replace(SPLIT_NAMES)
-    wrong = table[~split.isin(SPLITS)]
-    if len(wrong):
-        shown = some(wrong["row"] + ": " + wrong[column].fillna("(empty)"))
-        raise DataError(f"not one of {', '.join(SPLITS)}: {shown}; correct the file")
+def _split_names(table: pd.DataFrame) -> pd.Series:
+    split = table["split"].str.strip().str.lower().replace(SPELLED_OUT)
+    refuse(cells(table[~split.isin(SPLITS)], "split"), f"not one of {', '.join(SPLITS)}", "correct the file")
     return split
 
 
-def write_split(database: Labels, file: Path) -> None:
-    """Write a database's split as a CSV file with the columns `image` and `split`, for `split_file`."""
-    database.table[["image", "split"]].to_csv(file, index=False)
-
-
 def write_metas(database: Labels, folder: Path, root: Path | None = None) -> list[Path]:
-    """Write one JSON list of `{"image", "score"}` per split, `<name>_<split>.json`, for the reader `metas`.
+    """Write one JSON list of `{"image", "score"}` per split, for the reader `metas`; the written files.
 
-    Args:
-        database: its scores are written on its own scale.
-        folder: for the lists; made where it is not there.
-        root: what the images' paths start from; the database's folder of images by default.
-
-    Returns:
-        the written files.
+    Scores are on the database's own scale. The paths of the images start from `root`, by default the folder of images.
 
     Raises:
         DataError: the images do not lie inside `root`.
@@ -136,12 +106,10 @@ def write_metas(database: Labels, folder: Path, root: Path | None = None) -> lis
     if not images.is_relative_to(root):
         raise DataError(f"{paths.shown(images)}: not inside {paths.shown(root)}; give a `root` above the images")
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for split in SPLITS:
-        rows = database.table[database.table["split"] == split]
-        if len(rows):
-            names = [(images.relative_to(root) / image).as_posix() for image in rows["image"]]
-            values = [{"image": image, "score": mos} for image, mos in zip(names, rows["mos"], strict=True)]
-            files.append(folder / f"{database.name}_{split}.json")
-            files[-1].write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return files
+    splits = dict(list(database.table.groupby("split")))
+    files = {split: folder / f"{database.name}_{split}.json" for split in SPLITS if split in splits}
+    for split, file in files.items():
+        rows = zip(splits[split]["image"], splits[split]["mos"], strict=True)
+        values = [{"image": (images.relative_to(root) / image).as_posix(), "score": mos} for image, mos in rows]
+        file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return list(files.values())

@@ -1,24 +1,22 @@
 """The synthetic demo databases: images, distortions, and simulated ratings, all from a seed.
 
 No person has rated these images. Contents are dead leaves (Lee, Mumford & Huang 2001, "Occlusion models for natural
-images": overlapping opaque shapes with power-law radii, which share the main statistics of natural images) and the
-colour photographs that scikit-image, scikit-learn and Matplotlib carry in their packages, split by photograph.
-Distortions are in the manner of KADID-10k (Lin, Hosu & Saupe 2019), five levels each. The quality of a distorted image
-is its HaarPSI to the undistorted one, as a rank among the training images; simulated observers rate it on a
-five-point scale.
+images": overlapping opaque shapes with power-law radii, which share the main statistics of natural images) and colour
+photographs from the packages of scikit-image, scikit-learn and Matplotlib, split by photograph. Distortions resemble
+those of KADID-10k (Lin, Hosu & Saupe 2019), five levels each. The quality of a distorted image is its HaarPSI to the
+undistorted one, as a rank among the training images; simulated observers rate it on a five-point scale.
 
 Parts:
     main         to train, validate and test on; six distortions
-    distortions  shifted set: new dead leaves; of its eight distortions three are those of `main`
+    distortions  shifted set: new dead leaves; eight distortions, of which `main` has three
     photos       shifted set: photographs held out from training, each image with a blur and a noise or a compression
 
-Every image is made from its own random stream, so the result does not depend on the number of workers.
+Every content has its own random stream, so the result does not depend on the number of threads.
 """
 
 import colorsys
 import io
 import math
-from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,18 +36,13 @@ from iqa.study.disk import publish
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)
+COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]
 OBSERVERS = 30
 OBSERVER_BIAS, RATING_NOISE = 0.06, 0.18  # standard deviations, on a quality scale of 0 to 1
 PNG_FAST = 3  # zlib's strategy "run lengths only": half the time, no larger for these images
 SUPERSAMPLING = 2  # dead leaves are drawn this many times larger, for smooth edges
 
-TITLES = {
-    "main": "Synthetic demo",
-    "distortions": "Synthetic: other distortions",
-    "photos": "Synthetic: mixed distortions on photographs",
-}
-
-# file of a photograph inside an installed package; read from there, because the packages' own loaders may download
+# files inside installed packages; read from there, because the packages' own loaders may download them
 PHOTOGRAPHS = {
     "coffee": ("skimage", "data/coffee.png"),
     "china": ("sklearn", "datasets/images/china.jpg"),
@@ -65,27 +58,17 @@ TRAIN_PHOTOGRAPHS = ("coffee", "china", "astronaut")
 VAL_PHOTOGRAPHS = ("motorcycle",)
 HELD_OUT_PHOTOGRAPHS = ("flower", "chelsea", "rocket", "hopper")
 
-
-class Group(NamedTuple):
-    """Contents of one kind in one split: how many, and how many distorted images of each."""
-
-    split: str
-    photographs: tuple[str, ...]  # none for dead leaves
-    contents: int
-    images: int
-
-
-PARTS = {
+PARTS = {  # split, photographs that the contents are cut from (none: dead leaves), contents, images of each content
     "main": (
-        Group("train", TRAIN_PHOTOGRAPHS, 20, 24),
-        Group("train", (), 28, 24),
-        Group("val", VAL_PHOTOGRAPHS, 5, 18),
-        Group("val", (), 5, 18),
-        Group("test", HELD_OUT_PHOTOGRAPHS, 14, 18),
-        Group("test", (), 14, 18),
+        ("train", TRAIN_PHOTOGRAPHS, 20, 24),
+        ("train", (), 28, 24),
+        ("val", VAL_PHOTOGRAPHS, 5, 18),
+        ("val", (), 5, 18),
+        ("test", HELD_OUT_PHOTOGRAPHS, 14, 18),
+        ("test", (), 14, 18),
     ),
-    "distortions": (Group("test", (), 24, 18),),
-    "photos": (Group("test", HELD_OUT_PHOTOGRAPHS, 20, 18),),
+    "distortions": (("test", (), 24, 18),),
+    "photos": (("test", HELD_OUT_PHOTOGRAPHS, 20, 18),),
 }
 
 # --- contents ---------------------------------------------------------------------------------------------------------
@@ -110,31 +93,24 @@ def photograph(name: str) -> Image.Image:
 
 def photograph_contents(image: Image.Image) -> list[Image.Image]:
     """Contents of HEIGHT x WIDTH from a photograph: the whole scene, tiles at 4/5 of its size, and its four corners."""
-    size = (WIDTH, HEIGHT)
     smaller = image.resize((round(image.width / 1.25), round(image.height / 1.25)), Image.LANCZOS)
     boxes = [(smaller, left, top) for top in _tiles(smaller.height, HEIGHT) for left in _tiles(smaller.width, WIDTH)]
     if image.width >= 2 * WIDTH and image.height >= 2 * HEIGHT:
         boxes += [(image, left, top) for top in (0, image.height - HEIGHT) for left in (0, image.width - WIDTH)]
     crops = [source.crop((left, top, left + WIDTH, top + HEIGHT)) for source, left, top in boxes]
-    return [ImageOps.fit(image, size, Image.LANCZOS), *crops]
+    return [ImageOps.fit(image, (WIDTH, HEIGHT), Image.LANCZOS), *crops]
 
 
 def _tiles(length: int, tile: int) -> list[int]:
     """Where as many tiles as fit without overlap start; a single one lies in the middle."""
-    count = max(1, length // tile)
-    if count == 1:
-        return [(length - tile) // 2]
-    return np.linspace(0, length - tile, count).round().astype(int).tolist()
+    count, free = length // tile, length - tile
+    return np.linspace(0, free, count).round().astype(int).tolist() if count > 1 else [free // 2]
 
 
 def photograph_palettes(names: tuple[str, ...], colours: int = 400) -> list[np.ndarray]:
     """Colours of random pixels of each photograph: arrays (colours, 3), 0..255."""
-    palettes = []
-    for place, name in enumerate(names):
-        pixels = np.asarray(photograph(name)).reshape(-1, 3)
-        chosen = np.random.default_rng(place).integers(0, len(pixels), colours)
-        palettes.append(pixels[chosen].astype(np.float32))
-    return palettes
+    pixels = [np.asarray(photograph(name), dtype=np.float32).reshape(-1, 3) for name in names]
+    return [rows[np.random.default_rng(place).integers(0, len(rows), colours)] for place, rows in enumerate(pixels)]
 
 
 def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.Image:
@@ -146,19 +122,23 @@ def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.I
     """
     height, width = SUPERSAMPLING * HEIGHT, SUPERSAMPLING * WIDTH
     leaves = int(math.exp(rng.uniform(math.log(60), math.log(600))))
-    radii = _power_law(
-        rng, leaves, rng.uniform(4, 10) * SUPERSAMPLING, rng.uniform(0.3, 0.7) * height, rng.uniform(1.8, 2.8)
-    )
+    low, high = rng.uniform(4, 10) * SUPERSAMPLING, rng.uniform(0.3, 0.7) * height
+    power = 1 - rng.uniform(1.8, 2.8)  # radii have the density r^(power - 1)
+    radii = (low**power + rng.random(leaves) * (high**power - low**power)) ** (1 / power)
     if rng.random() < 0.5:
         radii = np.sort(radii)[::-1]  # small leaves in front, so that large ones do not hide everything
-    leaf = _draw_leaves(rng, radii, height, width)  # (height, width): number of the visible leaf, 0 for the ground
+    leaf = _draw_leaves(rng, radii, height, width)
     colour = _leaf_colours(rng, leaves + 1, palettes)
     contrast = rng.uniform(0, 28, leaves + 1) * (rng.random(leaves + 1) < 0.7)
     bank = np.stack(_textures(rng, height, width))
     texture = np.take_along_axis(bank, rng.integers(0, len(bank), leaves + 1)[leaf][None], axis=0)[0]
     image = colour[leaf] + (contrast[leaf] * texture)[..., None]
-    image *= (1 + 0.18 * _shading(rng, height, width))[..., None]
-    picture = _natural_contrast(rng, image)
+    coarse = Image.fromarray(_coloured_noise(rng, height // 8, width // 8, 3.2).astype(np.float32))
+    shading = np.asarray(coarse.resize((width, height), Image.BICUBIC)).clip(-2.5, 2.5)
+    image = (image * (1 + 0.18 * shading)[..., None]).clip(0, 255)
+    grey = image.mean(axis=-1)  # brightness and contrast are brought to what photographs have
+    image = (image - grey.mean()) * (rng.uniform(42, 66) / max(grey.std(), 8)) + rng.uniform(90, 145)
+    picture = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.2:
         background = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4.5) * SUPERSAMPLING))
         in_front = Image.fromarray(leaf > int(leaves * rng.uniform(0.3, 0.75)))
@@ -166,13 +146,8 @@ def dead_leaves(rng: np.random.Generator, palettes: list[np.ndarray]) -> Image.I
     return picture.resize((WIDTH, HEIGHT), Image.LANCZOS)
 
 
-def _power_law(rng: np.random.Generator, count: int, low: float, high: float, exponent: float) -> np.ndarray:
-    """Radii in [low, high] with density r^-exponent."""
-    power = 1 - exponent
-    return (low**power + rng.random(count) * (high**power - low**power)) ** (1 / power)
-
-
 def _draw_leaves(rng: np.random.Generator, radii: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The number of the leaf that is seen at each pixel (height, width), 0 where there is none."""
     canvas = Image.new("I", (width, height), 0)
     draw = ImageDraw.Draw(canvas)
     shapes = ("disk", "rectangle", "polygon")
@@ -226,20 +201,7 @@ def _coloured_noise(rng: np.random.Generator, height: int, width: int, slope: fl
     return noise / noise.std()
 
 
-def _shading(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    coarse = _coloured_noise(rng, height // 8, width // 8, 3.2).astype(np.float32)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC)).clip(-2.5, 2.5)
-
-
-def _natural_contrast(rng: np.random.Generator, image: np.ndarray) -> Image.Image:
-    """Brightness and contrast brought to what photographs have."""
-    image = image.clip(0, 255)
-    grey = image.mean(axis=-1)
-    scaled = (image - grey.mean()) * (rng.uniform(42, 66) / max(grey.std(), 8)) + rng.uniform(90, 145)
-    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-
-
-# --- distortions: (image, strength, rng) -> image ---------------------------------------------------------------------
+# --- distortions ------------------------------------------------------------------------------------------------------
 
 
 def _from_unit(pixels: np.ndarray) -> Image.Image:
@@ -256,11 +218,17 @@ def _encoded(image: Image.Image, format: str, **options) -> Image.Image:
     return Image.open(stream).convert("RGB")
 
 
-def gaussian_blur(image, sigma, rng):
-    return image.filter(ImageFilter.GaussianBlur(sigma))
+def _rescaled(image: Image.Image, factor: float, down: int, up: int) -> Image.Image:
+    small = image.resize((round(image.width / factor), round(image.height / factor)), down)
+    return small.resize(image.size, up)
 
 
-def lens_blur(image, radius, rng):
+def _normal(image: Image.Image, variance: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(0, math.sqrt(variance), (image.height, image.width, 3))
+
+
+def lens_blur(image: Image.Image, radius: float, rng: np.random.Generator) -> Image.Image:
+    """The image convolved with a disk, mirrored at its edges."""
     reach = math.ceil(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = (radius + 0.5 - np.hypot(x, y)).clip(0, 1)[..., None]
@@ -269,71 +237,53 @@ def lens_blur(image, radius, rng):
     return _from_unit(np.fft.irfft2(spectrum, s=padded.shape[:2], axes=(0, 1))[2 * reach :, 2 * reach :])
 
 
-def motion_blur(image, length, rng):
-    return _from_unit(uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
-
-
-def gaussian_noise(image, variance, rng):
-    pixels = _to_unit(image)
-    return _from_unit(pixels + rng.normal(0, math.sqrt(variance), pixels.shape))
-
-
-def speckle(image, variance, rng):
-    pixels = _to_unit(image)
-    return _from_unit(pixels * (1 + rng.normal(0, math.sqrt(variance), pixels.shape)))
-
-
-def impulse_noise(image, amount, rng):
+def impulse_noise(image: Image.Image, amount: float, rng: np.random.Generator) -> Image.Image:
+    """The image with a fraction of its values set to 0 or 255."""
     pixels = np.array(image)
     hit = rng.random(pixels.shape) < amount
     pixels[hit] = 255 * rng.integers(0, 2, hit.sum())
     return Image.fromarray(pixels)
 
 
-def jpeg(image, quality, rng):
-    return _encoded(image, "JPEG", quality=round(quality))
+def banding(image: Image.Image, colours: float, rng: np.random.Generator) -> Image.Image:
+    """The image in a few of its colours."""
+    return image.quantize(round(colours), Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
 
 
-def jpeg2000(image, rate, rng):
-    return _encoded(image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True)
+def motion_blur(image: Image.Image, length: float, rng: np.random.Generator) -> Image.Image:
+    """The image averaged along a line, vertical or horizontal by chance."""
+    return _from_unit(uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
 
 
-def rescaling(image, factor, rng):
-    small = (round(image.width / factor), round(image.height / factor))
-    return image.resize(small, Image.BICUBIC).resize(image.size, Image.BICUBIC)
-
-
-def pixelation(image, factor, rng):
-    small = (round(image.width / factor), round(image.height / factor))
-    return image.resize(small, Image.BOX).resize(image.size, Image.NEAREST)
-
-
-def banding(image, colours, rng):
-    return image.quantize(round(colours), method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).convert("RGB")
-
-
-class Distortion(NamedTuple):
-    """A distortion and its strength at levels 0 to 5 (level 0, next to nothing, serves fractional levels only)."""
-
-    apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
-    strengths: tuple[float, ...]
-    unit: str
-
-
-DISTORTIONS = {
-    "gaussian_blur": Distortion(gaussian_blur, (0, 0.6, 1.0, 1.6, 2.5, 4.0), "sigma in pixels"),
-    "gaussian_noise": Distortion(gaussian_noise, (0, 0.0008, 0.0025, 0.007, 0.018, 0.045), "variance, intensity 0..1"),
-    "jpeg": Distortion(jpeg, (95, 50, 28, 16, 9, 5), "quality"),
-    "impulse_noise": Distortion(impulse_noise, (0, 0.004, 0.012, 0.03, 0.07, 0.15), "fraction of values"),
-    "pixelation": Distortion(pixelation, (1, 1.6, 2.4, 3.6, 5.5, 8), "side of a block in pixels"),
-    "banding": Distortion(banding, (256, 64, 32, 16, 9, 5), "colours"),
-    "lens_blur": Distortion(lens_blur, (0.1, 1.0, 1.7, 2.6, 4, 6), "radius in pixels"),
-    "motion_blur": Distortion(motion_blur, (1, 3, 5, 8, 12, 18), "length in pixels"),
-    "rescaling": Distortion(rescaling, (1, 1.4, 2, 2.9, 4.3, 6.5), "factor"),
-    "jpeg2000": Distortion(jpeg2000, (5, 16, 32, 60, 110, 200), "compression rate"),
-    "speckle": Distortion(speckle, (0, 0.006, 0.018, 0.05, 0.13, 0.35), "variance relative to intensity"),
+DISTORTIONS = {  # functions of image, strength and random numbers
+    "gaussian_blur": lambda image, sigma, rng: image.filter(ImageFilter.GaussianBlur(sigma)),
+    "gaussian_noise": lambda image, variance, rng: _from_unit(_to_unit(image) + _normal(image, variance, rng)),
+    "jpeg": lambda image, quality, rng: _encoded(image, "JPEG", quality=round(quality)),
+    "impulse_noise": impulse_noise,
+    "pixelation": lambda image, factor, rng: _rescaled(image, factor, Image.BOX, Image.NEAREST),
+    "banding": banding,
+    "lens_blur": lens_blur,
+    "motion_blur": motion_blur,
+    "rescaling": lambda image, factor, rng: _rescaled(image, factor, Image.BICUBIC, Image.BICUBIC),
+    "jpeg2000": lambda image, rate, rng: _encoded(
+        image, "JPEG2000", quality_mode="rates", quality_layers=[rate], irreversible=True
+    ),
+    "speckle": lambda image, variance, rng: _from_unit(_to_unit(image) * (1 + _normal(image, variance, rng))),
 }
-SINGLE = {
+STRENGTHS = {  # at levels 0 to 5; level 0, next to nothing, serves fractional levels only
+    "gaussian_blur": (0, 0.6, 1.0, 1.6, 2.5, 4.0),  # sigma in pixels
+    "gaussian_noise": (0, 0.0008, 0.0025, 0.007, 0.018, 0.045),  # variance of intensities 0..1
+    "jpeg": (95, 50, 28, 16, 9, 5),  # quality
+    "impulse_noise": (0, 0.004, 0.012, 0.03, 0.07, 0.15),  # fraction of values
+    "pixelation": (1, 1.6, 2.4, 3.6, 5.5, 8),  # side of a block in pixels
+    "banding": (256, 64, 32, 16, 9, 5),  # number of colours
+    "lens_blur": (0.1, 1.0, 1.7, 2.6, 4, 6),  # radius in pixels
+    "motion_blur": (1, 3, 5, 8, 12, 18),  # length in pixels
+    "rescaling": (1, 1.4, 2, 2.9, 4.3, 6.5),  # factor
+    "jpeg2000": (5, 16, 32, 60, 110, 200),  # compression rate
+    "speckle": (0, 0.006, 0.018, 0.05, 0.13, 0.35),  # variance relative to the intensity
+}
+SINGLE = {  # the distortions of a part whose images have one each
     "main": ("gaussian_blur", "gaussian_noise", "jpeg", "impulse_noise", "pixelation", "banding"),
     "distortions": (
         "gaussian_blur", "gaussian_noise", "jpeg", "lens_blur", "motion_blur", "rescaling", "jpeg2000", "speckle"
@@ -345,25 +295,21 @@ SECOND = ("gaussian_noise", "speckle", "jpeg", "jpeg2000")  # and behind it
 
 def distort(image: Image.Image, name: str, level: float, rng: np.random.Generator) -> Image.Image:
     """A distorted image; `level` is 0 to 5 and may be a fraction, `rng` decides the noise."""
-    distortion = DISTORTIONS[name]
-    return distortion.apply(image, float(np.interp(level, range(6), distortion.strengths)), rng)
+    return DISTORTIONS[name](image, float(np.interp(level, range(6), STRENGTHS[name])), rng)
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
 
-
-class HaarFeatures(NamedTuple):
-    """What HaarPSI compares: Haar wavelet responses of the luma at three scales, and the smoothed chroma."""
-
-    luma: np.ndarray  # (3 scales, 2 orientations, height / 2, width / 2)
-    chroma: np.ndarray  # (2, height / 2, width / 2)
-
-
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=np.float32)
 
 
-def haar_features(image: np.ndarray) -> HaarFeatures:
-    """Features of an image (height, width, 3), 0..255, with even height and width."""
+def haar_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What HaarPSI compares of an image (height, width, 3), 0..255, with even height and width.
+
+    Returns:
+        luma: Haar wavelet responses (3 scales, 2 orientations, height / 2, width / 2).
+        chroma: smoothed (2, height / 2, width / 2).
+    """
     pixels = image.astype(np.float32)
     rows = pixels[0::2] + pixels[1::2]
     halved = (rows[:, 0::2] + rows[:, 1::2]) / 4  # the authors' first step: a viewer does not see single pixels
@@ -371,58 +317,43 @@ def haar_features(image: np.ndarray) -> HaarFeatures:
     responses = []
     for scale in (1, 2, 3):
         half = 2 ** (scale - 1)
-        smooth = np.full(2 * half, 2.0**-scale)
-        step = np.repeat([1.0, -1.0], half)
+        smooth, step = np.full(2 * half, 2.0**-scale), np.repeat([1.0, -1.0], half)
         responses.append([_filtered(luma, step, smooth), _filtered(luma, smooth, step)])
     pair = np.full(2, 0.5)
-    return HaarFeatures(np.abs(responses), np.abs([_filtered(channel, pair, pair) for channel in chroma]))
+    return np.abs(responses), np.abs([_filtered(channel, pair, pair) for channel in chroma])
 
 
 def _filtered(image: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> np.ndarray:
-    """Separable correlation of the size of the image, zeros around it, even windows reaching further down and right."""
-    rows = correlate1d(image, vertical, axis=0, mode="constant", origin=-1 if len(vertical) > 1 else 0)
-    return correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1 if len(horizontal) > 1 else 0)
+    """Separable correlation, as large as the image, zeros around it; even windows reach further down and right."""
+    rows = correlate1d(image, vertical, axis=0, mode="constant", origin=-1)
+    return correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1)
 
 
-def haarpsi(reference: HaarFeatures, distorted: HaarFeatures) -> float:
-    """Haar wavelet-based perceptual similarity index, in (0, 1], 1 for equal images.
+def haarpsi(reference: tuple[np.ndarray, np.ndarray], distorted: tuple[np.ndarray, np.ndarray]) -> float:
+    """Haar wavelet-based perceptual similarity index of two `haar_features`, in (0, 1], 1 for equal images.
 
     Reisenhofer, Bosse, Kutyniok & Wiegand 2018, "A Haar wavelet-based perceptual similarity index for image quality
     assessment", equations 8 to 12, with C = 30 and alpha = 4.2. Written here with numpy, because importing
     torch takes as long as scoring all images; a test compares it with `piq.haarpsi`.
     """
     c, alpha = 30, 4.2
-    luma = _similarity(reference.luma[:2], distorted.luma[:2], c).mean(axis=0)  # (2 orientations, height, width)
-    chroma = _similarity(reference.chroma, distorted.chroma, c).mean(axis=0)
-    weight = np.maximum(reference.luma[2], distorted.luma[2])
+    luma, chroma = ((2 * a * b + c) / (a**2 + b**2 + c) for a, b in zip(reference, distorted, strict=True))
+    luma, chroma = luma[:2].mean(axis=0), chroma.mean(axis=0)  # (2 orientations, height, width), (height, width)
+    weight = np.maximum(reference[0][2], distorted[0][2])
     weighted = (expit(alpha * luma) * weight).sum() + (expit(alpha * chroma) * weight.mean(axis=0)).sum()
     return float((logit(weighted / (weight.sum() + weight.mean(axis=0).sum())) / alpha) ** 2)
 
 
-def _similarity(a: np.ndarray, b: np.ndarray, c: float) -> np.ndarray:
-    return (2 * a * b + c) / (a**2 + b**2 + c)
-
-
-# HaarPSI of the training images of `main` with seed 0: its 0th, 5th, ... 100th percentile (a test checks them)
+# HaarPSI of the training images of `main` with seed 0: its 0th, 5th, ... 100th percentile (a test checks them).
+# The quality of an image, in all parts, is its rank among them.
 HAARPSI_PERCENTILES = (
     0.1864, 0.3772, 0.4458, 0.4786, 0.5087, 0.5581, 0.5970, 0.6282, 0.6648, 0.6980, 0.7278,
     0.7581, 0.7940, 0.8276, 0.8491, 0.8713, 0.8956, 0.9208, 0.9425, 0.9556, 0.9982,
 )  # fmt: skip
 
 
-def quality(score: np.ndarray) -> np.ndarray:
-    """HaarPSI as a quality of 0 to 1: its rank among the training images of `main`, for all parts and seeds."""
-    return np.interp(score, HAARPSI_PERCENTILES, np.linspace(0, 1, len(HAARPSI_PERCENTILES)))
-
-
-def monotone(table: pd.DataFrame) -> pd.Series:
-    """Quality with rises removed: at a higher level of the same distortion of the same content it is never higher."""
-    ordered = table.sort_values("level", kind="stable")
-    return ordered.groupby(["reference", "distortion"])["quality"].cummin().reindex(table.index)
-
-
 def rate(quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, on 0..100, of five-point ratings by simulated observers who differ and err."""
+    """Mean and standard deviation, on 0..100, of five-point ratings by simulated observers with biases and errors."""
     bias = rng.normal(0, OBSERVER_BIAS, (1, OBSERVERS))
     noise = rng.normal(0, RATING_NOISE, (len(quality), OBSERVERS))
     points = (1 + 4 * (quality[:, None] + bias + noise)).round().clip(1, 5)
@@ -433,40 +364,31 @@ def rate(quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 class Content(NamedTuple):
-    """One content to make: its name, its undistorted image (`None`: dead leaves), its split and its random stream."""
+    """One content to make."""
 
     reference: str
-    image: Image.Image | None
+    image: Image.Image | None  # undistorted; None: dead leaves
     split: str
-    images: int
-    stream: np.random.SeedSequence
+    images: int  # how many distorted images
+    stream: np.random.SeedSequence  # from which all of them come
 
 
 def plan(part: str, seed: int, scale: float) -> list[Content]:
-    """The contents of a part. `scale` shrinks their number, to two of each kind and split at the least."""
+    """The contents of a part. `scale` reduces their number, to at least two of each kind and split."""
     contents = []
     for number, (split, photographs, count, images) in enumerate(PARTS[part]):
         count = max(2, round(count * scale))
-        stream = np.random.SeedSequence([seed, list(PARTS).index(part), number])
-        if photographs:
-            named = _photograph_round_robin(photographs)[:count]
-        else:
-            named = [(f"leaves_{part}_{split}_{place:02d}", None) for place in range(count)]
+        named = [(f"leaves_{part}_{split}_{place:02d}", None) for place in range(count)]
+        if photographs:  # the first content of each, the second of each, ...
+            cut = {name: photograph_contents(photograph(name)) for name in photographs}
+            places = sorted((place, rank) for rank, name in enumerate(cut) for place in range(len(cut[name])))
+            named = [(f"{photographs[rank]}_{place}", cut[photographs[rank]][place]) for place, rank in places[:count]]
+        streams = np.random.SeedSequence([seed, list(PARTS).index(part), number]).spawn(count)
         contents += [
-            Content(reference, image, split, images, own)
-            for (reference, image), own in zip(named, stream.spawn(count), strict=True)
+            Content(reference, image, split, images, stream)
+            for (reference, image), stream in zip(named, streams, strict=True)
         ]
     return contents
-
-
-def _photograph_round_robin(names: tuple[str, ...]) -> list[tuple[str, Image.Image]]:
-    """Contents of several photographs: the first of each, the second of each, ..."""
-    found = [
-        (place, f"{name}_{place}", image)
-        for name in names
-        for place, image in enumerate(photograph_contents(photograph(name)))
-    ]
-    return [(reference, image) for _, reference, image in sorted(found, key=lambda item: item[0])]
 
 
 def _make_content(part: str, content: Content, palettes: list[np.ndarray], folder: Path) -> pd.DataFrame:
@@ -481,17 +403,10 @@ def _make_content(part: str, content: Content, palettes: list[np.ndarray], folde
             distorted = distort(distorted, name, level, rng)
         file = f"{content.reference}_{number:02d}.png"
         distorted.save(folder / file, compress_level=1, compress_type=PNG_FAST)
-        rows.append(
-            {
-                "image": file,
-                "split": content.split,
-                "reference": content.reference,
-                "distortion": "+".join(name for name, _ in steps),
-                "level": round(float(np.mean([level for _, level in steps])), 3),
-                "haarpsi": haarpsi(reference, haar_features(np.asarray(distorted))),
-            }
-        )
-    return pd.DataFrame(rows)
+        names, levels = zip(*steps, strict=True)
+        similarity = haarpsi(reference, haar_features(np.asarray(distorted)))
+        rows.append((file, content.split, content.reference, "+".join(names), round(np.mean(levels), 3), similarity))
+    return pd.DataFrame(rows, columns=["image", "split", "reference", "distortion", "level", "quality"])
 
 
 def _recipes(part: str, count: int, rng: np.random.Generator) -> list[list[tuple[str, float]]]:
@@ -526,27 +441,27 @@ def generate(part: str, seed: int, scale: float, folder: Path, jobs: int = 1) ->
     made = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator")(tasks)
     bar = progress.bar(made, total=len(contents), desc=f"making {part}", unit="content")
     table = pd.concat(bar, ignore_index=True)
-    table["quality"] = quality(table.pop("haarpsi"))
-    table["quality"] = monotone(table)
+    table["quality"] = np.interp(table["quality"], HAARPSI_PERCENTILES, np.linspace(0, 1, len(HAARPSI_PERCENTILES)))
+    by_level = table.sort_values("level", kind="stable").groupby(["reference", "distortion"])
+    table["quality"] = by_level["quality"].cummin()  # at a higher level it is never higher
     rng = np.random.default_rng([seed, list(PARTS).index(part)])
     table["mos"], table["mos_std"] = rate(table["quality"].to_numpy(), rng)
     table["quality"] *= 100
-    table = table[["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]]
+    table = table[COLUMNS]
     table.to_csv(folder / "labels.csv", index=False, float_format="%.6f")
     return table
 
 
 def identity(part: str, seed: int, scale: float) -> str:
-    """A hash of everything that decides a generated part: its arguments, this file and the libraries it calls."""
-    source = code.definitions("iqa.data.synthetic.generate")
+    """A hash of everything that decides a generated part: its arguments, the code, and the libraries that it calls."""
     libraries = [version(name) for name in ("numpy", "scipy", "pillow")]
-    return digest(part, seed, scale, source, libraries)
+    return digest(part, seed, scale, code.definitions("iqa.data.synthetic.generate"), libraries)
 
 
-def ensure(part: str, seed: int, scale: float, jobs: int) -> Path:
-    """The folder of a generated part in the cache; it is made where it does not exist."""
+def ensure(part: str, seed: int, scale: float, jobs: int | None = None) -> Path:
+    """The folder of a generated part in the cache; it is made if it does not exist, by default with all cores."""
     folder = paths.CACHE / f"generated-{part}-{identity(part, seed, scale)}"
     if not folder.is_dir():
         with publish(folder) as temporary:
-            generate(part, seed, scale, temporary, jobs)
+            generate(part, seed, scale, temporary, jobs or joblib.cpu_count())
     return folder

@@ -1,1 +1,1 @@
-"""Agreement of predictions with MOS: coefficients, their bootstrap intervals, paired tests."""
+"""Agreement of predictions with MOS: coefficients, their bootstrap intervals, and paired tests."""

@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike
 
 from iqa.metrics.coefficients import Statistic, checked_pair, krcc, plcc, rmse, srcc
 
-CHUNK = 1_000_000  # scores resampled at a time: bounds the memory of the bootstrap
-
+CHUNK = 1_000_000  # scores resampled at a time: bounds the memory
 BLOCK = 1_000  # images compared with all others at a time (Kendall)
 PAIRED = 2_500  # images up to which comparing all pairs is quicker than sorting each resampled vector (Kendall)
 
@@ -32,15 +31,15 @@ def bootstrap_interval(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> tuple[float, float]:
-    """Percentile interval `(low, high)` of a statistic of this module, images resampled with replacement.
+    """Percentile interval `(low, high)` of a statistic, such as `srcc`, over images resampled with replacement.
 
-    It tells how far the statistic would vary over other images of the same kind, not over training seeds. `groups`
+    It says how far the statistic would vary over other images of the same kind, not over training seeds. `groups`
     names the content (reference) of each image: images of one content are drawn together, as they are not independent.
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     prediction, mos = checked_pair(prediction, mos)
-    (values,) = resampled(statistic, [prediction], mos, resamples, seed, groups)
+    (values,) = resample(statistic, [prediction], mos, resamples, seed, groups)
     return percentiles(values, confidence)
 
 
@@ -56,15 +55,14 @@ def paired_difference(
 ) -> Comparison:
     """How much `statistic` of model a exceeds that of model b on the same images: a paired bootstrap.
 
-    Both models see the same resampled images, so what is hard for both cancels. The p-value is twice the smaller
-    share of resampled differences on either side of zero, counting the observed sample once: in [2/(resamples+1), 1].
-    `groups` as in `bootstrap_interval`.
+    Both models see the same resampled images, so what is hard for both cancels. The p-value is that of `p_value`;
+    `groups` is as in `bootstrap_interval`.
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.
     """
     prediction_a, mos = checked_pair(prediction_a, mos)
     prediction_b, mos = checked_pair(prediction_b, mos)
-    a, b = resampled(statistic, [prediction_a, prediction_b], mos, resamples, seed, groups)
+    a, b = resample(statistic, [prediction_a, prediction_b], mos, resamples, seed, groups)
     differences = a - b
     observed = float(statistic(prediction_a, mos) - statistic(prediction_b, mos))
     return Comparison(observed, *percentiles(differences, confidence), p_value(differences))
@@ -73,17 +71,17 @@ def paired_difference(
 def p_value(differences: np.ndarray) -> float:
     """Two-sided p-value of resampled differences: twice the smaller share on either side of zero, at most 1.
 
-    The observed sample counts once, so that n resamples give no less than 2 / (n + 1).
+    The observed sample counts once, so that n resamples give at least 2 / (n + 1).
     """
     rarer_side = min(np.sum(differences <= 0), np.sum(differences >= 0))
     return float(min(1.0, 2 * (rarer_side + 1) / (differences.size + 1)))
 
 
-def draws(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:
-    """Bootstrap samples as blocks of rows that say how often each image was drawn, `resamples` rows in all.
+def draw_counts(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:
+    """Bootstrap samples: blocks of rows (n, images) of how often each image was drawn, `resamples` rows in all.
 
-    Without `groups`, or where each image is a group of its own, a row draws `images` images with replacement.
-    Otherwise it draws as many groups as there are, and holds all images of each group as often as it was drawn.
+    Without `groups`, or where each image has its own, a row draws as many images as there are, with replacement.
+    Otherwise it draws as many groups as there are; each image counts as often as its group was drawn.
     """
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples}")
@@ -100,7 +98,7 @@ def draws(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None =
         yield np.bincount((drawn + row).ravel(), minlength=drawn.size).reshape(drawn.shape)[:, of_image]
 
 
-def resampled(
+def resample(
     statistic: Statistic,
     predictions: list[np.ndarray],
     mos: np.ndarray,
@@ -113,16 +111,16 @@ def resampled(
     mos = np.asarray(mos, dtype=float)
     if mos.ndim != 1:
         raise ValueError(f"the bootstrap resamples one vector of scores, not shape {mos.shape}")
-    of_counts = OF_COUNTS.get(statistic, _repeated(statistic))
+    of_counts = OF_COUNTS.get(statistic, _repeating(statistic))
     values = [
         [of_counts(prediction, truth, counts) for prediction, truth in prediction_pairs]
-        for counts in draws(mos.size, resamples, seed, groups)
+        for counts in draw_counts(mos.size, resamples, seed, groups)
     ]
     return [np.concatenate(column) for column in zip(*values, strict=True)]
 
 
-# A resampled vector repeats images, so that its statistics follow from how often each was drawn (counts, (rows, n)).
-# Nothing is sorted anew, which makes the bootstrap of rank correlations some ten times as quick.
+# A resampled vector repeats images, so its statistic can be computed from how often each was drawn (counts, (rows, n)).
+# Nothing is sorted again, which makes the bootstrap of rank correlations some ten times as fast.
 
 
 def _srcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -139,9 +137,9 @@ def _rmse_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray)
 
 
 def _krcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """tau-b: pairs in the same order less those in the other one, by products with the signs of all differences."""
+    """tau-b: pairs in the same order minus those in opposite order, from the signs of all differences."""
     if mos.size > PAIRED:
-        return _repeated(krcc)(prediction, mos, counts)
+        return _repeating(krcc)(prediction, mos, counts)
     weights = counts.astype(np.float32)  # products of whole numbers below 2^24: exact
     excess = np.zeros(len(counts))
     for start in range(0, mos.size, BLOCK):
@@ -158,7 +156,7 @@ def _krcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray)
 OF_COUNTS = {srcc: _srcc_of_counts, plcc: _plcc_of_counts, krcc: _krcc_of_counts, rmse: _rmse_of_counts}
 
 
-def _repeated(statistic: Statistic) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+def _repeating(statistic: Statistic) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """Any other statistic, on the images repeated as often as they were drawn."""
 
     def of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -185,12 +183,12 @@ def _ranks_of_counts(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _pearson_of_counts(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Pearson's correlation with each image counted as often as it was drawn; 0 where a side is constant."""
     drawn = counts.sum(axis=1, keepdims=True)
-    there = counts > 0
+    drawn_at_all = counts > 0
     constant = np.zeros(len(counts), dtype=bool)
     centred = []
     for side in (a, b):
-        high = np.where(there, side, -np.inf).max(axis=1)
-        constant |= high == np.where(there, side, np.inf).min(axis=1)
+        high = np.where(drawn_at_all, side, -np.inf).max(axis=1)
+        constant |= high == np.where(drawn_at_all, side, np.inf).min(axis=1)
         centred.append(side - np.sum(counts * side, axis=1, keepdims=True) / drawn)
     left, right = centred
     lengths = np.sqrt(np.sum(counts * left**2, axis=1)) * np.sqrt(np.sum(counts * right**2, axis=1))
@@ -209,8 +207,8 @@ def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
 def holm(p_values: ArrayLike) -> np.ndarray:
     """P-values corrected for their number by Holm's step-down rule; NaN stays NaN and does not count.
 
-    The i-th smallest of m is multiplied by m - i + 1, made no smaller than the corrected ones before it, and at most 1.
-    Rejecting where the result is below alpha keeps the chance of even one false rejection below alpha.
+    The i-th smallest of m is multiplied by m - i + 1, raised to the largest corrected one before it, and cut at 1.
+    Rejecting where the result is below alpha keeps the probability of any false rejection below alpha.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
 

@@ -1,10 +1,10 @@
-"""Agreement between predicted scores and mean opinion scores (MOS): coefficients, intervals, comparisons.
+"""Agreement between predicted scores and mean opinion scores (MOS): the coefficients of the field.
 
 Every statistic takes predictions and MOS as arrays of equal shape, scores along the last axis. Two vectors of
-n scores give a float; arrays of shape (..., n) give one value per row, which is how the bootstrap calls them.
+n scores give a float; arrays of shape (..., n) give one value per row.
 
-The stated rule for a constant input: it holds no order and no trend, so a correlation with it is 0.0, not NaN.
-A model that collapsed to one score therefore has SRCC = PLCC = KRCC = 0.
+A constant input has no order and no trend, so a correlation with it is defined as 0.0, not NaN: a model that collapsed
+to one score has SRCC = PLCC = KRCC = 0.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def rmse(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
 def logistic(x: ArrayLike, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
     """The 4-parameter logistic of VQEG: `b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`.
 
-    It rises from `b2` to `b1` (falls, where `b1 < b2`), is half-way at `b3`, and `|b4|` is its width.
+    It rises from `b2` to `b1` (falls if `b1 < b2`), is half-way at `b3`, and `|b4|` is its width.
     """
     return b2 + (b1 - b2) * special.expit((np.asarray(x, dtype=float) - b3) / abs(b4))
 
@@ -66,10 +66,10 @@ def logistic(x: ArrayLike, b1: float, b2: float, b3: float, b4: float) -> np.nda
 def logistic_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
     """Least-squares parameters `(b1, b2, b3, b4)` of `logistic` from predictions to MOS, with b4 > 0.
 
-    The model is linear in b1 and b2, so only the place b3 and the width b4 are searched, for the curve that
-    correlates best with the MOS; b1 and b2 follow by regression (variable projection, Golub & Pereyra 1973).
-    The search starts at the usual b3 = mean(prediction) with b4 = std(prediction) / 4, and once more with a curve
-    that is nearly straight, so that the fit is never worse than a straight line. Units of the inputs do not matter.
+    The model is linear in b1 and b2, so the search is over b3 and b4 only, for the curve that correlates best with the
+    MOS; b1 and b2 follow by regression (variable projection, Golub & Pereyra 1973). It starts at the usual
+    b3 = mean(prediction) with b4 = std(prediction) / 4, and a second time with a curve that is nearly straight, so that
+    the fit is never worse than a straight line. Units of the inputs do not matter.
 
     Source: Video Quality Experts Group, "Final report from the Video Quality Experts Group on the validation of
     objective models of video quality assessment" (FR-TV phase I), 2000.
@@ -113,7 +113,7 @@ def logistic_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
 
 
 def plcc_fitted(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
-    """PLCC after `logistic_fit`, in [0, 1]: the fit absorbs the sign, so look at SRCC for the direction.
+    """PLCC after `logistic_fit`, in [0, 1]: the fit absorbs the sign, which SRCC shows.
 
     A constant input gives 0.0, as for the other correlations. Errors are those of `logistic_fit`.
     """
@@ -122,7 +122,7 @@ def plcc_fitted(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
 
 
 def summary(prediction: ArrayLike, mos: ArrayLike) -> dict[str, float | int]:
-    """All agreement figures of one database: n, srcc, plcc, plcc_fitted, krcc, rmse (in units of the MOS).
+    """All statistics of one database: n, srcc, plcc, plcc_fitted, krcc, rmse (in units of the MOS).
 
     Raises:
         ValueError: unequal or too short vectors, values that are not finite, or MOS that are all the same.
@@ -136,7 +136,11 @@ def summary(prediction: ArrayLike, mos: ArrayLike) -> dict[str, float | int]:
 
 
 def checked_pair(prediction: ArrayLike, mos: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both inputs as float64 arrays, after the checks that every statistic needs."""
+    """Both inputs as float64 arrays.
+
+    Raises:
+        ValueError: their shapes differ, they hold fewer than 2 scores, or a score is not finite.
+    """
     prediction, mos = np.asarray(prediction, dtype=float), np.asarray(mos, dtype=float)
     if prediction.shape != mos.shape:
         raise ValueError(f"prediction and mos differ in shape: {prediction.shape} and {mos.shape}")

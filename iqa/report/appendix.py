@@ -199,7 +199,7 @@ def table_folder(study: str) -> Path:
 
 def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
     """Databases of the study of which there are no results because they are not on this machine: title and reason."""
-    from iqa.data.prepare import absent, title
+    from iqa.data.releases import absent, title
 
     found = {}
     for step, run in params.needs():

@@ -1,19 +1,22 @@
-"""Files of the cache: written whole or not at all, and read again only when they have changed."""
+"""Files of the cache: written whole or not at all, and read again only after they have changed."""
 
 import errno
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 from uuid import uuid4
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
 
+KNOWN = TypeAdapter(dict[str, Annotated[list, Field(min_length=3, max_length=3)]])
 MANY = 1_000  # from this many files on, reading them shows its progress
 UNTRUSTED_NS = 2 * 10**9  # a file changed this recently may change again within the clock's resolution
 
@@ -23,7 +26,7 @@ class DiskError(ValueError):
 
 
 def content_hashes(folder: Path, names: Sequence[str]) -> list[str]:
-    """SHA-256 of each file of a folder, as `remembered` finds them.
+    """SHA-256 of each file of a folder; a file is read only if it is new or changed.
 
     Raises:
         DiskError: the disk is full.
@@ -32,23 +35,24 @@ def content_hashes(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def remembered(folder: Path, names: Sequence[str], read: Callable[[Path], Any], what: str) -> list:
-    """What `read` finds in each file of a folder: a value that JSON can hold.
+    """What `read` returns for each file of a folder: a value that JSON can hold.
 
-    It is remembered by the file's size and time of change, as git's index does, so an unchanged folder costs one `stat`
-    per file. A file changed within the last two seconds is not remembered.
+    It is remembered with the file's size and time of change, as in git's index, so an unchanged folder costs one `stat`
+    per file. What a file holds that changed within the last two seconds is not remembered.
 
     Args:
-        what: is being done, for the progress bar.
+        what: what the progress bar says is being done.
 
     Raises:
         DiskError: the disk is full.
     """
     memory = paths.CACHE / "hashes" / f"{digest(str(folder.resolve()))}.json"
     known, now = _load(memory), time.time_ns()
-    states = {name: [status.st_size, status.st_mtime_ns] for name in names for status in [(folder / name).stat()]}
-    changed = [name for name, state in states.items() if name not in known or known[name][:2] != state]
+    stats = {name: (folder / name).stat() for name in names}
+    stamps = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    changed = [name for name, stamp in stamps.items() if name not in known or known[name][:2] != stamp]
     shown = progress.bar(changed, total=len(changed), desc=what, unit="image") if len(changed) >= MANY else changed
-    new = {name: [*states[name], read(folder / name)] for name in shown}
+    new = {name: [*stamps[name], read(folder / name)] for name in shown}
     learned = {name: entry for name, entry in new.items() if entry[1] < now - UNTRUSTED_NS}
     if learned:
         write_whole(memory, json.dumps(known | learned).encode())
@@ -56,34 +60,30 @@ def remembered(folder: Path, names: Sequence[str], read: Callable[[Path], Any], 
 
 
 def _load(memory: Path) -> dict[str, list]:
-    """Per file its size, its time of change, and what was found in it."""
+    """For each file its size, its time of change, and what was read in it."""
     try:
-        known = json.loads(memory.read_bytes())
-        if isinstance(known, dict) and all(isinstance(entry, list) and len(entry) == 3 for entry in known.values()):
-            return known
+        return KNOWN.validate_json(memory.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError:
-        pass
-    print(f"{paths.shown(memory)}: damaged; it is made anew, for which all files are read again", flush=True)
-    return {}
+    except ValidationError:
+        print(f"{paths.shown(memory)}: damaged; it is made anew, for which all files are read again", flush=True)
+        return {}
 
 
-def write_whole(file: Path, *parts: bytes) -> None:
-    """Write a file beside its place and rename it, so that it is there whole or not at all, whoever else writes it.
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file under another name and rename it, so that it is whole or absent, whoever else writes it.
 
     Raises:
         DiskError: the disk is full.
     """
-    beside = file.with_name(f".{file.name}-{uuid4().hex}")
+    part = file.with_name(f".{file.name}-{uuid4().hex}")
     with _full_disk_explained(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("wb") as stream:
-                stream.writelines(parts)
-            beside.replace(file)
+            part.write_bytes(content)
+            part.replace(file)
         finally:
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -95,8 +95,8 @@ def publish(folder: Path) -> Iterator[Path]:
     """
     with _full_disk_explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as name:
+            temporary = Path(name)
             temporary.chmod(0o755)
             yield temporary
             try:
@@ -104,8 +104,6 @@ def publish(folder: Path) -> Iterator[Path]:
             except OSError:
                 if not folder.is_dir():  # otherwise another process has published the same content first
                     raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -134,5 +132,5 @@ def free(folder: Path) -> int:
 
 
 def amount(size: int) -> str:
-    """A number of bytes in words."""
+    """A number of bytes in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

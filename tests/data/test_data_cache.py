@@ -10,13 +10,14 @@ import pickle
 import random
 import shutil
 import signal
+import struct
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from iqa.data import DataError, cache, pixels
 from iqa.data.cache import open_stores
@@ -99,6 +100,22 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(np.asarray(decode(tmp_path / "a.png")), np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_orientation_turns_as_pillow_does(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo()).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(decode(tmp_path / "a.png")), np.asarray(ImageOps.exif_transpose(image)))
+
+
+def test_a_mistyped_exif_tag_leaves_the_orientation(tmp_path):
+    tags = struct.pack("<HHHI4sHHI4s", 2, 0x0112, 3, 1, b"\6", 0x011A, 2, 3, b"ab")
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags + bytes(4)
+    Image.fromarray(photo()).save(tmp_path / "a.jpg", exif=exif)  # the resolution is a text
+    assert decode(tmp_path / "a.jpg").size == (40, 60)
 
 
 @pytest.mark.parametrize("note", ["exif", "xmp"])

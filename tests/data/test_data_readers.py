@@ -18,8 +18,9 @@ from iqa.data.files import find, stored_paths
 from iqa.data.params import DataPrepParams
 from iqa.data.prepare import COLUMNS, fingerprint, prepare, read
 from iqa.data.readers import LIVE_IMAGES, READERS
-from iqa.data.releases import RELEASES, read_releases, renewed
-from iqa.data.splits import read_split, seeded_split, write_metas, write_split
+from iqa.data.readme import renewed
+from iqa.data.releases import RELEASES, read_releases
+from iqa.data.splits import read_split, seeded_split, write_metas
 from iqa.study import paths
 from iqa.study.params import ParameterError
 
@@ -147,7 +148,7 @@ def test_a_row_with_a_cell_too_many_is_an_error(tmp_path):
 
 def test_the_readme_lists_the_releases_as_the_code_knows_them():
     page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert page == renewed(page), "renew it: .venv/bin/python -m iqa.data.releases README.md"
+    assert page == renewed(page), "renew it: .venv/bin/python -m iqa.data.readme README.md"
     row = next(line for line in page.splitlines() if line.startswith("| `koniq10k` |"))
     assert {"10,073", "`1024x768/` or `512x384/`", "1 to 100, high is best"} <= set(row.split(" | "))
     assert "official 7,058 / 1,000 / 2,015" in row
@@ -669,18 +670,15 @@ def test_split_and_its_fractions_are_parameters(own):
         split(repeat=2, split="all_test")
 
 
-def test_a_split_is_written_to_a_file_and_read_from_it(own, tmp_path):
+def test_the_split_of_another_run_is_read_from_its_table(own, tmp_path):
     changes = {"labels": str(own / "labels.csv"), "val_fraction": 0.5, **OWN}
     database = prepare(params("csv", own, repeat=4, **changes))
-    file = tmp_path / "split.csv"
-    write_split(database, file)
-    assert file.read_text().splitlines()[0] == "image,split"
+    file = tmp_path / "database.csv"
+    database.table.to_csv(file, index=False)
     again = params("csv", own, split_file=str(file), **changes)
     assert read(again).table.equals(database.table)
-    assert "split.csv" in read(again).split_rule
+    assert "database.csv" in read(again).split_rule
     assert fingerprint(again) == database.fingerprint
-    database.table.to_csv(tmp_path / "database.csv", index=False)
-    assert read_split(tmp_path / "database.csv", database.table["image"]).equals(database.table["split"].rename(None))
 
 
 def test_a_split_file_that_does_not_fit_is_an_error(own, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from iqa.metrics import bootstrap, coefficients
-from iqa.metrics.bootstrap import bootstrap_interval, draws, paired_difference, resampled
+from iqa.metrics.bootstrap import bootstrap_interval, draw_counts, paired_difference, resample
 from iqa.metrics.coefficients import (
     krcc,
     logistic,
@@ -279,7 +279,7 @@ def test_equally_good_models_are_rarely_called_different():
 
 def test_images_of_one_content_are_drawn_together():
     contents = np.repeat(["a", "b", "c"], [2, 3, 1])
-    drawn = np.concatenate(list(draws(6, 50, seed=1, groups=contents)))
+    drawn = np.concatenate(list(draw_counts(6, 50, seed=1, groups=contents)))
     assert drawn.shape == (50, 6)
     for counts in drawn:
         assert counts[0] == counts[1] and counts[2] == counts[3] == counts[4]
@@ -287,8 +287,8 @@ def test_images_of_one_content_are_drawn_together():
 
 
 def test_contents_of_one_image_each_give_the_plain_bootstrap():
-    plain = np.concatenate(list(draws(7, 20, seed=3)))
-    assert np.array_equal(plain, np.concatenate(list(draws(7, 20, seed=3, groups=np.arange(7)))))
+    plain = np.concatenate(list(draw_counts(7, 20, seed=3)))
+    assert np.array_equal(plain, np.concatenate(list(draw_counts(7, 20, seed=3, groups=np.arange(7)))))
     assert plain.shape == (20, 7) and (plain.sum(axis=1) == 7).all()
 
 
@@ -299,8 +299,8 @@ def test_a_statistic_of_counts_is_that_of_the_repeated_images(statistic, groups,
     generator = np.random.default_rng(7)
     mos = generator.normal(size=60).round(1)  # with ties
     predictions = [noisy(generator, mos, 0.6).round(1), noisy(generator, mos, 3.0), np.full(60, 4.0)]
-    counts = np.concatenate(list(draws(60, 25, seed=2, groups=groups)))
-    found = resampled(statistic, predictions, mos, resamples=25, seed=2, groups=groups)
+    counts = np.concatenate(list(draw_counts(60, 25, seed=2, groups=groups)))
+    found = resample(statistic, predictions, mos, resamples=25, seed=2, groups=groups)
     for values, prediction in zip(found, predictions, strict=True):
         expected = [statistic(np.repeat(prediction, row), np.repeat(mos, row)) for row in counts]
         np.testing.assert_allclose(values, expected, atol=1e-12)
@@ -310,17 +310,17 @@ def test_kendalls_bootstrap_is_the_same_for_many_images_as_for_few(monkeypatch):
     generator = np.random.default_rng(8)
     mos = generator.normal(size=80).round(1)  # with ties
     prediction = noisy(generator, mos, 1.0).round(1)
-    (of_pairs,) = resampled(krcc, [prediction], mos, resamples=20)
+    (of_pairs,) = resample(krcc, [prediction], mos, resamples=20)
     monkeypatch.setattr(bootstrap, "PAIRED", 79)
-    (of_many,) = resampled(krcc, [prediction], mos, resamples=20)
+    (of_many,) = resample(krcc, [prediction], mos, resamples=20)
     np.testing.assert_allclose(of_many, of_pairs, atol=1e-12)
 
 
 def test_resampled_vectors_that_are_constant_correlate_with_nothing():
     mos, prediction = np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.3, 0.4]) / 3
     for statistic in (srcc, plcc, krcc):
-        (values,) = resampled(statistic, [prediction], mos, resamples=60, seed=1)
-        without_last = np.concatenate(list(draws(4, 60, seed=1)))[:, 3] == 0
+        (values,) = resample(statistic, [prediction], mos, resamples=60, seed=1)
+        without_last = np.concatenate(list(draw_counts(4, 60, seed=1)))[:, 3] == 0
         assert without_last.any() and (values[without_last] == 0).all() and np.isfinite(values).all()
 
 
