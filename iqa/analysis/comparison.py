@@ -5,13 +5,12 @@ other group is compared. Runs that are not finished stay in the table, with the 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
@@ -25,7 +24,8 @@ NOT_COMPARED = {
     *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
 }
 QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
-COLUMNS = [
+MEANS = ["srcc_mean", "srcc_std", "plcc_mean", "plcc_std", "val_srcc_mean"]
+COLUMNS = [  # of `ablation.csv`
     *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
     *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
     *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
@@ -155,63 +155,21 @@ def experiment(members: Sequence[Run]) -> str:
     return re.sub(r"_s\d+$", "", members[0].experiment)
 
 
-def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """One row per group: mean SRCC over its seeds, its interval, and the difference to the reference's mean.
-
-    Two kinds of chance are in the intervals and p-values. Images: all runs see the same resampled test contents
-    (paired bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds'
-    noise is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds
-    does not show its own spread reliably.
-
-    `p_value` is two-sided, from the same samples as the interval: twice the smaller share of resampled differences on
-    either side of zero, the observed sample counted once, at most 1. The more groups a table has, the likelier is one
-    that is `better` by luck alone; `p_holm` corrects for that (`holm`). The interval of a difference is not corrected,
-    so it can exclude zero where the verdict, which follows `p_holm`, is `not distinguishable`. No p-value is below
-    2 / (resamples + 1), and no corrected one below that times the number of groups.
+def list_groups(groups: Groups) -> pd.DataFrame:
+    """One row per group, under its name: what a comparison states before anything is measured.
 
     Returns:
-        Columns
-        `group` (its experiment), `label` (`labels`), `differs` (from the reference, empty there);
-        `seeds`, `runs`: number and names of the finished runs (the names of all where none is);
-        `srcc_mean`, `srcc_std`, `srcc_low`, `srcc_high`, `plcc_mean`, `plcc_std`: on the test images, over seeds;
-        `val_srcc_mean`: the validation SRCC of the epochs that were kept, over seeds; `best_on_validation`: whether it
-        is the highest, which is how a value is chosen;
-        `chosen_on`: `TEST` where a run's epoch was chosen on the test images, which flatters it, else `validation`;
-        `delta`, `delta_low`, `delta_high`, `delta_plcc`: difference to the reference's mean;
-        `p_value`, `p_holm`: NaN for the reference, and where the noise of seeds is unknown;
-        `verdict`: `reference`; `better` or `worse` if `p_holm` < 1 - confidence, else `not distinguishable`;
-        `one seed only` if no group has two seeds, whose noise is then unknown; `not run` if no run is finished;
-        `no reference` if only the reference's runs are not;
-        `decision`: `adopted` if better, `rejected` if worse, `not adopted` if not distinguishable (no reason to
-        adopt), else empty, also if a better one was chosen on the test images and the reference was not;
-        `command`: what makes the runs that are not finished, empty if all are.
+        `group` (its experiment), `label` (see `labels`), `differs` (from the reference, empty there), `seeds` and
+        `runs` (number and names of the finished runs; the names of all where none is), `chosen_on` (`TEST` where a
+        run's epoch was chosen on the test images, which flatters it, else `validation`), `command`.
     """
-    measured = {name: runs for name, members in groups.items() if (runs := done(members))}
-    freedom, noise = _seed_noise(measured)
-    samples = _samples(measured, resamples, seed, freedom, noise)
-    base = _means(measured["reference"]) if "reference" in measured else None
     rows = []
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
         row |= {"seeds": len(done(members)), "runs": " ".join(run.name for run in done(members) or members)}
         row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
-        row |= {"command": command(members)}
-        if name in measured:
-            own = _means(measured[name])
-            row |= own | _ends("srcc", samples[name].clip(-1, 1), confidence)
-            if base is not None:
-                differences = samples[name] - samples["reference"]
-                row |= {f"delta{end}": own[key] - base[key] for end, key in (("", "srcc_mean"), ("_plcc", "plcc_mean"))}
-                row |= _ends("delta", differences, confidence)
-                row["p_value"] = bootstrap.p_value(differences) if freedom and name != "reference" else np.nan
-        rows.append(row)
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table["p_holm"] = bootstrap.holm(table["p_value"])
-    known = table["val_srcc_mean"].dropna()
-    table["best_on_validation"] = table.index == (known.idxmax() if len(known) else None)
-    table["verdict"] = [_verdict(row, base is not None, freedom, 1 - confidence) for row in table.to_dict("records")]
-    table["decision"] = [_decision(row, table["chosen_on"].iloc[0]) for row in table.to_dict("records")]
-    return table
+        rows.append(row | {"command": command(members)})
+    return pd.DataFrame(rows, index=list(groups))
 
 
 def selected_on_test(run: Run) -> bool:
@@ -219,68 +177,49 @@ def selected_on_test(run: Run) -> bool:
     return run.params["select_on"].startswith("test_")
 
 
-def _seed_noise(groups: dict[str, list[Trained]]) -> tuple[int, float]:
-    """Degrees of freedom and standard deviation of SRCC over seeds, pooled over the groups; zeros if unknown."""
-    srcc = [[run.metrics["srcc"] for run in members] for members in groups.values()]
-    freedom = sum(len(values) - 1 for values in srcc)
-    within = sum(float(np.var(values)) * len(values) for values in srcc)
-    return freedom, float(np.sqrt(within / freedom)) if freedom else 0.0
-
-
-def _samples(
-    groups: dict[str, list[Trained]], resamples: int, seed: int, freedom: int, noise: float
-) -> dict[str, np.ndarray]:
-    """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
-    if not groups:
-        return {}
-    first = next(iter(groups.values()))[0].predictions
-    runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
-    options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
-    found = bootstrap.resampled(coefficients.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
-    resampled = dict(zip(runs, found, strict=True))
-    generator = np.random.default_rng(seed)
-    samples = {}
-    for name, members in groups.items():
-        of_images = np.mean([resampled[run.name] for run in members], axis=0)
-        of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
-        samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
-    return samples
-
-
-def _means(runs: list[Trained]) -> dict[str, float]:
-    """Means over seeds and, on the test images, standard deviations."""
+def means(runs: Sequence[Trained]) -> dict[str, float]:
+    """Means over seeds, and of SRCC and PLCC the sample standard deviations; NaN for one seed, which has none."""
     found = {}
     for name in ("srcc", "plcc"):
         values = [run.metrics[name] for run in runs]
-        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": _deviation(values)}
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": spread}
     return found | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
 
 
-def _deviation(values: list[float]) -> float:
-    """Sample standard deviation over seeds; NaN for one seed, which has none."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+def resample(runs: Sequence[Trained], resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """SRCC (resamples,) of each run over the same resampled test images; images of one content are drawn together."""
+    if not runs:
+        return {}
+    tested, predictions = runs[0].predictions, [run.predictions["prediction"].to_numpy() for run in runs]
+    options = {"resamples": resamples, "seed": seed, "groups": tested["reference"]}
+    found = bootstrap.resampled(coefficients.srcc, predictions, tested["mos"].to_numpy(), **options)
+    return dict(zip([run.name for run in runs], found, strict=True))
 
 
-def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]:
-    low, high = bootstrap.percentiles(samples, confidence)
-    return {f"{name}_low": low, f"{name}_high": high}
+def intervals(name: str, samples: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
+    """Columns `<name>_low` and `<name>_high`: the percentile interval of each group's resampled values."""
+    ends = [bootstrap.percentiles(values, confidence) for values in samples.values()]
+    return pd.DataFrame(ends, index=list(samples), columns=[f"{name}_low", f"{name}_high"], dtype=float)
 
 
-def _verdict(row: dict[str, Any], reference: bool, freedom: int, alpha: float) -> str:
+def verdict(row: Mapping[str, Any], alpha: float) -> str:
+    """What the row of a group says: better or worse than the reference if `p_holm` is below `alpha`, or why not."""
     if not row["seeds"]:
         return "not run"
     if not row["differs"]:
         return "reference"
-    if not reference:
+    if np.isnan(row["delta"]):
         return "no reference"
-    if not freedom:
+    if np.isnan(row["p_holm"]):
         return "one seed only"
     if row["p_holm"] >= alpha:
         return "not distinguishable"
     return "better" if row["delta"] > 0 else "worse"
 
 
-def _decision(row: dict[str, Any], reference_chosen_on: str) -> str:
+def decision(row: Mapping[str, Any], reference_chosen_on: str) -> str:
+    """What follows from a verdict; nothing if a better group was chosen on the test images and the reference not."""
     flattered = row["chosen_on"] == "TEST" and reference_chosen_on != "TEST"
     return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
 

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from iqa.analysis.params import CrossDatasetParams
-from iqa.data import prepare
 from iqa.data.crops import CROPS
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
+from iqa.data.synthetic import TITLES
 from iqa.study import param_files, paths
 from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
@@ -32,7 +32,7 @@ def published() -> pd.DataFrame:
 
 
 def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str, tested_on: str) -> pd.DataFrame:
-    """The comparison with what others have published of each experiment on the same prepare.
+    """The comparison with what others have published of each experiment on the same databases.
 
     Args:
         table: as `compare` returns it.
@@ -89,7 +89,9 @@ def find_row(source: str, experiment: str, method: str, tested_on: str) -> pd.Se
 
 def title(study: str, database: str) -> str:
     """The title of a database of a study, whether or not it is on this machine."""
-    return prepare.title(param_files.load(DataPrepParams, study, database))
+    params = param_files.load(DataPrepParams, study, database)
+    release = RELEASES.get(params.reader)
+    return TITLES[params.part] if params.reader == "synthetic" else release.title if release else params.run
 
 
 def part(study: str, database: str) -> str:

@@ -5,8 +5,6 @@ from typing import Any
 import pandas as pd
 
 from iqa.analysis import published
-from iqa.data import prepare
-from iqa.data.params import DataPrepParams
 from iqa.study import param_files
 from iqa.study.results import finished, read_json
 from iqa.training.params import TrainParams
@@ -32,7 +30,7 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
         row = {"run": run, **{column: found.get(column, float("nan")) for column in columns}}
         row["chosen_on"] = "TEST" if params.selects_on_test else "validation"
         row["status"] = "finished" if done else "not run"
-        title = prepare.title(param_files.load(DataPrepParams, study, params.database))
+        title = published.title(study, params.database)
         own = pd.DataFrame([{**row, "group": experiments[run]}])
         rows.append(published.with_published(own, published.published(), title, title).drop(columns="group"))
     return pd.concat(rows, ignore_index=True)

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from notebook_section import run_section
 
 from iqa.analysis import comparison
-from iqa.analysis.comparison import Run, Trained, compare, group
+from iqa.analysis.comparison import Run, Trained, group
+from iqa.analysis.params import AblationParams
 from iqa.metrics.bootstrap import holm, p_value
 from iqa.metrics.coefficients import plcc, srcc
 from iqa.show import ablation
@@ -36,6 +38,13 @@ def trained(name, seed, noise, images=300, val_srcc=0.8, **changes):
     history["val_srcc"] = history["val_plcc"] = np.array([0.1, 0.2, 0.3]) * seed
     run = planned(name, seed, **changes)
     return Trained(name, run.experiment, run.params, found, frame, history)
+
+
+def compare(groups, resamples=2000, seed=0):
+    """The table of groups as the cells of `03_ablation` make it."""
+    trained = [run for members in groups.values() for run in comparison.done(members)]
+    params = AblationParams(resamples=resamples, seed=seed)
+    return run_section("03_ablation.ipynb", "Comparison", groups=groups, trained=trained, params=params)["table"]
 
 
 def seeds(name, noise, seeds=(1, 2, 3), **changes):
