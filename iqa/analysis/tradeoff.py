@@ -32,7 +32,7 @@ def agreement(study: str, runs: list[str]) -> pd.DataFrame:
         row["status"] = "finished" if done else "not run"
         title = published.title(study, params.database)
         own = pd.DataFrame([{**row, "group": experiments[run]}])
-        rows.append(published.with_published(own, published.published(), title, title).drop(columns="group"))
+        rows.append(published.with_published(own, published.read_published(), title, title).drop(columns="group"))
     return pd.concat(rows, ignore_index=True)
 
 

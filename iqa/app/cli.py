@@ -401,6 +401,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from iqa.data.prepare import open_available
     from iqa.show import cross_dataset, tables
     from iqa.study import param_files, results
+    from iqa.study.progress import bar
 
     _check_files(options)
     names = options.databases or param_files.run_names(options.study, "data_prep")
@@ -409,8 +410,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     opened, missing = open_available(options.study, names)
     models = {source: _load(source, options.device) for source in _model_files(options.models)}
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
-    scored = evaluation.score_all(models, opened, **changes, seed=options.seed)
-    cross = evaluation.cross_table(scored, opened, missing, models, options.resamples, seed=options.seed)
+    pairs = [(model, name) for model in models for name in opened]
+    scored, rows = {}, []
+    for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
+        scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
+        about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
+        measured = evaluation.evaluate(scored[model, name], options.resamples, seed=options.seed)
+        rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
+    trained_on = {model: predictor.scale.of for model, predictor in models.items()}
+    cross = evaluation.cross_table(rows, trained_on, missing)
     if options.csv:
         results.write_text(options.csv, cross.to_csv(index=False))
     if options.json:
