@@ -497,13 +497,14 @@ def _complexity(options: argparse.Namespace) -> int:
         height, width = options.height or crop, options.width or crop
         about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
         try:
-            counted = complexity.count(model.eval(), height, width, counters)
+            counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
         except ModuleNotFoundError as error:
             raise Mistake(f"{error.name} is not installed; --quick needs neither ptflops nor thop") from None
         costs.append(about | complexity.complexity(model, height, width, counted))
         params = ComplexityParams.build({**how, "height": height, "width": width}, "iqa complexity")
-        timed.append(speed.speeds(model, params).assign(run=name))
-    measured = pd.concat(timed, ignore_index=True)
+        for setting in speed.settings(params):
+            timed += [{"run": name} | row for row in speed.speeds(model, setting, params)]
+    measured = pd.DataFrame(timed, columns=speed.SPEEDS)
     left = ("Run", "Backbone", "Fusion", "Device", "Precision", "Reason", "Stopped by")
     print(f"MACs (2 FLOPs each) of one image of {' and '.join(_sizes(costs))} pixels")
     for table in (
