@@ -407,7 +407,7 @@ def _analysis(synthetic: bool) -> None:
         "attention": weighed["claim"],
         "errors": errors,
         "cases": residuals.cases(table, 4),
-        "ceiling": residuals.ceiling(table, 30, resamples=100),
+        "ceiling": look_inside("How far from the ceiling", found, ratings=30)["ceiling"],
         "predictions": table,
     }
     about = {"database": "toy_data", "title": "Toy database", "synthetic": synthetic, "n": len(table), "contents": 20}

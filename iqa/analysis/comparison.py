@@ -30,6 +30,7 @@ COLUMNS = [  # of `ablation.csv`
     *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
     *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
 ]
+DYNAMICS = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]  # of `dynamics.csv`
 LONG = 60  # characters; what differs in more than that is named by its experiment in figures
 CHANGED = re.compile(r"(?:^|, )([a-z_]+): ")  # the parameters in `fusion: last, epochs: 3`
 DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
@@ -224,25 +225,6 @@ def decision(row: Mapping[str, Any], reference_chosen_on: str) -> str:
     return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
 
 
-def dynamics(groups: Groups) -> pd.DataFrame:
-    """Training of each group epoch by epoch, over its seeds.
-
-    Returns:
-        One row per group, quantity (`QUANTITIES`) and epoch: `group`, `label`, `differs`, `quantity`, `epoch`, `seeds`
-        (that came so far), `mean`, `min`, `max`. Losses of groups that train with different ones do not compare.
-    """
-    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
-    parts = [pd.DataFrame(columns=columns)]
-    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
-        histories = [run.history for run in done(members)]
-        for quantity in QUANTITIES if histories else ():
-            joined = pd.concat([history[["epoch", quantity]] for history in histories])
-            found = joined.groupby("epoch")[quantity].agg(seeds="size", mean="mean", min="min", max="max").reset_index()
-            about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-            parts.append(found.assign(**about, quantity=quantity)[columns])
-    return pd.concat(parts[1:] or parts, ignore_index=True)
-
-
 def find_contrasts(study: str) -> pd.DataFrame:
     """Every comparison in the ablation tables of a study that has a verdict, each once.
 
@@ -272,27 +254,6 @@ def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: st
             word = {"better": "worse", "worse": "better"}.get(row["verdict"], row["verdict"])
             return row | turned | {"delta_plcc": -row["delta_plcc"], "verdict": word}
     return None
-
-
-def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:
-    """The reference and the finished groups whose SRCC differs most from it, `count` in all.
-
-    Where the reference is not finished, the finished groups with the highest SRCC.
-    """
-    names = pd.Series(list(groups), index=table.index)
-    far = table["srcc_mean"] if table["delta"].isna().all() else table["delta"].abs()
-    others = far.iloc[1:].dropna().sort_values(ascending=False, kind="stable")
-    return {name: groups[name] for name in ["reference", *names[others.index[: count - 1]]]}
-
-
-def first_seeds(groups: Groups) -> dict[str, pd.DataFrame]:
-    """Test predictions of the first finished run of each group, under the group's label and the run's name."""
-    found = {}
-    for label, members in zip(labels(groups), groups.values(), strict=True):
-        for run in done(members)[:1]:
-            flag = ", epoch chosen on TEST" if selected_on_test(run) else ""
-            found[f"{label} ({run.name}{flag})"] = run.predictions
-    return found
 
 
 def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iqa.analysis.evaluation import MOST, agreement
+from iqa.analysis.evaluation import MOST
 from iqa.analysis.gathering import OPEN, band, resampled_means
 from iqa.data import DataError
 from iqa.metrics import bootstrap, coefficients
 
 FEWEST = 5  # images below which a group has no row
+CEILING = [  # columns of `ceiling.csv`
+    *("what", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "reliability", "reason")
+]
 
 
 def groups_of(table: pd.DataFrame, bands: int) -> tuple[dict[str, pd.Series], dict[str, str]]:
@@ -117,38 +120,20 @@ def chosen(table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
     return table.loc[list(picked.values())].assign(why=list(picked))
 
 
-def ceiling(
-    table: pd.DataFrame, ratings: int | None, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """How well the true mean opinion agrees with the MOS, which is the mean of finitely many ratings; and the model.
-
-    Args:
-        table: `mos`, `mos_std`, `prediction`, `reference`, and for synthetic databases `quality`, the noise-free score.
-        ratings: number of ratings behind a MOS, None where not known.
-
-    Returns:
-        Rows `model`, `simulated` (see `simulate`), `known` (noise-free quality): `n`, `srcc`, `srcc_low`, `srcc_high`,
-        the same of `plcc`, `reliability`, and `reason` where there is no value. The interval of `simulated` is that of
-        the draws, the others are bootstraps over contents.
-    """
-    mos, options = table["mos"].to_numpy(), (resamples, confidence, seed, table["reference"].to_numpy())
-    rows = [{"what": "model", "n": len(mos)} | agreement(table["prediction"].to_numpy(), mos, *options)]
-    rows.append({"what": "simulated"} | simulate(table, ratings, resamples, confidence, seed))
-    if "quality" in table:
-        rows.append({"what": "known", "n": len(mos)} | agreement(table["quality"].to_numpy(), mos, *options))
-    else:
-        rows.append({"what": "known", "reason": "the true quality of real images is not known"})
-    names = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows).reindex(columns=["what", "n", *names, "reliability", "reason"])
-
-
 def simulate(table: pd.DataFrame, ratings: int | None, resamples: int, confidence: float, seed: int) -> dict[str, Any]:
-    """The ceiling by a model of the noise: MOS = true mean + error, with independent normal errors.
+    """How well the true mean opinion would agree with the MOS: MOS = true mean + independent normal error.
 
     The error of N ratings with standard deviation s has the variance s^2 / N. The true means have the variance of the
     MOS less the mean error variance: they are the MOS pulled towards their mean by the square root of the reliability.
     Repeated draws of errors give new MOS, whose agreement with the true means is the ceiling. A habit that all raters
     share does not show in it; rounding and the ends of the scale are left out.
+
+    Args:
+        table: `mos` and `mos_std`.
+        ratings: number of ratings behind a MOS, None where not known.
+
+    Returns:
+        `n`, `reliability`, SRCC and PLCC with the intervals of the draws; or `reason`.
     """
     known = table["mos_std"].notna().to_numpy()
     if not known.any():

@@ -32,6 +32,11 @@ def look_inside(heading, *models, **values):
     return report_fixture.look_inside(heading, named, resamples=300, **values)
 
 
+def ceiling_of(table, ratings):
+    found = Gathered(table, np.zeros((len(table), 1)), None)
+    return look_inside("How far from the ceiling", found, ratings=ratings)["ceiling"].set_index("what")
+
+
 def separation_of(generated, table):
     found = Gathered(table, np.asarray(generated, dtype=np.float32), None)
     return look_inside("Weight space", found)["separation"]
@@ -273,7 +278,7 @@ def test_the_simulated_ceiling_is_that_of_the_noise_that_was_added():
     ratings = true[:, None] + rng.normal(0, 30, (1500, 12))
     table = labelled(n=1500, contents=1500, mos=ratings.mean(axis=1), mos_std=ratings.std(axis=1, ddof=1))
     table["prediction"] = true
-    rows = residuals.ceiling(table, 12, **QUICK).set_index("what")
+    rows = ceiling_of(table, 12)
     for name in ("srcc", "plcc"):
         assert rows.loc["simulated", name] == pytest.approx(rows.loc["model", name], abs=0.012)
     assert rows.loc["simulated", "plcc"] == pytest.approx(np.sqrt(rows.loc["simulated", "reliability"]), abs=2e-3)
@@ -282,18 +287,18 @@ def test_the_simulated_ceiling_is_that_of_the_noise_that_was_added():
 
 def test_a_ceiling_that_cannot_be_had_says_why():
     def reason(ratings=10, **columns):
-        return residuals.ceiling(labelled(**columns), ratings, **QUICK).set_index("what").loc["simulated", "reason"]
+        return ceiling_of(labelled(**columns), ratings).loc["simulated", "reason"]
 
     assert reason() == "the database gives no deviation of the ratings"
     assert "parameter 'ratings'" in reason(None, mos_std=10.0)
     assert "exceeds the spread of the MOS" in reason(1, mos_std=500.0)
-    rows = residuals.ceiling(labelled(quality=np.arange(200.0)), None, **QUICK).set_index("what")
+    rows = ceiling_of(labelled(quality=np.arange(200.0)), None)
     assert np.isfinite(rows.loc["known", "srcc"]) and pd.isna(rows.loc["known", "reason"])
 
 
 def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
     table = report_fixture.gathered().table
-    rows = residuals.ceiling(table, 30, **QUICK).set_index("what")
+    rows = ceiling_of(table, 30)
     assert rows.loc["model", "srcc"] == coefficients.srcc(table["prediction"], table["mos"])
     assert rows.loc["known", "srcc"] > rows.loc["model", "srcc"]
 
