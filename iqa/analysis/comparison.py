@@ -1,4 +1,4 @@
-"""Compare training runs by the parameters in which they differ, with the noise of images and seeds told apart.
+"""Compare training runs by the parameters in which they differ, and separate the noise of images from that of seeds.
 
 A group is one experiment: runs that differ in nothing but the seed. One table has one reference group, to which every
 other group is compared. Runs that are not finished stay in the table, with the command that makes them.
@@ -75,8 +75,8 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         if not finished(study, "train", run):
             waiting.append(Run(run, name, param_files.load(TrainParams, study, run).model_dump()))
             continue
-        found = read_json(study, "train", run, "params")
-        params = {key: found.get(key, default) for key, default in defaults.items()}
+        kept = read_json(study, "train", run, "params")
+        params = {key: kept.get(key, default) for key, default in defaults.items()}
         tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
         trained.append(Trained(run, name, params, _metrics(study, run), **tables))
     for other in trained[1:]:
@@ -87,12 +87,12 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
 
 
 def _metrics(study: str, run: str) -> dict[str, Any]:
-    found = read_json(study, "train", run, "metrics")
-    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in found]
+    metrics = read_json(study, "train", run, "metrics")
+    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in metrics]
     if lacking:
         file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
         raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: {command_for(study, 'train', run)}")
-    return found
+    return metrics
 
 
 def databases(study: str, runs: list[str]) -> dict[str, str]:
@@ -100,8 +100,8 @@ def databases(study: str, runs: list[str]) -> dict[str, str]:
     return {key: value for run in runs for key, value in read_json(study, "train", run, "record")["data"].items()}
 
 
-def done(members: Sequence[Run]) -> list[Trained]:
-    """Those of some runs that are finished."""
+def select_finished(members: Sequence[Run]) -> list[Trained]:
+    """The finished ones among some runs."""
     return [run for run in members if isinstance(run, Trained)]
 
 
@@ -138,7 +138,7 @@ def changed(params: dict[str, Any], base: dict[str, Any]) -> list[str]:
 
 
 def command(members: Sequence[Run]) -> str:
-    """What makes the runs of a group that are not finished; empty if all are. Experiments are named as a whole."""
+    """The command for the runs of a group that are not finished, by experiment if none is; empty if all are."""
     lacking = [run for run in members if not isinstance(run, Trained)]
     names = [run.experiment if len(lacking) == len(members) else run.name for run in lacking]
     runs = [f"{members[0].params['study']}/train/{name}" for name in dict.fromkeys(names)]
@@ -157,7 +157,7 @@ def experiment(members: Sequence[Run]) -> str:
 
 
 def list_groups(groups: Groups) -> pd.DataFrame:
-    """One row per group, under its name: what a comparison states before anything is measured.
+    """One row per group, with its name as index: what a comparison states besides measurements.
 
     Returns:
         `group` (its experiment), `label` (see `labels`), `differs` (from the reference, empty there), `seeds` and
@@ -167,7 +167,10 @@ def list_groups(groups: Groups) -> pd.DataFrame:
     rows = []
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-        row |= {"seeds": len(done(members)), "runs": " ".join(run.name for run in done(members) or members)}
+        row |= {
+            "seeds": len(select_finished(members)),
+            "runs": " ".join(run.name for run in select_finished(members) or members),
+        }
         row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
         rows.append(row | {"command": command(members)})
     return pd.DataFrame(rows, index=list(groups))
@@ -180,12 +183,12 @@ def selected_on_test(run: Run) -> bool:
 
 def means(runs: Sequence[Trained]) -> dict[str, float]:
     """Means over seeds, and of SRCC and PLCC the sample standard deviations; NaN for one seed, which has none."""
-    found = {}
+    result = {}
     for name in ("srcc", "plcc"):
         values = [run.metrics[name] for run in runs]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": spread}
-    return found | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
+        result |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": spread}
+    return result | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
 
 
 def resample(runs: Sequence[Trained], resamples: int, seed: int) -> dict[str, np.ndarray]:
@@ -194,8 +197,8 @@ def resample(runs: Sequence[Trained], resamples: int, seed: int) -> dict[str, np
         return {}
     tested, predictions = runs[0].predictions, [run.predictions["prediction"].to_numpy() for run in runs]
     options = {"resamples": resamples, "seed": seed, "groups": tested["reference"]}
-    found = bootstrap.resampled(coefficients.srcc, predictions, tested["mos"].to_numpy(), **options)
-    return dict(zip([run.name for run in runs], found, strict=True))
+    values = bootstrap.resampled(coefficients.srcc, predictions, tested["mos"].to_numpy(), **options)
+    return dict(zip([run.name for run in runs], values, strict=True))
 
 
 def intervals(name: str, samples: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
@@ -257,7 +260,7 @@ def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: st
 
 
 def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
-    """The rows of a comparison that vary one parameter alone, with its value in a column of its name, in its order.
+    """The rows of a comparison that differ in one parameter alone, sorted by its value, a column with its name.
 
     Raises:
         ValueError: a value of the parameter is not a number.

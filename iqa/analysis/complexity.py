@@ -62,7 +62,7 @@ def complexity(model: HyperIQA, height: int, width: int, counted: dict[str, Coun
         "height": height,
         "width": width,
         "parameters": described["parameters"],
-        "trainable_parameters": _trainable(model),
+        "trainable_parameters": trainable(model),
         "backbone_parameters": backbone,
         "head_parameters": described["parameters"] - backbone,
         "generated_weights": described["generated_weights"],
@@ -70,25 +70,9 @@ def complexity(model: HyperIQA, height: int, width: int, counted: dict[str, Coun
     }
 
 
-def _trainable(module: nn.Module) -> int:
+def trainable(module: nn.Module) -> int:
+    """Number of parameters of a module that a training changes."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def parts(model: HyperIQA, height: int, width: int) -> list[dict[str, Any]]:
-    """The parts in the order of the data flow: `part`, `title`, `parameters`, `trainable_parameters`,
-    `macs_estimated`, `macs_torch`.
-
-    The target network has no parameters: the hyper network generates its weights.
-    """
-    estimated, executed = estimate_parts(model, height, width), torch_parts(model, height, width)
-    rows = []
-    for part in describe(model, height, width)["parts"]:
-        name = part["name"]
-        row = {"part": name, "title": part["title"], "parameters": part["parameters"]}
-        row["trainable_parameters"] = _trainable(getattr(model, name)) if part["parameters"] else 0
-        macs = {"estimated": estimated.get(name, {}), "torch": executed.get(name, {})}
-        rows.append(row | {f"macs_{counter}": sum(counts.values()) for counter, counts in macs.items()})
-    return rows
 
 
 # --- counters: MACs of one image by kind

@@ -47,7 +47,7 @@ def compare(groups, resamples=2000, seed=0):
 
 def compared(groups, resamples=20, seed=0):
     """All that these cells leave."""
-    trained = [run for members in groups.values() for run in comparison.done(members)]
+    trained = [run for members in groups.values() for run in comparison.select_finished(members)]
     params = AblationParams(resamples=resamples, seed=seed)
     return run_section("03_ablation.ipynb", "Comparison", groups=groups, trained=trained, params=params)
 

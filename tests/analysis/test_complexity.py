@@ -2,7 +2,6 @@
 
 import sys
 
-import pandas as pd
 import pytest
 import torch
 from notebook_section import run_section
@@ -30,6 +29,12 @@ def count(model, height, width, names=COUNTERS):
 def counters(counted):
     """The table of kinds as the cells of `04_complexity` make it."""
     return run_section("04_complexity.ipynb", "By kind of operation", counted={"run": counted})["counters"]
+
+
+def parts_of(model, height, width):
+    """The table of parts as the cells of `04_complexity` make it."""
+    names = run_section("04_complexity.ipynb", "Part by part", models={"run": model}, size=(height, width))
+    return names["parts"].set_index("part")
 
 
 def macs_ptflops(model, height, width):
@@ -172,7 +177,7 @@ def test_parts_add_up_and_generated_weights_are_counted_apart(demo, counted):
     found = complexity.complexity(demo, 96, 96, counted)
     assert found["backbone_parameters"] + found["head_parameters"] == found["parameters"]
     assert found["generated_weights"] == 64 * 32 + 32 + 32 * 16 + 16 + 16 * 8 + 8 + 8 * 4 + 4 + 4 + 1
-    parts = pd.DataFrame(complexity.parts(demo, 96, 96)).set_index("part")
+    parts = parts_of(demo, 96, 96)
     assert parts["parameters"].sum() == parts["trainable_parameters"].sum() == found["parameters"]
     assert parts["macs_torch"].sum() == found["macs_torch"] and parts["macs_torch"].equals(parts["macs_estimated"])
     semantic = (240 * 64 + 64 * 48) * 4 * 4  # 1x1 convolutions on a 4x4 grid
@@ -186,8 +191,7 @@ def test_a_frozen_backbone_is_not_trained():
 
 
 def test_twice_the_pixels_cost_twice_the_convolutions_of_the_backbone(demo):
-    tables = (pd.DataFrame(complexity.parts(demo, 64, width)) for width in (64, 128))
-    small, large = (table.set_index("part")["macs_torch"] for table in tables)
+    small, large = (parts_of(demo, 64, width)["macs_torch"] for width in (64, 128))
     assert large["backbone"] == 2 * small["backbone"] and large["hyper"] == small["hyper"]
 
 
