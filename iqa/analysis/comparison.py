@@ -78,21 +78,17 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         kept = read_json(study, "train", run, "params")
         params = {key: kept.get(key, default) for key, default in defaults.items()}
         tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
-        trained.append(Trained(run, name, params, _metrics(study, run), **tables))
+        metrics = read_json(study, "train", run, "metrics")
+        if lacking := [key for key in ("srcc", "plcc", "val_srcc") if key not in metrics]:
+            file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
+            remedy = f"make it again with: {command_for(study, 'train', run)}"
+            raise ResultsError(f"{file} has no key '{lacking[0]}'; {remedy}")
+        trained.append(Trained(run, name, params, metrics, **tables))
     for other in trained[1:]:
         tested = [run.predictions[["image", "mos"]] for run in (trained[0], other)]
         if not tested[0].equals(tested[1]):
             raise ValueError(f"train/{trained[0].name} and train/{other.name} were tested on different images")
     return trained, waiting
-
-
-def _metrics(study: str, run: str) -> dict[str, Any]:
-    metrics = read_json(study, "train", run, "metrics")
-    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in metrics]
-    if lacking:
-        file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
-        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: {command_for(study, 'train', run)}")
-    return metrics
 
 
 def databases(study: str, runs: list[str]) -> dict[str, str]:

@@ -26,10 +26,7 @@ PRODUCTS = (CONVOLUTION, LINEAR, ATTENTION, TARGET)  # MACs in the strict sense:
 BIAS, NORM, ACTIVATION, POOLING = "biases", "normalisations", "activations", "pooling"
 ACTIVATION_CALL, POOLING_CALL = "activations, as functions", "pooling, as function"
 ELEMENTS, INTERPOLATION, OTHER = "sums and products of elements", "interpolation", "other"
-KINDS = (  # in the order of tables
-    *(*PRODUCTS, BIAS, NORM, ACTIVATION, ACTIVATION_CALL, POOLING, POOLING_CALL),
-    *(ELEMENTS, INTERPOLATION, OTHER),
-)
+KINDS = (*PRODUCTS, BIAS, NORM, ACTIVATION, ACTIVATION_CALL, POOLING, POOLING_CALL, ELEMENTS, INTERPOLATION, OTHER)
 ROOT = "target"  # the part to which operations outside all submodules belong
 QUICK = ("estimated", "torch")  # counters that need no further package
 OF_MODULES = {"Norm": NORM, "Pool": POOLING, "Attention": ATTENTION, "Upsampl": INTERPOLATION}  # by word in the name

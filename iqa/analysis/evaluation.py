@@ -15,9 +15,9 @@ from iqa.model.scoring import predict
 MOST = {"distortion": 40, "level": 10}  # with more different values they are no kinds or steps
 FEWEST = 10  # images below which a coefficient says nothing
 COEFFICIENTS = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse")
-ABOUT = ["model", "trained_on", "database", "title", "available", "reason"]
 COLUMNS = [  # of `cross.csv`
-    *(*ABOUT, "n", *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high"))),
+    *("model", "trained_on", "database", "title", "available", "reason", "n"),
+    *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
     *("confidence", "ceiling_srcc"),
 ]
 

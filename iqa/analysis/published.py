@@ -198,10 +198,6 @@ def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: i
     crops = CROPS[mode].title.format(patches=patches) if mode else "crops as the checkpoint's"
     images = f"{row['n']:.0f} images{part(study, row['database'])}"
     models = _seeds(seeds) if trained else "published checkpoint"
-    return {
-        "method": row["method"],
-        "backbone": training.backbone if training else "",
-        "trained_on": row["trained_on"],
-        "tested_on": row["title"],
-        "protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}",
-    }
+    about = {"method": row["method"], "backbone": training.backbone if training else ""}
+    about |= {"trained_on": row["trained_on"], "tested_on": row["title"]}
+    return about | {"protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}"}

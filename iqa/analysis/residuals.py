@@ -11,9 +11,7 @@ from iqa.data import DataError
 from iqa.metrics import bootstrap, coefficients
 
 FEWEST = 5  # images below which a group has no row
-CEILING = [  # columns of `ceiling.csv`
-    *("what", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "reliability", "reason")
-]
+CEILING = ["what", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "reliability", "reason"]
 
 
 def groups_of(table: pd.DataFrame, bands: int) -> tuple[dict[str, pd.Series], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a model takes, measured: time per batch and memory, on each device and with each precision.
+"""What a model costs, measured: time per batch and memory, on each device and with each precision.
 
 What cannot be measured (no such device, no compiler, a batch that does not fit) is a row with its reason.
 """
@@ -26,10 +26,7 @@ from iqa.study.results import hardware
 
 GIB = 2**30
 LEAST = 3  # passes that are timed at least, however long they take
-TIMES = (
-    *("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms"),
-    *("images_per_second", "passes"),
-)
+TIMES = ("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms", "images_per_second", "passes")
 SETTING = ("device", "hardware", "software", "precision", "compiled")
 SPEEDS = ["run", *SETTING, "batch_size", *TIMES, "peak_bytes", "reason"]  # columns of `latency.csv`
 MEMORIES = ["run", *SETTING, "batch_size", "inference_bytes", "training_bytes", "measure", "reason"]  # of `memory.csv`
@@ -48,7 +45,7 @@ class Setting:
     compiled: bool = False
 
     def about(self) -> dict[str, Any]:
-        """The columns `SETTING`: device (`cpu` or the GPU's name), hardware and software in words, precision."""
+        """The columns `SETTING`: device (`cpu` or the GPU's name), hardware and software in words, and how it runs."""
         on_gpu = self.device.type == "cuda" and not self.lacking()
         name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
         cores = f"{hardware()['cpu']}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
@@ -72,8 +69,7 @@ class Setting:
             yield
         finally:
             model.to("cpu")
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
 
     def pixels(self, batch_size: int, params: ComplexityParams) -> Tensor:
         """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
@@ -104,9 +100,9 @@ def settings(params: ComplexityParams, compiled: Iterable[bool] | None = None) -
 def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Iterator[dict[str, Any]]:
     """Time of forward passes, a row per batch size.
 
-    Batches are random uint8 pixels, channels last, that lie on the device already. The sizes are `batch_sizes`, with
-    `until_full` doubled until memory ends. The first size that does not fit is the last: one that needs more memory
-    than there is (on the CPU: than `memory_gb`), or of which a pass would take longer than `seconds`.
+    Batches are random uint8 pixels, channels last, that are on the device already. The sizes are `batch_sizes`, with
+    `until_full` doubled until memory ends. The first size that does not fit is the last: it needs more memory than
+    there is (on the CPU: than `memory_gb`), or a pass would take longer than `seconds`.
 
     Yields:
         `SETTING`, `batch_size`, `TIMES` (see `timing`), `peak_bytes` (of one pass, see `peak_memory`; None where it is
@@ -158,7 +154,6 @@ def _speed(
         with setting.autocast():
             network(pixels)
 
-    peak = None
     if on_cpu:  # compiled code is not seen from Python; a pass that is not compiled shows that the batch fits
         peak = peak_memory(lambda: run(model), model, memory_limit(params.memory_gb), pixels)
     else:
@@ -205,8 +200,8 @@ def timing(
 def memory(model: HyperIQA, setting: Setting, params: ComplexityParams) -> dict[str, Any]:
     """Peak memory of scoring and of training with a batch of `memory_batch` images; never compiled.
 
-    Scoring is one pass. Training is two steps of AdamW with the L1 loss, of the parameters that the run trains; in the
-    second one weights, gradients, the optimiser's averages and the activations are there at once.
+    Scoring is one pass. Training is two steps of AdamW with the L1 loss, of the parameters that the run trains; the
+    second one holds weights, gradients, the optimiser's averages and the activations at once.
 
     Returns:
         `SETTING`, `batch_size`, `inference_bytes`, `training_bytes`, `measure` and `reason`.
