@@ -383,7 +383,7 @@ def look_inside(heading: str, models: dict[str, Gathered], **values: Any) -> dic
         "params": params,
         "options": options,
         "gathered": models,
-        "own": next(iter(models.values())),
+        "subject": next(iter(models.values())),
         "waiting": {},
     }
     return run_section("06_analysis.ipynb", heading, **names)

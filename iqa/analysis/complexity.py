@@ -1,8 +1,7 @@
 """What a model costs, counted: parameters and multiply-accumulates (MACs, 2 FLOPs each), by several counters.
 
-No counter sees everything, and each counts things of its own. So the MACs of each are split by the kind of operation
-and compared with an estimate from the shapes of the arguments of every convolution and product. Time and memory are
-measured in `iqa.analysis.speed`.
+No counter sees everything, and some count what others do not. So the MACs of each are split by kind of operation and
+compared with an estimate from the shapes of the arguments of every convolution and product.
 """
 
 import copy

@@ -34,19 +34,20 @@ def evaluate(
         predictions: one row per image: `prediction` and `mos` on the same scale, and `reference`, the content.
     """
     prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
-    options = (resamples, confidence, seed, predictions["reference"])
     result = coefficients.summary(prediction, mos) | {"confidence": confidence}
+    groups = predictions["reference"]
     for name in COEFFICIENTS:
         statistic, values = getattr(coefficients, name), prediction
         if name == "plcc_fitted" and np.ptp(prediction) > 0:
             values = coefficients.logistic(prediction, *coefficients.logistic_fit(prediction, mos))
             statistic = coefficients.plcc
-        result |= _interval(name, bootstrap.bootstrap_interval(statistic, values, mos, *options))
+        interval = bootstrap.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
+        result |= _ends(name, interval)
     return result
 
 
-def _interval(name: str, ends: tuple[float, float]) -> dict[str, float]:
-    return dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
 def agreement(scores: np.ndarray, mos: np.ndarray, *options: Any) -> dict[str, float]:
@@ -54,8 +55,8 @@ def agreement(scores: np.ndarray, mos: np.ndarray, *options: Any) -> dict[str, f
     result = {}
     for name in ("srcc", "plcc"):
         statistic = getattr(coefficients, name)
-        ends = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
-        result |= {name: statistic(scores, mos)} | _interval(name, ends)
+        interval = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
+        result |= {name: statistic(scores, mos)} | _ends(name, interval)
     return result
 
 

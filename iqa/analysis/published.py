@@ -1,4 +1,4 @@
-"""Published results (`report/published.csv`), and those of a study beside them, each with its protocol."""
+"""Published results (`report/published.csv`) and the results of a study, each with its protocol."""
 
 import pandas as pd
 
@@ -125,9 +125,9 @@ def comparison(study: str) -> pd.DataFrame:
     titles = {title(study, name) for name in param_files.run_names(study, "data_prep")}
     others = published_numbers().assign(measured=False)
     others = others[others["tested_on"].isin(titles) & ~others["protocol"].str.startswith("expected")]
-    own = pd.DataFrame([*_trained(study), *_crossed(study)], columns=COLUMNS)
-    own = own[own["tested_on"].isin(others["tested_on"])]
-    parts = [rows[COLUMNS] for rows in (others, own) if len(rows)]
+    measured = pd.DataFrame([*_trained(study), *_crossed(study)], columns=COLUMNS)
+    measured = measured[measured["tested_on"].isin(others["tested_on"])]
+    parts = [rows[COLUMNS] for rows in (others, measured) if len(rows)]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     return rows.sort_values(["tested_on", "protocol"], kind="stable", ignore_index=True)
 
