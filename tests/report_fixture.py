@@ -7,12 +7,14 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tiny
+from notebook_section import run_section
 
-from iqa.analysis import attention, residuals, weights
+from iqa.analysis import residuals
 from iqa.analysis.gathering import Gathered
 from iqa.analysis.maps import Maps
 from iqa.analysis.params import AblationParams, AnalysisParams
@@ -373,29 +375,48 @@ def gathered(attends: bool = True, synthetic: bool = True, n: int = 120) -> Gath
     return Gathered(table, weights.astype(np.float32), scales)
 
 
+def look_inside(heading: str, models: dict[str, Gathered], **values: Any) -> dict[str, Any]:
+    """What the cells under a heading of `06_analysis` make of models, the first of which is the report's."""
+    params = AnalysisParams(**{"resamples": 100, "components": 5} | values)
+    options = {"resamples": params.resamples, "confidence": params.confidence, "seed": params.seed}
+    names = {
+        "params": params,
+        "options": options,
+        "gathered": models,
+        "subject": next(iter(models.values())),
+        "waiting": {},
+    }
+    return run_section("06_analysis.ipynb", heading, **names)
+
+
 def _analysis(synthetic: bool) -> None:
     """The synthetic study has a run with attention, the real one has none."""
     found = {"main_s1": gathered(False, synthetic), "last_s1": gathered(False, synthetic)}
     found |= {"attention_s1": gathered(True, synthetic)} if synthetic else {}
-    table, quick = found["main_s1"].table, {"resamples": 100}
-    points, variance, spaces = weights.weight_space(found, 5)
-    errors, left_out = residuals.errors(table, 5, **quick)
-    bands = attention.attention_bands(found, 5, **quick)
+    table, space = found["main_s1"].table, look_inside("Weight space", found)
+    points, variance = space["points"], space["variance"]
+    grouped, weighed = look_inside("Errors", found), look_inside("Attention over the scales", found, attention=None)
+    errors, bands = grouped["errors"], weighed["in_bands"]
     models = pd.DataFrame({"model": list(found), "fusion": "concat", "weights": 40, "crops": "whole", "n": len(table)})
     frames = {
         "models": models.assign(srcc=0.95, status="finished", command=""),
         "points": points,
         "variance": variance,
-        "separation": weights.separation(found, spaces, **quick),
+        "separation": space["separation"],
         "bands": bands,
-        "attention": attention.attention_tests(found, 5, **quick),
+        "attention": weighed["claim"],
         "errors": errors,
         "cases": residuals.cases(table, 4),
-        "ceiling": residuals.ceiling(table, 30, **quick),
+        "ceiling": look_inside("How far from the ceiling", found, ratings=30)["ceiling"],
         "predictions": table,
     }
     about = {"database": "toy_data", "title": "Toy database", "synthetic": synthetic, "n": len(table), "contents": 20}
-    about |= {"models": list(found), "attends": ["attention_s1"] * synthetic, "waiting": {}, "left_out": left_out}
+    about |= {
+        "models": list(found),
+        "attends": ["attention_s1"] * synthetic,
+        "waiting": {},
+        "left_out": grouped["left_out"],
+    }
     about |= {"pictured": [{"image": "1.png", "why": "smallest error"}]}
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     shown = [Maps("1.png", image, [np.eye(4), np.eye(8)], ["level 1", "level 2"])]

@@ -1,17 +1,16 @@
-"""Compare training runs by the parameters in which they differ, with the noise of images and seeds told apart.
+"""Compare training runs by the parameters in which they differ, and separate the noise of images from that of seeds.
 
 A group is one experiment: runs that differ in nothing but the seed. One table has one reference group, to which every
 other group is compared. Runs that are not finished stay in the table, with the command that makes them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
@@ -25,11 +24,13 @@ NOT_COMPARED = {
     *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
 }
 QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
-COLUMNS = [
+MEANS = ["srcc_mean", "srcc_std", "plcc_mean", "plcc_std", "val_srcc_mean"]
+COLUMNS = [  # of `ablation.csv`
     *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
     *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
     *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
 ]
+DYNAMICS = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]  # of `dynamics.csv`
 LONG = 60  # characters; what differs in more than that is named by its experiment in figures
 CHANGED = re.compile(r"(?:^|, )([a-z_]+): ")  # the parameters in `fusion: last, epochs: 3`
 DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
@@ -74,10 +75,15 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         if not finished(study, "train", run):
             waiting.append(Run(run, name, param_files.load(TrainParams, study, run).model_dump()))
             continue
-        found = read_json(study, "train", run, "params")
-        params = {key: found.get(key, default) for key, default in defaults.items()}
+        kept = read_json(study, "train", run, "params")
+        params = {key: kept.get(key, default) for key, default in defaults.items()}
         tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
-        trained.append(Trained(run, name, params, _metrics(study, run), **tables))
+        metrics = read_json(study, "train", run, "metrics")
+        if lacking := [key for key in ("srcc", "plcc", "val_srcc") if key not in metrics]:
+            file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
+            remedy = f"make it again with: {command_for(study, 'train', run)}"
+            raise ResultsError(f"{file} has no key '{lacking[0]}'; {remedy}")
+        trained.append(Trained(run, name, params, metrics, **tables))
     for other in trained[1:]:
         tested = [run.predictions[["image", "mos"]] for run in (trained[0], other)]
         if not tested[0].equals(tested[1]):
@@ -85,22 +91,13 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
     return trained, waiting
 
 
-def _metrics(study: str, run: str) -> dict[str, Any]:
-    found = read_json(study, "train", run, "metrics")
-    lacking = [key for key in ("srcc", "plcc", "val_srcc") if key not in found]
-    if lacking:
-        file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
-        raise ResultsError(f"{file} has no key '{lacking[0]}'; make it again with: {command_for(study, 'train', run)}")
-    return found
-
-
 def databases(study: str, runs: list[str]) -> dict[str, str]:
     """Fingerprints of the databases that finished training runs read, by name."""
     return {key: value for run in runs for key, value in read_json(study, "train", run, "record")["data"].items()}
 
 
-def done(members: Sequence[Run]) -> list[Trained]:
-    """Those of some runs that are finished."""
+def select_finished(members: Sequence[Run]) -> list[Trained]:
+    """The finished ones among some runs."""
     return [run for run in members if isinstance(run, Trained)]
 
 
@@ -137,7 +134,7 @@ def changed(params: dict[str, Any], base: dict[str, Any]) -> list[str]:
 
 
 def command(members: Sequence[Run]) -> str:
-    """What makes the runs of a group that are not finished; empty if all are. Experiments are named as a whole."""
+    """The command for the runs of a group that are not finished, by experiment if none is; empty if all are."""
     lacking = [run for run in members if not isinstance(run, Trained)]
     names = [run.experiment if len(lacking) == len(members) else run.name for run in lacking]
     runs = [f"{members[0].params['study']}/train/{name}" for name in dict.fromkeys(names)]
@@ -155,63 +152,24 @@ def experiment(members: Sequence[Run]) -> str:
     return re.sub(r"_s\d+$", "", members[0].experiment)
 
 
-def compare(groups: Groups, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """One row per group: mean SRCC over its seeds, its interval, and the difference to the reference's mean.
-
-    Two kinds of chance are in the intervals and p-values. Images: all runs see the same resampled test contents
-    (paired bootstrap; images of one content are drawn together). Seeds: to every resampled mean a draw of the seeds'
-    noise is added, Student's t with the standard deviation pooled over the groups, as a group of two or three seeds
-    does not show its own spread reliably.
-
-    `p_value` is two-sided, from the same samples as the interval: twice the smaller share of resampled differences on
-    either side of zero, the observed sample counted once, at most 1. The more groups a table has, the likelier is one
-    that is `better` by luck alone; `p_holm` corrects for that (`holm`). The interval of a difference is not corrected,
-    so it can exclude zero where the verdict, which follows `p_holm`, is `not distinguishable`. No p-value is below
-    2 / (resamples + 1), and no corrected one below that times the number of groups.
+def list_groups(groups: Groups) -> pd.DataFrame:
+    """One row per group, with its name as index: what a comparison states besides measurements.
 
     Returns:
-        Columns
-        `group` (its experiment), `label` (`labels`), `differs` (from the reference, empty there);
-        `seeds`, `runs`: number and names of the finished runs (the names of all where none is);
-        `srcc_mean`, `srcc_std`, `srcc_low`, `srcc_high`, `plcc_mean`, `plcc_std`: on the test images, over seeds;
-        `val_srcc_mean`: the validation SRCC of the epochs that were kept, over seeds; `best_on_validation`: whether it
-        is the highest, which is how a value is chosen;
-        `chosen_on`: `TEST` where a run's epoch was chosen on the test images, which flatters it, else `validation`;
-        `delta`, `delta_low`, `delta_high`, `delta_plcc`: difference to the reference's mean;
-        `p_value`, `p_holm`: NaN for the reference, and where the noise of seeds is unknown;
-        `verdict`: `reference`; `better` or `worse` if `p_holm` < 1 - confidence, else `not distinguishable`;
-        `one seed only` if no group has two seeds, whose noise is then unknown; `not run` if no run is finished;
-        `no reference` if only the reference's runs are not;
-        `decision`: `adopted` if better, `rejected` if worse, `not adopted` if not distinguishable (no reason to
-        adopt), else empty, also if a better one was chosen on the test images and the reference was not;
-        `command`: what makes the runs that are not finished, empty if all are.
+        `group` (its experiment), `label` (see `labels`), `differs` (from the reference, empty there), `seeds` and
+        `runs` (number and names of the finished runs; the names of all where none is), `chosen_on` (`TEST` where a
+        run's epoch was chosen on the test images, which flatters it, else `validation`), `command`.
     """
-    measured = {name: runs for name, members in groups.items() if (runs := done(members))}
-    freedom, noise = _seed_noise(measured)
-    samples = _samples(measured, resamples, seed, freedom, noise)
-    base = _means(measured["reference"]) if "reference" in measured else None
     rows = []
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-        row |= {"seeds": len(done(members)), "runs": " ".join(run.name for run in done(members) or members)}
+        row |= {
+            "seeds": len(select_finished(members)),
+            "runs": " ".join(run.name for run in select_finished(members) or members),
+        }
         row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
-        row |= {"command": command(members)}
-        if name in measured:
-            own = _means(measured[name])
-            row |= own | _ends("srcc", samples[name].clip(-1, 1), confidence)
-            if base is not None:
-                differences = samples[name] - samples["reference"]
-                row |= {f"delta{end}": own[key] - base[key] for end, key in (("", "srcc_mean"), ("_plcc", "plcc_mean"))}
-                row |= _ends("delta", differences, confidence)
-                row["p_value"] = bootstrap.p_value(differences) if freedom and name != "reference" else np.nan
-        rows.append(row)
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table["p_holm"] = bootstrap.holm(table["p_value"])
-    known = table["val_srcc_mean"].dropna()
-    table["best_on_validation"] = table.index == (known.idxmax() if len(known) else None)
-    table["verdict"] = [_verdict(row, base is not None, freedom, 1 - confidence) for row in table.to_dict("records")]
-    table["decision"] = [_decision(row, table["chosen_on"].iloc[0]) for row in table.to_dict("records")]
-    return table
+        rows.append(row | {"command": command(members)})
+    return pd.DataFrame(rows, index=list(groups))
 
 
 def selected_on_test(run: Run) -> bool:
@@ -219,89 +177,51 @@ def selected_on_test(run: Run) -> bool:
     return run.params["select_on"].startswith("test_")
 
 
-def _seed_noise(groups: dict[str, list[Trained]]) -> tuple[int, float]:
-    """Degrees of freedom and standard deviation of SRCC over seeds, pooled over the groups; zeros if unknown."""
-    srcc = [[run.metrics["srcc"] for run in members] for members in groups.values()]
-    freedom = sum(len(values) - 1 for values in srcc)
-    within = sum(float(np.var(values)) * len(values) for values in srcc)
-    return freedom, float(np.sqrt(within / freedom)) if freedom else 0.0
-
-
-def _samples(
-    groups: dict[str, list[Trained]], resamples: int, seed: int, freedom: int, noise: float
-) -> dict[str, np.ndarray]:
-    """Resampled mean SRCC of each group, shape (resamples,): over test contents, with the noise of seeds added."""
-    if not groups:
-        return {}
-    first = next(iter(groups.values()))[0].predictions
-    runs = {run.name: run.predictions["prediction"].to_numpy() for members in groups.values() for run in members}
-    options = {"resamples": resamples, "seed": seed, "groups": first["reference"]}
-    found = bootstrap.resample(coefficients.srcc, list(runs.values()), first["mos"].to_numpy(), **options)
-    resampled = dict(zip(runs, found, strict=True))
-    generator = np.random.default_rng(seed)
-    samples = {}
-    for name, members in groups.items():
-        of_images = np.mean([resampled[run.name] for run in members], axis=0)
-        of_seeds = stats.t.rvs(freedom, size=resamples, random_state=generator) if freedom else 0.0
-        samples[name] = of_images + of_seeds * noise / np.sqrt(len(members))
-    return samples
-
-
-def _means(runs: list[Trained]) -> dict[str, float]:
-    """Means over seeds and, on the test images, standard deviations."""
-    found = {}
+def means(runs: Sequence[Trained]) -> dict[str, float]:
+    """Means over seeds, and of SRCC and PLCC the sample standard deviations; NaN for one seed, which has none."""
+    result = {}
     for name in ("srcc", "plcc"):
         values = [run.metrics[name] for run in runs]
-        found |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": _deviation(values)}
-    return found | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        result |= {f"{name}_mean": float(np.mean(values)), f"{name}_std": spread}
+    return result | {"val_srcc_mean": float(np.mean([run.metrics["val_srcc"] for run in runs]))}
 
 
-def _deviation(values: list[float]) -> float:
-    """Sample standard deviation over seeds; NaN for one seed, which has none."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+def resample(runs: Sequence[Trained], resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """SRCC (resamples,) of each run over the same resampled test images; images of one content are drawn together."""
+    if not runs:
+        return {}
+    tested, predictions = runs[0].predictions, [run.predictions["prediction"].to_numpy() for run in runs]
+    options = {"resamples": resamples, "seed": seed, "groups": tested["reference"]}
+    values = bootstrap.resample(coefficients.srcc, predictions, tested["mos"].to_numpy(), **options)
+    return dict(zip([run.name for run in runs], values, strict=True))
 
 
-def _ends(name: str, samples: np.ndarray, confidence: float) -> dict[str, float]:
-    low, high = bootstrap.percentiles(samples, confidence)
-    return {f"{name}_low": low, f"{name}_high": high}
+def intervals(name: str, samples: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
+    """Columns `<name>_low` and `<name>_high`: the percentile interval of each group's resampled values."""
+    ends = [bootstrap.percentiles(values, confidence) for values in samples.values()]
+    return pd.DataFrame(ends, index=list(samples), columns=[f"{name}_low", f"{name}_high"], dtype=float)
 
 
-def _verdict(row: dict[str, Any], reference: bool, freedom: int, alpha: float) -> str:
+def verdict(row: Mapping[str, Any], alpha: float) -> str:
+    """What the row of a group says: better or worse than the reference if `p_holm` is below `alpha`, or why not."""
     if not row["seeds"]:
         return "not run"
     if not row["differs"]:
         return "reference"
-    if not reference:
+    if np.isnan(row["delta"]):
         return "no reference"
-    if not freedom:
+    if np.isnan(row["p_holm"]):
         return "one seed only"
     if row["p_holm"] >= alpha:
         return "not distinguishable"
     return "better" if row["delta"] > 0 else "worse"
 
 
-def _decision(row: dict[str, Any], reference_chosen_on: str) -> str:
+def decision(row: Mapping[str, Any], reference_chosen_on: str) -> str:
+    """What follows from a verdict; nothing if a better group was chosen on the test images and the reference not."""
     flattered = row["chosen_on"] == "TEST" and reference_chosen_on != "TEST"
     return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
-
-
-def dynamics(groups: Groups) -> pd.DataFrame:
-    """Training of each group epoch by epoch, over its seeds.
-
-    Returns:
-        One row per group, quantity (`QUANTITIES`) and epoch: `group`, `label`, `differs`, `quantity`, `epoch`, `seeds`
-        (that came so far), `mean`, `min`, `max`. Losses of groups that train with different ones do not compare.
-    """
-    columns = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]
-    parts = [pd.DataFrame(columns=columns)]
-    for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
-        histories = [run.history for run in done(members)]
-        for quantity in QUANTITIES if histories else ():
-            joined = pd.concat([history[["epoch", quantity]] for history in histories])
-            found = joined.groupby("epoch")[quantity].agg(seeds="size", mean="mean", min="min", max="max").reset_index()
-            about = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-            parts.append(found.assign(**about, quantity=quantity)[columns])
-    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def find_contrasts(study: str) -> pd.DataFrame:
@@ -335,29 +255,8 @@ def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: st
     return None
 
 
-def foremost(groups: Groups, table: pd.DataFrame, count: int) -> Groups:
-    """The reference and the finished groups whose SRCC differs most from it, `count` in all.
-
-    Where the reference is not finished, the finished groups with the highest SRCC.
-    """
-    names = pd.Series(list(groups), index=table.index)
-    far = table["srcc_mean"] if table["delta"].isna().all() else table["delta"].abs()
-    others = far.iloc[1:].dropna().sort_values(ascending=False, kind="stable")
-    return {name: groups[name] for name in ["reference", *names[others.index[: count - 1]]]}
-
-
-def first_seeds(groups: Groups) -> dict[str, pd.DataFrame]:
-    """Test predictions of the first finished run of each group, under the group's label and the run's name."""
-    found = {}
-    for label, members in zip(labels(groups), groups.values(), strict=True):
-        for run in done(members)[:1]:
-            flag = ", epoch chosen on TEST" if selected_on_test(run) else ""
-            found[f"{label} ({run.name}{flag})"] = run.predictions
-    return found
-
-
 def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
-    """The rows of a comparison that vary one parameter alone, with its value in a column of its name, in its order.
+    """The rows of a comparison that differ in one parameter alone, sorted by its value, a column with its name.
 
     Raises:
         ValueError: a value of the parameter is not a number.

@@ -1,5 +1,6 @@
 """How well predictions agree with the MOS of databases: coefficients with intervals, per distortion and level."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,13 +11,15 @@ from iqa.data.database import Database
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
-from iqa.study.progress import bar
 
-MOST = {"distortion": 40, "level": 10}  # more are no kinds or steps, but a value of each image
+MOST = {"distortion": 40, "level": 10}  # with more different values they are no kinds or steps
 FEWEST = 10  # images below which a coefficient says nothing
-Scored = dict[tuple[str, str], pd.DataFrame]  # by model and database: the database's rows with `prediction`
-
 COEFFICIENTS = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse")
+COLUMNS = [  # of `cross.csv`
+    *("model", "trained_on", "database", "title", "available", "reason", "n"),
+    *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
+    *("confidence", "ceiling_srcc"),
+]
 
 
 def evaluate(
@@ -47,6 +50,16 @@ def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
+def agreement(scores: np.ndarray, mos: np.ndarray, *options: Any) -> dict[str, float]:
+    """SRCC and PLCC with their intervals; `options` are `bootstrap_interval`'s from `resamples` on."""
+    result = {}
+    for name in ("srcc", "plcc"):
+        statistic = getattr(coefficients, name)
+        interval = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
+        result |= {name: statistic(scores, mos)} | _ends(name, interval)
+    return result
+
+
 def breakdown(
     predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
@@ -64,116 +77,79 @@ def breakdown(
             row: dict[str, Any] = {"by": by, "value": f"{value:g}" if by == "level" else value, "n": len(part)}
             if len(part) >= FEWEST and np.ptp(part["mos"]) > 0:
                 pair = part["prediction"].to_numpy(dtype=float), part["mos"].to_numpy(dtype=float)
-                for name in ("srcc", "plcc"):
-                    statistic = getattr(coefficients, name)
-                    interval = bootstrap.bootstrap_interval(
-                        statistic, *pair, resamples, confidence, seed, part["reference"]
-                    )
-                    row |= {name: statistic(*pair)} | _ends(name, interval)
+                row |= agreement(*pair, resamples, confidence, seed, part["reference"])
             rows.append(row)
     columns = ["by", "value", "n", *(f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high"))]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def score_all(models: dict[str, Predictor], databases: dict[str, Database], **changes: Any) -> Scored:
-    """The test split of every database as every model scores it, on the database's own scale.
+def score(model: Predictor, database: Database, **changes: Any) -> pd.DataFrame:
+    """The rows of a database's test split with `prediction`, as a model scores them, on the database's own scale.
 
     Args:
-        changes: what replaces a model's own options (`iqa.model.scoring.score_all`); None leaves one as it is.
+        changes: what replaces the model's own options (`iqa.model.scoring.score_all`); None leaves one as it is.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
-    pairs = [(model, name) for model in models for name in databases]
-    scored = {}
-    for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
-        found, data = models[model], databases[name]
-        frame = predict(found.network, data, data.indices("test"), **found.options | changes)
-        scored[model, name] = frame.assign(model=model, trained_on=found.scale.of, database=name)
-    return scored
+    return predict(model.network, database, database.indices("test"), **model.options | changes)
 
 
-def joined(scored: Scored) -> pd.DataFrame:
-    """All predictions in one table: `model`, `trained_on`, `database`, then the database's columns and `prediction`."""
-    first = ["model", "trained_on", "database"]
-    table = pd.concat(scored.values(), ignore_index=True) if scored else pd.DataFrame(columns=first)
+def stack(tables: Iterable[pd.DataFrame], first: list[str]) -> pd.DataFrame:
+    """Tables one below the other, with the columns `first` in front; no rows where there are no tables."""
+    table = pd.concat(list(tables) or [pd.DataFrame(columns=first)], ignore_index=True)
     return table[first + [column for column in table.columns if column not in first]]
 
 
 def cross_table(
-    scored: Scored,
-    databases: dict[str, Database],
-    missing: dict[str, dict[str, Any]],
-    models: dict[str, Predictor],
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    rows: list[dict[str, Any]],
+    trained_on: dict[str, str],
+    missing: dict[str, dict[str, str]],
     untrained: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row per model and database, `evaluate`'s figures in it; none where one of the two is not there.
+    """One row per model and database, with no figures where one of the two is not available.
 
     Args:
-        databases: the evaluated ones by name.
-        missing: those that are not available, by name: `title` and `reason`.
-        models: those that were evaluated, by name.
-        untrained: models that are not finished, by name: how to make them.
-
-    Returns:
-        Columns `model`, `trained_on`, `database`, `title`, `available`, `reason`, `evaluate`'s, and `ceiling_srcc`.
+        rows: of the evaluated pairs: `COLUMNS` but for `reason`.
+        trained_on: title of the database that each evaluated model was trained on.
+        missing: `title` and `reason` of each database that is not available.
+        untrained: the command that trains each model that is not finished.
     """
-    rows = []
-    for model, predictor in models.items():
-        about = {"model": model, "trained_on": predictor.scale.of}
-        for name, database in databases.items():
-            found = evaluate(scored[model, name], resamples, confidence, seed)
-            here = {"database": name, "title": database.title, "available": True, "reason": None}
-            rows.append(about | here | found | {"ceiling_srcc": database.ceiling_srcc()})
-        rows += [about | {"database": name, "available": False, **why} for name, why in missing.items()]
-    titles = {name: database.title for name, database in databases.items()}
-    titles |= {name: why["title"] for name, why in missing.items()}
-    for model, remedy in (untrained or {}).items():
-        not_run = {"model": model, "available": False, "reason": f"not run: {remedy}"}
-        rows += [not_run | {"database": name, "title": title} for name, title in titles.items()]
-    figures = ["n", *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")), "confidence"]
-    about = ["model", "trained_on", "database", "title", "available", "reason"]
-    return pd.DataFrame(rows).reindex(columns=[*about, *figures, "ceiling_srcc"])
+    absent = [
+        {"model": model, "trained_on": source, "database": name, "available": False, **why}
+        for model, source in trained_on.items()
+        for name, why in missing.items()
+    ]
+    titles = {row["database"]: row["title"] for row in [*rows, *absent]}
+    absent += [
+        {"model": model, "database": name, "title": title, "available": False, "reason": f"not run: {command}"}
+        for model, command in (untrained or {}).items()
+        for name, title in titles.items()
+    ]
+    order = [*trained_on, *(untrained or {})]
+    listed = sorted([*rows, *absent], key=lambda row: order.index(row["model"]))
+    return pd.DataFrame(listed).reindex(columns=COLUMNS)
 
 
-def breakdowns(
-    scored: Scored, databases: dict[str, Database], resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """`breakdown` of every model and database, with columns `model`, `database` and `title` before its own."""
-    tables = []
-    for (model, name), predictions in scored.items():
-        found = breakdown(predictions, resamples, confidence, seed)
-        tables.append(found.assign(model=model, database=name, title=databases[name].title))
-    first = ["model", "database", "title"]
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
-    return table[first + [column for column in table.columns if column not in first]]
-
-
-def results_json(scored: Scored, cross: pd.DataFrame) -> dict[str, Any]:
-    """What `eval_results.json` holds: that of the first model, and under `compared` that of each further one.
+def results_json(scored: dict[tuple[str, str], pd.DataFrame], cross: pd.DataFrame) -> dict[str, Any]:
+    """What `eval_results.json` holds: the results of the first model, and under `compared` those of the others.
 
     `model_type`, `eval_time` (UTC), and `datasets`: for each `metrics` (`srcc`, `plcc`, `num_samples`, the other
     coefficients and all intervals) and `predictions` (`image`, `score`, `prediction`, on the database's scale); for one
     that is not available, `available` is false and `reason` says why.
+
+    Args:
+        scored: what `score` returned, by model and database.
     """
+    models: dict[str, dict] = {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-
-    def of_model(model: str, rows: pd.DataFrame) -> dict[str, Any]:
-        datasets = {}
-        for row in rows.to_dict("records"):
-            if not row["available"]:
-                datasets[row["database"]] = {"available": False, "reason": row["reason"]}
-                continue
-            listed = scored[model, row["database"]][["image", "mos", "prediction"]].rename(columns={"mos": "score"})
-            metrics = {key: value for key, value in row.items() if key.startswith(COEFFICIENTS)}
-            metrics |= {"num_samples": int(row["n"]), "confidence": row["confidence"]}
-            datasets[row["database"]] = {
-                "available": True,
-                "metrics": metrics,
-                "predictions": listed.to_dict("records"),
-            }
-        return {"model_type": model, "eval_time": now, "datasets": datasets}
-
-    first, *others = (of_model(model, rows) for model, rows in cross.groupby("model", sort=False))
+    for row in cross.to_dict("records"):
+        model, database = row["model"], row["database"]
+        datasets = models.setdefault(model, {"model_type": model, "eval_time": now, "datasets": {}})["datasets"]
+        if not row["available"]:
+            datasets[database] = {"available": False, "reason": row["reason"]}
+            continue
+        metrics = {key: value for key, value in row.items() if key.startswith(COEFFICIENTS)}
+        metrics |= {"num_samples": int(row["n"]), "confidence": row["confidence"]}
+        images = scored[model, database][["image", "mos", "prediction"]].rename(columns={"mos": "score"})
+        datasets[database] = {"available": True, "metrics": metrics, "predictions": images.to_dict("records")}
+    first, *others = models.values()
     return first | {"compared": others}

@@ -1,13 +1,12 @@
-"""What models make of the images of a database, kept once; means over its contents, and what is told of the whole."""
+"""What models make of the images of a database, computed once; bands of images, and means with intervals."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from iqa.data.database import Database
-from iqa.metrics import bootstrap, coefficients
+from iqa.metrics import bootstrap
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import score_all
 
@@ -36,13 +35,13 @@ def gather(model: Predictor, database: Database, split: str = "test") -> Gathere
     Patches are those of the model's own test split (`Predictor.options`).
     """
     indices = database.indices(split)
-    found = score_all(model.network, database, indices, **model.options, look=True, told=f"looking into {model.name}")
+    scored = score_all(model.network, database, indices, **model.options, look=True, told=f"looking into {model.name}")
     table = database.table.iloc[indices].reset_index(drop=True)
-    prediction = database.denormalise(found["scores"])
+    prediction = database.denormalise(scored["scores"])
     sizes = np.array([database.pixels(index, model.options["input"]).shape[:2] for index in indices])
     table = table.assign(prediction=prediction, residual=prediction - table["mos"])
     table = table.assign(good=database.normalise(table["mos"]), height=sizes[:, 0], width=sizes[:, 1])
-    return Gathered(table, found["weights"], found.get("scales"))
+    return Gathered(table, scored["weights"], scored.get("scales"))
 
 
 def band(values: pd.Series | np.ndarray, count: int) -> np.ndarray:
@@ -63,43 +62,3 @@ def resampled_means(values: np.ndarray, groups: np.ndarray, resamples: int, seed
     """Resampled means (resamples, k) of k values per image (n, k)."""
     drawn = bootstrap.draw_counts(len(values), resamples, seed, groups)
     return np.concatenate([counts @ values / counts.sum(axis=1, keepdims=True) for counts in drawn])
-
-
-def models_table(gathered: dict[str, Gathered], models: dict[str, Predictor], waiting: dict[str, str]) -> pd.DataFrame:
-    """One row per model: `model`, `fusion`, `weights` (generated per image), `crops`, `n`, `srcc`, `status`, `command`.
-
-    Args:
-        waiting: models that are not trained, by name: how to make them.
-    """
-    rows = []
-    for name, found in gathered.items():
-        about = {"fusion": models[name].network.params.fusion, "weights": found.weights.shape[1]}
-        about |= {"crops": models[name].options["crops"], "n": len(found.table)}
-        srcc = coefficients.srcc(found.table["prediction"], found.table["mos"])
-        rows.append({"model": name, **about, "srcc": srcc, "status": "finished"})
-    rows += [{"model": name, "status": "not run", "command": command} for name, command in waiting.items()]
-    columns = ["model", "fusion", "weights", "crops", "n", "srcc", "status", "command"]
-    return pd.DataFrame(rows).reindex(columns=columns)
-
-
-def summary(
-    database: Database,
-    gathered: dict[str, Gathered],
-    left_out: dict[str, str],
-    pictured: pd.DataFrame,
-    waiting: dict[str, str],
-) -> dict[str, Any]:
-    """What `analysis.json` holds besides the tables: what was looked at, and what could not be."""
-    table = next(iter(gathered.values())).table
-    return {
-        "database": database.name,
-        "title": database.title,
-        "synthetic": database.synthetic,
-        "n": len(table),
-        "contents": int(table["reference"].nunique()),
-        "models": list(gathered),
-        "attends": [name for name, found in gathered.items() if found.scales is not None],
-        "waiting": waiting,
-        "left_out": left_out,
-        "pictured": pictured[["image", "why"]].to_dict("records"),
-    }

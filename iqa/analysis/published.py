@@ -1,9 +1,9 @@
-"""Published results (`report/published.csv`), and a study's own beside them, each with the protocol of its figures."""
+"""Published results (`report/published.csv`) and the results of a study, each with its protocol."""
 
 import pandas as pd
 
 from iqa.analysis.params import CrossDatasetParams
-from iqa.data import prepare
+from iqa.data import releases
 from iqa.data.crops import CROPS
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
@@ -12,13 +12,13 @@ from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
 PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source", "experiment"]
-JOINED = ("srcc", "plcc", "protocol", "source")  # what of a published row stands beside a measured one
+JOINED = ("srcc", "plcc", "protocol", "source")  # columns of a published row that are joined to a measured one
 COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
 SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
 
 
-def published() -> pd.DataFrame:
-    """Results that others have published, from `report/published.csv`: figures as text, with the digits of the source.
+def read_published() -> pd.DataFrame:
+    """Published results, from `report/published.csv`: texts, so that figures keep the digits of their source.
 
     Raises:
         ValueError: the file lacks a column.
@@ -31,43 +31,9 @@ def published() -> pd.DataFrame:
     return table
 
 
-def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str, tested_on: str) -> pd.DataFrame:
-    """The comparison with what others have published of each experiment on the same prepare.
-
-    Args:
-        table: as `compare` returns it.
-        published: as `published` returns it; a row belongs to the group that its column `experiment` names.
-        trained_on: title of the database that the runs were trained on.
-        tested_on: title of the database that they were tested on.
-
-    Returns:
-        The table with columns `published_srcc` and `published_plcc` (a number; where several sources give one, a text
-        that numbers them), `published_protocol` and `published_source` (texts with the same numbers, or one text that
-        holds for all). Empty or NaN where nothing is published.
-    """
-    same = published[(published["trained_on"] == trained_on) & (published["tested_on"] == tested_on)]
-    found = [same[same["experiment"] == name] for name in table["group"]]
-    columns = {f"published_{key}": [_joined(rows[key]) for rows in found] for key in JOINED}
-    for key in ("published_srcc", "published_plcc"):
-        columns[key] = [_number(text) for text in columns[key]]
-    return table.assign(**columns)
-
-
-def _joined(values: pd.Series) -> str:
-    """One text of all values, numbered if there are different ones; a dash for one that is missing."""
-    if len(set(values)) <= 1:
-        return "".join(set(values))
-    return " ".join(f"({place}) {value or '-'}" for place, value in enumerate(values, 1))
-
-
-def _number(text: str) -> float | str:
-    """The number that a text is, NaN if it is empty, or the text of several numbers."""
-    return text if text.startswith("(") else float(text or "nan")
-
-
 def published_numbers() -> pd.DataFrame:
     """Published results with SRCC and PLCC as numbers, NaN where a source does not state one."""
-    table = published()
+    table = read_published()
     return table.assign(**{name: pd.to_numeric(table[name]) for name in ("srcc", "plcc")})
 
 
@@ -80,20 +46,48 @@ def find_row(source: str, experiment: str, method: str, tested_on: str) -> pd.Se
     table = published_numbers()
     named = table["method"] == method if method else table["experiment"] == experiment
     sources = table["source"].str.split().apply(lambda words: source in words)
-    found = table[named & sources & (table["tested_on"] == tested_on)]
-    if len(found) != 1:
-        rows = f"{len(found)} rows of {source} for '{method or experiment}' on {tested_on}"
-        raise ValueError(f"report/published.csv: {rows}, not one; correct the file")
-    return found.iloc[0]
+    rows = table[named & sources & (table["tested_on"] == tested_on)]
+    if len(rows) != 1:
+        count = f"{len(rows)} rows of {source} for '{method or experiment}' on {tested_on}"
+        raise ValueError(f"report/published.csv: {count}, not one; correct the file")
+    return rows.iloc[0]
+
+
+def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str, tested_on: str) -> pd.DataFrame:
+    """A table with what others have published of the experiment of each row on the same databases.
+
+    Args:
+        table: its column `group` names experiments.
+        published: as `read_published` returns it; its column `experiment` names them too.
+        trained_on, tested_on: titles of the databases.
+
+    Returns:
+        The table with columns `published_srcc` and `published_plcc` (a number; where several sources give one, a text
+        that numbers them), `published_protocol` and `published_source` (texts with the same numbers, or one text that
+        holds for all). Empty or NaN where nothing is published.
+    """
+    same = published[(published["trained_on"] == trained_on) & (published["tested_on"] == tested_on)]
+    rows = [same[same["experiment"] == name] for name in table["group"]]
+    columns: dict[str, list] = {f"published_{key}": [_joined(part[key]) for part in rows] for key in JOINED}
+    for key in ("published_srcc", "published_plcc"):
+        columns[key] = [text if text.startswith("(") else float(text or "nan") for text in columns[key]]
+    return table.assign(**columns)
+
+
+def _joined(values: pd.Series) -> str:
+    """One text of all values, numbered if they differ; a dash for a missing one."""
+    if len(set(values)) <= 1:
+        return "".join(set(values))
+    return " ".join(f"({number}) {value or '-'}" for number, value in enumerate(values, 1))
 
 
 def title(study: str, database: str) -> str:
     """The title of a database of a study, whether or not it is on this machine."""
-    return prepare.title(param_files.load(DataPrepParams, study, database))
+    return releases.title(param_files.load(DataPrepParams, study, database))
 
 
 def part(study: str, database: str) -> str:
-    """How much of a release a study has, in brackets; nothing if it has all of it, or has not read it."""
+    """How much of a release a study has, in brackets; empty if it has all of it, or has not read it."""
     release = RELEASES.get(param_files.load(DataPrepParams, study, database).reader)
     if release is None or release.images is None or not finished(study, "data_prep", database):
         return ""
@@ -103,9 +97,10 @@ def part(study: str, database: str) -> str:
 
 def place(study: str, database: str) -> str:
     """How sentences name a database of a study: its title, how much of it is there, and whether it is synthetic."""
-    own, reader = title(study, database), param_files.load(DataPrepParams, study, database).reader
-    untold = reader in RELEASES and RELEASES[reader].synthetic and "synthetic" not in own.lower()
-    return own + part(study, database) + " (synthetic)" * untold
+    release = RELEASES.get(param_files.load(DataPrepParams, study, database).reader)
+    name = title(study, database)
+    synthetic = release is not None and release.synthetic and "synthetic" not in name.lower()
+    return name + part(study, database) + " (synthetic)" * synthetic
 
 
 def trainings(study: str) -> pd.DataFrame:
@@ -120,20 +115,24 @@ def comparison(study: str) -> pd.DataFrame:
     """Published values on the databases of a study and its own, sorted by database and protocol.
 
     Values of different protocols (split, choice of the epoch, crops, seeds) cannot be compared to the third decimal;
-    each row says its own. What was only expected is left out. Measured values are means over an experiment's seeds.
+    each row states its protocol. Expected values are left out. Measured ones are means over an experiment's seeds.
 
     Returns:
-        columns method, backbone, trained_on, tested_on, protocol, srcc, plcc, source, measured; no rows where nothing
-        is published on the study's databases, as on synthetic ones.
+        Columns `COLUMNS`; no rows where nothing is published on the study's databases, as on synthetic ones.
     """
     titles = {title(study, name) for name in param_files.run_names(study, "data_prep")}
     others = published_numbers().assign(measured=False)
     others = others[others["tested_on"].isin(titles) & ~others["protocol"].str.startswith("expected")]
-    own = pd.DataFrame([*_trained(study), *_crossed(study)], columns=COLUMNS)
-    own = own[own["tested_on"].isin(others["tested_on"])]
-    parts = [rows[COLUMNS] for rows in (others, own) if len(rows)]
+    measured = pd.DataFrame([*_trained(study), *_crossed(study)], columns=COLUMNS)
+    measured = measured[measured["tested_on"].isin(others["tested_on"])]
+    parts = [rows[COLUMNS] for rows in (others, measured) if len(rows)]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     return rows.sort_values(["tested_on", "protocol"], kind="stable", ignore_index=True)
+
+
+def _row(about: dict, rows: pd.DataFrame, folder: str) -> dict:
+    """A measured row of `comparison`: means over the seeds of an experiment."""
+    return about | {"srcc": rows["srcc"].mean(), "plcc": rows["plcc"].mean(), "source": folder, "measured": True}
 
 
 def _trained(study: str) -> list[dict]:
@@ -142,30 +141,12 @@ def _trained(study: str) -> list[dict]:
     for experiment, runs in trainings(study).groupby("experiment", sort=False):
         params = param_files.load(TrainParams, study, runs["run"].iloc[0])
         about = {"method": experiment, "backbone": params.backbone, "trained_on": title(study, params.database)}
-        rows.append(
-            about
-            | {"tested_on": about["trained_on"], "protocol": protocol(params, len(runs))}
-            | {"srcc": runs["srcc"].mean(), "plcc": runs["plcc"].mean()}
-            | {"source": f"results/{study}/train", "measured": True}
-        )
+        chosen = f"best epoch on the {'test' if params.selects_on_test else 'validation'} set"
+        crops = CROPS[params.test_crops].title.format(patches=params.test_patches)
+        protocol = "; ".join([_split(study, params.database), chosen, crops, _seeds(len(runs))])
+        about |= {"tested_on": about["trained_on"], "protocol": protocol}
+        rows.append(_row(about, runs, f"results/{study}/train"))
     return rows
-
-
-def protocol(params: TrainParams, seeds: int) -> str:
-    """Split, choice of the epoch, crops and seeds of a training's test result, in the words of `published.csv`."""
-    chosen = "test set" if params.selects_on_test else "validation set"
-    parts = [split(params.study, params.database), f"best epoch on the {chosen}"]
-    return "; ".join([*parts, _crops(params.test_crops, params.test_patches), _seeds(seeds)])
-
-
-def split(study: str, database: str) -> str:
-    """How a database of a study is split, with the number of images where it has been read."""
-    rule = _rule(study, database)
-    if not finished(study, "data_prep", database):
-        return rule
-    counts = read_json(study, "data_prep", database, "audit")["splits"]
-    images = "/".join(str(counts[name]["n"]) for name in ("train", "val", "test") if name in counts)
-    return f"{rule} {images}{part(study, database)}"
 
 
 def _rule(study: str, database: str) -> str:
@@ -177,8 +158,14 @@ def _rule(study: str, database: str) -> str:
     return SPLITS[params.split or ("official" if official else "seeded")]
 
 
-def _crops(mode: str, patches: int) -> str:
-    return CROPS[mode].title.format(patches=patches)
+def _split(study: str, database: str) -> str:
+    """The same, with the number of images where the database has been read."""
+    rule = _rule(study, database)
+    if not finished(study, "data_prep", database):
+        return rule
+    counts = read_json(study, "data_prep", database, "audit")["splits"]
+    images = "/".join(str(counts[name]["n"]) for name in ("train", "val", "test") if name in counts)
+    return f"{rule} {images}{part(study, database)}"
 
 
 def _seeds(count: int) -> str:
@@ -194,27 +181,21 @@ def _crossed(study: str) -> list[dict]:
         cross = read_table(study, "cross_dataset", run, "cross")
         cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
-        for _, own in cross.groupby(["method", "database"], sort=False):
-            rows.append(_cross_row(study, run, params, own))
+        for _, group in cross.groupby(["method", "database"], sort=False):
+            about = _crossed_to(study, params, group.iloc[0], len(group))
+            rows.append(_row(about, group, f"results/{study}/cross_dataset/{run}"))
     return rows
 
 
-def _cross_row(study: str, run: str, params: CrossDatasetParams, rows: pd.DataFrame) -> dict:
-    first = rows.iloc[0]
-    trained = first["model"] in param_files.run_names(study, "train")
-    own = param_files.load(TrainParams, study, first["model"]) if trained else None
-    mode, patches = params.test_crops or (own and own.test_crops), params.test_patches or (own and own.test_patches)
-    crops = _crops(mode, patches) if mode else "crops as the checkpoint's"
-    seeds = _seeds(len(rows)) if trained else "published checkpoint"
-    images = f"{first['n']:.0f} images{part(study, first['database'])}"
-    return {
-        "method": first["method"],
-        "backbone": own.backbone if own else "",
-        "trained_on": first["trained_on"],
-        "tested_on": first["title"],
-        "protocol": f"{_rule(study, first['database'])}, {images}; {crops}; {seeds}",
-        "srcc": rows["srcc"].mean(),
-        "plcc": rows["plcc"].mean(),
-        "source": f"results/{study}/cross_dataset/{run}",
-        "measured": True,
-    }
+def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: int) -> dict:
+    """What was tested on another database, and by which protocol."""
+    trained = row["model"] in param_files.run_names(study, "train")
+    training = param_files.load(TrainParams, study, row["model"]) if trained else None
+    mode = params.test_crops or (training and training.test_crops)
+    patches = params.test_patches or (training and training.test_patches)
+    crops = CROPS[mode].title.format(patches=patches) if mode else "crops as the checkpoint's"
+    images = f"{row['n']:.0f} images{part(study, row['database'])}"
+    models = _seeds(seeds) if trained else "published checkpoint"
+    about = {"method": row["method"], "backbone": training.backbone if training else ""}
+    about |= {"trained_on": row["trained_on"], "tested_on": row["title"]}
+    return about | {"protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}"}

@@ -1,5 +1,7 @@
 """Where predictions are wrong, single cases, and the ceiling that the noise of the ratings sets."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,7 @@ from iqa.data import DataError
 from iqa.metrics import bootstrap, coefficients
 
 FEWEST = 5  # images below which a group has no row
+CEILING = ["what", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "reliability", "reason"]
 
 
 def groups_of(table: pd.DataFrame, bands: int) -> tuple[dict[str, pd.Series], dict[str, str]]:
@@ -47,42 +50,40 @@ def _ranges(values: pd.Series, bands: int, unit: str = "") -> pd.Series:
     if known.empty:
         return pd.Series(np.nan, values.index, dtype=object)
     numbers = pd.Series(band(known, bands), known.index)
-    texts = known.groupby(numbers).agg(lambda own: f"{own.min():.4g} to {own.max():.4g}{unit}")
+    texts = known.groupby(numbers).agg(lambda inside: f"{inside.min():.4g} to {inside.max():.4g}{unit}")
     return numbers.map(texts).reindex(values.index)
 
 
-def errors(
-    table: pd.DataFrame, bands: int, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Mean error (bias) and mean absolute error of all images and of groups of them, in units of the MOS.
+def split_groups(table: pd.DataFrame, by: str, values: pd.Series) -> dict[str, pd.DataFrame]:
+    """The images of each group by its value: bands in the order of their numbers, other values in alphabetical order.
+
+    Groups of fewer than 5 images are left out.
+
+    Args:
+        by: what is grouped by, a key of `groups_of`.
+        values: of each image, as `groups_of` returns them.
+    """
+    parts = {str(value): part for value, part in table.groupby(values)}
+    if column := {"MOS": "mos", "rating deviation": "mos_std"}.get(by):
+        parts = dict(sorted(parts.items(), key=lambda named: named[1][column].mean()))
+    return {value: part for value, part in parts.items() if len(part) >= FEWEST}
+
+
+def error(part: pd.DataFrame, resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> dict[str, Any]:
+    """Mean error (bias) and mean absolute error of some images, in units of the MOS.
 
     Returns:
-        `by` (all, or what is grouped by), `value`, `n`, `bias`, `bias_low`, `bias_high`, `mae`, `mae_low`, `mae_high`,
-        `verdict` (too high, too low, or not distinguishable from no bias); groups of fewer than 5 images have no row.
-        And what was left out, with the reason.
+        `n`, `bias`, `bias_low`, `bias_high`, `mae`, `mae_low`, `mae_high`, `verdict` (too high, too low, or not
+        distinguishable from no bias).
     """
-    kept, left_out = groups_of(table, bands)
-    groups = [("all", "all images", table)]
-    for name, values in kept.items():
-        order = table["mos"] if name == "MOS" else table["mos_std"] if name == "rating deviation" else None
-        parts = [(name, str(value), part) for value, part in table.groupby(values)]
-        if order is not None:
-            parts.sort(key=lambda part: order[part[2].index].mean())
-        groups += parts
-    rows = []
-    for by, value, part in groups:
-        if len(part) < FEWEST:
-            continue
-        residual = part["residual"].to_numpy()
-        both = np.stack([residual, np.abs(residual)], axis=1)
-        drawn = resampled_means(both, part["reference"].to_numpy(), resamples, seed)
-        row = {"by": by, "value": value, "n": len(part)}
-        for name, mean, resampled in zip(("bias", "mae"), both.mean(axis=0), drawn.T, strict=True):
-            low, high = bootstrap.percentiles(resampled, confidence)
-            row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-        row["verdict"] = "too high" if row["bias_low"] > 0 else "too low" if row["bias_high"] < 0 else OPEN
-        rows.append(row)
-    return pd.DataFrame(rows), left_out
+    residual = part["residual"].to_numpy()
+    both = np.stack([residual, np.abs(residual)], axis=1)
+    drawn = resampled_means(both, part["reference"].to_numpy(), resamples, seed)
+    row: dict[str, Any] = {"n": len(part)}
+    for name, mean, resampled in zip(("bias", "mae"), both.mean(axis=0), drawn.T, strict=True):
+        low, high = bootstrap.percentiles(resampled, confidence)
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return row | {"verdict": "too high" if row["bias_low"] > 0 else "too low" if row["bias_high"] < 0 else OPEN}
 
 
 def cases(table: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -93,16 +94,15 @@ def cases(table: pd.DataFrame, count: int) -> pd.DataFrame:
     order = table["residual"].abs().sort_values(kind="stable").index
     count = min(count, len(order) // 2)
     columns = ["image", "mos", "mos_std", "prediction", "residual", "distortion", "level"]
-    found = [
+    parts = [
         table.loc[rows, columns].assign(kind=kind, rank=np.arange(1, count + 1))
         for kind, rows in (("worst", order[::-1][:count]), ("best", order[:count]))
     ]
-    cases = pd.concat(found)
-    return cases[["kind", "rank", *columns]]
+    return pd.concat(parts)[["kind", "rank", *columns]]
 
 
 def chosen(table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
-    """The named images, or those with the smallest, the median and the largest error; `why` tells which.
+    """The named images, or those with the smallest, the median and the largest error; `why` says which.
 
     Raises:
         DataError: a name is not among the images.
@@ -118,67 +118,36 @@ def chosen(table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
     return table.loc[list(picked.values())].assign(why=list(picked))
 
 
-def ceiling(
-    table: pd.DataFrame, ratings: int | None, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """What the true mean opinion could reach, as the MOS of finitely many ratings is not it, beside the model.
+def simulate(table: pd.DataFrame, ratings: int | None, resamples: int, confidence: float, seed: int) -> dict[str, Any]:
+    """How well the true mean opinion would agree with the MOS: MOS = true mean + independent normal error.
 
-    Model of the noise: MOS = true mean + error; the errors are independent and normal with the variance s^2 / N of N
-    ratings with standard deviation s. The true means have the variance of the MOS less the mean error variance: the MOS
-    pulled towards their mean by the square root of the reliability. Repeated draws of errors give new MOS, whose
-    agreement with these true means is the ceiling. It is the ceiling of the noise of independent ratings: a habit that
-    all raters share does not show in it, and rounding and the ends of the scale are left out.
+    The error of N ratings with standard deviation s has the variance s^2 / N. The true means have the variance of the
+    MOS less the mean error variance: they are the MOS pulled towards their mean by the square root of the reliability.
+    Repeated draws of errors give new MOS, whose agreement with the true means is the ceiling. A habit that all raters
+    share does not show in it; rounding and the ends of the scale are left out.
 
     Args:
-        table: `mos`, `mos_std`, `prediction`, and for synthetic databases `quality`, the noise-free score.
+        table: `mos` and `mos_std`.
         ratings: number of ratings behind a MOS, None where not known.
 
     Returns:
-        Rows `model`, `simulated`, `known` (noise-free quality): `n`, `srcc`, `srcc_low`, `srcc_high`, the same of
-        `plcc`, `reliability`, and `reason` where there is no value. The interval of `simulated` is that of the draws,
-        the others are bootstraps over contents.
+        `n`, `reliability`, SRCC and PLCC with the intervals of the draws; or `reason`.
     """
-    mos, contents = table["mos"].to_numpy(), table["reference"].to_numpy()
-    options = (resamples, confidence, seed, contents)
-    rows = [{"what": "model", "n": len(mos)} | _agreement(table["prediction"].to_numpy(), mos, *options)]
     known = table["mos_std"].notna().to_numpy()
-    reason = None
     if not known.any():
-        reason = "the database gives no deviation of the ratings"
-    elif ratings is None:
-        reason = "the number of ratings of an image is not known (parameter 'ratings')"
-    if reason is None:
-        own, error = mos[known], table["mos_std"].to_numpy()[known] / np.sqrt(ratings)
-        reliability = 1 - np.mean(error**2) / own.var()
-        if reliability <= 0:
-            reason = (
-                f"the rating noise ({np.sqrt(np.mean(error**2)):.3g}) exceeds the spread of the MOS ({own.std():.3g})"
-            )
-    if reason is None:
-        true = own.mean() + np.sqrt(reliability) * (own - own.mean())
-        drawn = true + np.random.default_rng(seed).normal(0, 1, (resamples, len(own))) * error
-        row = {"what": "simulated", "n": len(own), "reliability": reliability}
-        for name in ("srcc", "plcc"):
-            values = getattr(coefficients, name)(np.broadcast_to(true, drawn.shape), drawn)
-            low, high = bootstrap.percentiles(values, confidence)
-            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-        rows.append(row)
-    else:
-        rows.append({"what": "simulated", "reason": reason})
-    if "quality" in table:
-        rows.append({"what": "known", "n": len(mos)} | _agreement(table["quality"].to_numpy(), mos, *options))
-    else:
-        rows.append({"what": "known", "reason": "the true quality of real images is not known"})
-    names = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows).reindex(columns=["what", "n", *names, "reliability", "reason"])
-
-
-def _agreement(
-    scores: np.ndarray, mos: np.ndarray, resamples: int, confidence: float, seed: int, contents: np.ndarray
-) -> dict[str, float]:
-    found = {}
+        return {"reason": "the database gives no deviation of the ratings"}
+    if ratings is None:
+        return {"reason": "the number of ratings of an image is not known (parameter 'ratings')"}
+    mos, error = table["mos"].to_numpy()[known], table["mos_std"].to_numpy()[known] / np.sqrt(ratings)
+    reliability = 1 - np.mean(error**2) / mos.var()
+    if reliability <= 0:
+        noise = f"the rating noise ({np.sqrt(np.mean(error**2)):.3g})"
+        return {"reason": f"{noise} exceeds the spread of the MOS ({mos.std():.3g})"}
+    true = mos.mean() + np.sqrt(reliability) * (mos - mos.mean())
+    drawn = true + np.random.default_rng(seed).normal(0, 1, (resamples, len(mos))) * error
+    row = {"n": len(mos), "reliability": reliability}
     for name in ("srcc", "plcc"):
-        statistic = getattr(coefficients, name)
-        low, high = bootstrap.bootstrap_interval(statistic, scores, mos, resamples, confidence, seed, contents)
-        found |= {name: statistic(scores, mos), f"{name}_low": low, f"{name}_high": high}
-    return found
+        values = getattr(coefficients, name)(np.broadcast_to(true, drawn.shape), drawn)
+        low, high = bootstrap.percentiles(values, confidence)
+        row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
+    return row

@@ -1,4 +1,4 @@
-"""What a model takes, measured: time per batch and memory, on each device and with each precision.
+"""What a model costs, measured: time per batch and memory, on each device and with each precision.
 
 What cannot be measured (no such device, no compiler, a batch that does not fit) is a row with its reason.
 """
@@ -6,14 +6,14 @@ What cannot be measured (no such device, no compiler, a batch that does not fit)
 import copy
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,11 +26,10 @@ from iqa.study.results import hardware
 
 GIB = 2**30
 LEAST = 3  # passes that are timed at least, however long they take
-TIMES = (
-    *("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms"),
-    *("images_per_second", "passes"),
-)
+TIMES = ("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms", "images_per_second", "passes")
 SETTING = ("device", "hardware", "software", "precision", "compiled")
+SPEEDS = ["run", *SETTING, "batch_size", *TIMES, "peak_bytes", "reason"]  # columns of `latency.csv`
+MEMORIES = ["run", *SETTING, "batch_size", "inference_bytes", "training_bytes", "measure", "reason"]  # of `memory.csv`
 
 
 class OverLimit(RuntimeError):
@@ -46,7 +45,7 @@ class Setting:
     compiled: bool = False
 
     def about(self) -> dict[str, Any]:
-        """The columns `SETTING`: device (`cpu` or the GPU's name), hardware and software in words, precision."""
+        """The columns `SETTING`: device (`cpu` or the GPU's name), hardware and software in words, and how it runs."""
         on_gpu = self.device.type == "cuda" and not self.lacking()
         name = torch.cuda.get_device_name(self.device) if on_gpu else str(self.device)
         cores = f"{hardware()['cpu']}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
@@ -54,94 +53,100 @@ class Setting:
         where = cores if self.device.type == "cpu" else name
         return dict(zip(SETTING, (name, where, software, self.precision, self.compiled), strict=True))
 
-    def lacking(self) -> str | None:
-        """Why this machine cannot run it, or None."""
-        if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
-            return f"this machine has no device {self.device}"
-        return None
+    def lacking(self) -> str:
+        """Why this machine cannot run it; empty if it can."""
+        absent = self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count()
+        return f"this machine has no device {self.device}" if absent else ""
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
+    @contextmanager
+    def hold(self, model: nn.Module) -> Iterator[None]:
+        """The model on the device; afterwards back on the CPU, and its memory back to the device."""
+        model.to(self.device)
+        try:
+            yield
+        finally:
+            model.to("cpu")
+            torch.cuda.empty_cache()
+
+    def pixels(self, batch_size: int, params: ComplexityParams) -> Tensor:
+        """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
+        shape, generator = (batch_size, 3, params.height, params.width), torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        return pixels.to(self.device, memory_format=torch.channels_last)
+
 
 def devices(names: list[str]) -> list[torch.device]:
-    """The devices that are meant: `all` is the CPU and one CUDA device of each kind, `auto` the first CUDA device where
-    there is one, else the CPU."""
-    found: list[torch.device] = []
+    """The devices that names stand for: `all` is the CPU and one CUDA device of each kind, `auto` the first CUDA device
+    where there is one, else the CPU."""
+    chosen: list[torch.device] = []
     for name in names:
         if name == "all":
             kinds = {torch.cuda.get_device_name(index): index for index in reversed(range(torch.cuda.device_count()))}
-            found += [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(kinds.values()))]
+            chosen += [torch.device("cpu"), *(torch.device("cuda", index) for index in sorted(kinds.values()))]
         else:
-            found.append(choose_device(name))
-    return list(dict.fromkeys(found))
+            chosen.append(choose_device(name))
+    return list(dict.fromkeys(chosen))
 
 
-def settings(params: ComplexityParams) -> list[Setting]:
-    """Every combination of device, precision and compilation, what is not compiled first."""
-    return [
-        Setting(*each) for each in product(devices(params.devices), params.precisions, sorted(set(params.compiled)))
-    ]
+def settings(params: ComplexityParams, compiled: Iterable[bool] | None = None) -> list[Setting]:
+    """Every combination of device, precision and `compiled` (that of the parameters), what is not compiled first."""
+    choices = sorted(set(params.compiled if compiled is None else compiled))
+    return [Setting(*values) for values in product(devices(params.devices), params.precisions, choices)]
 
 
-def speeds(model: HyperIQA, params: ComplexityParams) -> pd.DataFrame:
-    """Time of forward passes, by setting and batch size.
+def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Iterator[dict[str, Any]]:
+    """Time of forward passes, a row per batch size.
 
-    Batches are random uint8 pixels, channels last, that lie on the device already. The sizes are `batch_sizes`, with
-    `until_full` doubled until memory ends. A setting ends with the first size that does not fit: one that needs more
-    memory than there is (on the CPU: than `memory_gb`), or of which a pass would take longer than `seconds`.
+    Batches are random uint8 pixels, channels last, that are on the device already. The sizes are `batch_sizes`, with
+    `until_full` doubled until memory ends. The first size that does not fit is the last: it needs more memory than
+    there is (on the CPU: than `memory_gb`), or a pass would take longer than `seconds`.
 
-    Returns:
-        Columns `SETTING`, `batch_size`, `TIMES` (see `timing`), `peak_bytes` (of one pass, see `peak_memory`; NaN
-        where it is compiled for the CPU) and `reason` (empty where it was measured).
+    Yields:
+        `SETTING`, `batch_size`, `TIMES` (see `timing`), `peak_bytes` (of one pass, see `peak_memory`; None where it is
+        compiled for the CPU) and `reason` (empty where it was measured).
     """
-    rows = [row for setting in settings(params) for row in _speeds(model, setting, params)]
-    return pd.DataFrame(rows, columns=[*SETTING, "batch_size", *TIMES, "peak_bytes", "reason"])
-
-
-def _speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Iterator[dict[str, Any]]:
     about = setting.about()
-    if reason := setting.lacking():
-        yield about | {"batch_size": params.batch_sizes[0], "reason": reason}
+    if setting.lacking():
+        yield about | {"batch_size": params.batch_sizes[0], "reason": setting.lacking()}
         return
-    model.to(setting.device)
     if setting.compiled:
         torch.compiler.reset()
-    forward = torch.compile(model) if setting.compiled else model
-    pace = 0.0  # seconds per image of the size before
-    for batch_size in _sizes(params):
-        row = about | {"batch_size": batch_size, "reason": ""}
-        if pace * batch_size > params.seconds:
-            takes = f"a pass would take about {pace * batch_size:.1f} s"
-            yield row | {"reason": f"time: {takes}, the limit is {params.seconds:g} s"}
-            break
-        try:
-            found = _speed(model, forward, setting, batch_size, params)
-        except (RuntimeError, OSError) as error:
-            reason = _reason(error)
-            if reason is None and not setting.compiled and not pace:  # a mistake, not a limit of large batches
-                raise
-            cause = "torch.compile" if setting.compiled else "error"
-            yield row | {"reason": reason or f"{cause}: {_first_line(error)}"}
-            break
-        pace = found["min_ms"] / 1000 / batch_size
-        yield row | found
-    _free(model)
+    with setting.hold(model):
+        forward = torch.compile(model) if setting.compiled else model
+        pace = 0.0  # seconds per image of the size before
+        for batch_size in _sizes(params):
+            row = about | {"batch_size": batch_size, "reason": ""}
+            if pace * batch_size > params.seconds:
+                takes = f"a pass would take about {pace * batch_size:.1f} s"
+                yield row | {"reason": f"time: {takes}, the limit is {params.seconds:g} s"}
+                return
+            try:
+                times = _speed(model, forward, setting, batch_size, params)
+            except (RuntimeError, OSError) as error:
+                reason = _reason(error)
+                if reason is None and not setting.compiled and not pace:  # a mistake, not a limit of large batches
+                    raise
+                cause = "torch.compile" if setting.compiled else "error"
+                yield row | {"reason": reason or f"{cause}: {_first_line(error)}"}
+                return
+            pace = times["min_ms"] / 1000 / batch_size
+            yield row | times
 
 
 def _sizes(params: ComplexityParams) -> Iterator[int]:
     yield from params.batch_sizes
-    size = params.batch_sizes[-1]
-    while params.until_full:
-        size *= 2
-        yield size
+    if params.until_full:
+        yield from (params.batch_sizes[-1] * 2**power for power in count(1))
 
 
 def _speed(
     model: HyperIQA, forward: Callable, setting: Setting, batch_size: int, params: ComplexityParams
 ) -> dict[str, Any]:
     """Times and peak memory of one batch size."""
-    pixels = _pixels(batch_size, params.height, params.width, setting.device)
+    pixels = setting.pixels(batch_size, params)
     on_cpu = setting.device.type == "cpu"
 
     @torch.inference_mode()
@@ -149,8 +154,7 @@ def _speed(
         with setting.autocast():
             network(pixels)
 
-    peak = None
-    if on_cpu:  # what runs compiled is not seen from Python; that it fits is seen from a pass that is not
+    if on_cpu:  # compiled code is not seen from Python; a pass that is not compiled shows that the batch fits
         peak = peak_memory(lambda: run(model), model, memory_limit(params.memory_gb), pixels)
     else:
         torch.cuda.reset_peak_memory_stats(setting.device)
@@ -193,38 +197,34 @@ def timing(
     return {**dict(zip(TIMES[:-1], map(float, values), strict=True)), "passes": len(counted)}
 
 
-def memories(model: HyperIQA, params: ComplexityParams) -> pd.DataFrame:
-    """Peak memory of scoring and of training with a batch of `memory_batch` images, by device and precision.
+def memory(model: HyperIQA, setting: Setting, params: ComplexityParams) -> dict[str, Any]:
+    """Peak memory of scoring and of training with a batch of `memory_batch` images; never compiled.
 
-    Scoring is one pass. Training is two steps of AdamW with the L1 loss, of the parameters that the run trains; in the
-    second one weights, gradients, the optimiser's averages and the activations are there at once. Not compiled.
+    Scoring is one pass. Training is two steps of AdamW with the L1 loss, of the parameters that the run trains; the
+    second one holds weights, gradients, the optimiser's averages and the activations at once.
 
     Returns:
-        Columns `SETTING`, `batch_size`, `inference_bytes`, `training_bytes`, `measure` and `reason`.
+        `SETTING`, `batch_size`, `inference_bytes`, `training_bytes`, `measure` and `reason`.
     """
-    rows = []
-    for setting in settings(params.model_copy(update={"compiled": [False]})):
-        row = setting.about() | {"batch_size": params.memory_batch, "reason": setting.lacking() or ""}
-        row["measure"] = "tensors" if setting.device.type == "cpu" else "torch.cuda.max_memory_allocated"
-        if not row["reason"]:
-            model.to(setting.device)
-            limit = memory_limit(params.memory_gb)
-            for name, work in (("inference_bytes", _scoring), ("training_bytes", _training)):
-                try:
-                    row[name] = work(model, setting, params, limit)
-                except RuntimeError as error:
-                    reason = _reason(error)
-                    if reason is None:
-                        raise
-                    row["reason"] = f"{name.split('_')[0]}: {reason}"
-            _free(model)
-        rows.append(row)
-    columns = [*SETTING, "batch_size", "inference_bytes", "training_bytes", "measure", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+    row = setting.about() | {"batch_size": params.memory_batch, "reason": setting.lacking()}
+    row["measure"] = "tensors" if setting.device.type == "cpu" else "torch.cuda.max_memory_allocated"
+    if row["reason"]:
+        return row
+    with setting.hold(model):
+        limit = memory_limit(params.memory_gb)
+        for name, work in (("inference", _scoring), ("training", _training)):
+            try:
+                row[f"{name}_bytes"] = work(model, setting, params, limit)
+            except RuntimeError as error:
+                reason = _reason(error)
+                if reason is None:
+                    raise
+                row["reason"] = f"{name}: {reason}"
+    return row
 
 
 def _scoring(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
-    pixels = _pixels(params.memory_batch, params.height, params.width, setting.device)
+    pixels = setting.pixels(params.memory_batch, params)
 
     @torch.inference_mode()
     def run() -> None:
@@ -235,9 +235,9 @@ def _scoring(model: HyperIQA, setting: Setting, params: ComplexityParams, limit:
 
 
 def _training(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
+    pixels = setting.pixels(params.memory_batch, params)
     model = copy.deepcopy(model).train()
-    pixels = _pixels(params.memory_batch, params.height, params.width, setting.device)
-    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad])
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
 
     def run() -> None:
         for _ in range(2):
@@ -251,7 +251,7 @@ def _training(model: HyperIQA, setting: Setting, params: ComplexityParams, limit
 
 
 def peak_memory(run: Callable[[], Any], model: nn.Module, limit: float, *more: Tensor) -> int:
-    """Most bytes that tensors take at once while `run` runs, the model's and `more` among them.
+    """Most bytes that tensors take at once while `run` runs, including the model's and `more`.
 
     On a GPU it is what PyTorch's allocator has handed out (`torch.cuda.max_memory_allocated`). On the CPU it is the
     bytes of all storages that PyTorch's operators return, from their making until they are freed: scratch memory inside
@@ -308,24 +308,17 @@ def memory_limit(gigabytes: float | None) -> float:
     """Bytes that tensors on the CPU may take: `gigabytes` (GiB), or three fifths of what is available now.
 
     The rest is for what operators need inside and for what the allocator keeps: a quarter more was seen in training.
+    What is available counts without swapping, also under the limit of a container; no limit where it is not known.
     """
     if gigabytes is not None:
         return gigabytes * GIB
-    available = _available()
-    return float("inf") if available is None else 0.6 * available
-
-
-def _available() -> float | None:
-    """Bytes that can be had without swapping, also under the limit of a container; None where it is not known."""
-    found = []
-    meminfo = Path("/proc/meminfo")
+    available, meminfo, group = [], Path("/proc/meminfo"), Path("/sys/fs/cgroup")
     if meminfo.is_file():
         values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        found.append(1024.0 * int(values["MemAvailable"].split()[0]))
-    group = Path("/sys/fs/cgroup")
+        available.append(1024.0 * int(values["MemAvailable"].split()[0]))
     if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()) != "max":
-        found.append(float(most) - int((group / "memory.current").read_text()))
-    return min(found, default=None)
+        available.append(float(most) - int((group / "memory.current").read_text()))
+    return 0.6 * min(available, default=float("inf"))
 
 
 def _reason(error: Exception) -> str | None:
@@ -338,19 +331,4 @@ def _reason(error: Exception) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _free(model: nn.Module) -> None:
-    """The model back on the CPU, and memory back to the device."""
-    model.to("cpu")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _pixels(batch_size: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, generator=generator)
-    return pixels.to(device, memory_format=torch.channels_last)
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,6 +1,5 @@
 """The space of generated weights: principal components, and how well they tell quality and content apart."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,14 @@ from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from iqa.analysis.evaluation import MOST
-from iqa.analysis.gathering import OPEN, Gathered, band, mean_interval
+from iqa.analysis.gathering import OPEN, band, mean_interval
 from iqa.metrics import bootstrap, coefficients
 
 FOLDS = 5  # of the linear probes
 ALPHAS = np.logspace(-6, 3, 10)  # ridge penalties to choose from, for coordinates of total variance 1
 QUALITY_CLASSES = 3  # equally large groups of MOS, for the silhouette
+EQUAL = "all images are given the same weights"
+COLUMNS = ["model", "of", "measure", "classes", "n", "value", "low", "high", "chance", "verdict", "reason"]
 
 
 def pca(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,91 +37,29 @@ def pca(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return vectors * np.sqrt(share * len(weights)), share
 
 
-def weight_space(gathered: dict[str, Gathered], components: int) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    """Each model's images in the principal components of its own generated weights.
+def turn(coordinates: np.ndarray, quality: pd.Series) -> np.ndarray:
+    """Coordinates (n, k), each with the sign that makes its correlation with the quality (n,) positive or zero."""
+    return coordinates * np.where(coordinates.T @ (quality - quality.mean()).to_numpy() < 0, -1, 1)
 
-    Networks that were trained apart have no common coordinates, also where they generate equally many weights, so each
-    has its own components. The sign of each is chosen so that its correlation with the quality is not negative.
 
-    Returns:
-        points: `model`, `image`, `mos`, `good`, `reference`, `distortion`, `pc1`, `pc2`.
-        variance: `model`, `weights` (how many), `component` (from 1), `explained` and `cumulative` (shares).
-        all coordinates (n, n) of each model.
+def classes_of(table: pd.DataFrame, of: str) -> tuple[pd.Series, str | None]:
+    """The class of each image, and why there are none to tell apart, None if there are.
+
+    Args:
+        of: `quality` (thirds of the MOS), `content`, or `distortion`. Contents and distortions that are not known, or
+            that occur once, are NaN.
     """
-    points, variance, spaces = [], [], {}
-    for name, found in gathered.items():
-        coordinates, share = pca(found.weights)
-        signs = np.where(coordinates.T @ (found.table["good"] - found.table["good"].mean()).to_numpy() < 0, -1, 1)
-        spaces[name] = coordinates * signs
-        columns = ["image", "mos", "good", "reference", "distortion"]
-        points.append(found.table[columns].assign(pc1=spaces[name][:, 0], pc2=spaces[name][:, 1], model=name))
-        kept = share[:components]
-        rows = {"weights": found.weights.shape[1], "component": np.arange(1, len(kept) + 1), "explained": kept}
-        variance.append(pd.DataFrame(rows).assign(cumulative=np.cumsum(kept), model=name))
-    return _model_first(points), _model_first(variance), spaces
-
-
-def _model_first(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    table = pd.concat(frames, ignore_index=True)
-    return table[["model", *table.columns.drop("model")]]
-
-
-def separation(
-    gathered: dict[str, Gathered],
-    spaces: dict[str, np.ndarray],
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """How well the generated weights tell quality, content and distortion apart: linear probes and silhouettes.
-
-    A probe is a ridge regression on all generated weights, cross-validated in 5 folds: for the quality the SRCC of
-    held-out predictions with the MOS, for classes the share that is right. Folds are by content, but where the
-    content itself is to be told. The silhouette (Rousseeuw 1987, -1..1) of an image compares its distance to images of
-    its class with that to the next class; the classes of quality are thirds of the MOS.
-
-    Returns:
-        `model`, `of` (quality, content, distortion), `measure` (probe SRCC, probe accuracy, silhouette), `classes`,
-        `n`, `value`, `low`, `high`, `chance`, `verdict` (above chance, below chance, not distinguishable), and
-        `reason` where there is no value.
-    """
-    rows = []
-    for name, found in gathered.items():
-        table, space = found.table, spaces[name]
-        options = {"resamples": resamples, "confidence": confidence, "seed": seed}
-        for of, measure, result in _separations(table, space, options):
-            rows.append({"model": name, "of": of, "measure": measure} | result)
-    columns = ["classes", "n", "value", "low", "high", "chance", "verdict", "reason"]
-    return pd.DataFrame(rows).reindex(columns=["model", "of", "measure", *columns])
-
-
-def _separations(table: pd.DataFrame, space: np.ndarray, options: dict) -> Iterable[tuple[str, str, dict]]:
-    """What is measured, how, and the result, of one model."""
-    contents = table["reference"].to_numpy()
-    yield "quality", "probe SRCC", quality_probe(space, table["mos"].to_numpy(), contents, **options)
-    thirds = band(table["good"], QUALITY_CLASSES)
-    yield "quality", "silhouette", silhouette(space, thirds, contents, **options)
-    for of, classes in (("content", table["reference"]), ("distortion", table["distortion"])):
-        reason = _no_classes(of, classes, space)
-        kept = classes.notna().to_numpy() & (classes.groupby(classes).transform("size") > 1).to_numpy(dtype=bool)
-        for measure, function in (("probe accuracy", class_probe), ("silhouette", silhouette)):
-            if reason:
-                yield of, measure, {"reason": reason}
-                continue
-            extra = {"by_content": of != "content"} if function is class_probe else {}
-            yield of, measure, function(space[kept], classes[kept].to_numpy(), contents[kept], **extra, **options)
-
-
-def _no_classes(of: str, classes: pd.Series, space: np.ndarray) -> str | None:
-    """Why classes cannot be told apart, None if they can."""
-    if not space.any():
-        return "all images are given the same weights"
+    if of == "quality":
+        return pd.Series(band(table["good"], QUALITY_CLASSES), table.index), None
+    classes = table["reference" if of == "content" else of]
     counts = classes.value_counts()
-    if of == "content" and (counts > 1).sum() < 2:
-        return "the database shows no content twice"
-    if of == "distortion" and not 2 <= (counts > 1).sum() <= MOST["distortion"]:
-        return f"the database tells {len(counts)} kind{'s' * (len(counts) != 1)} of distortion"
-    return None
+    several = int((counts > 1).sum())
+    reason = None
+    if of == "content" and several < 2:
+        reason = "the database shows no content twice"
+    if of == "distortion" and not 2 <= several <= MOST["distortion"]:
+        reason = f"the database tells {len(counts)} kind{'s' * (len(counts) != 1)} of distortion"
+    return classes.where(classes.map(counts) > 1), reason
 
 
 def quality_probe(
@@ -129,11 +68,13 @@ def quality_probe(
     """SRCC of the MOS with held-out predictions of a ridge regression; no content is in two folds.
 
     The intercept of a fold is left out: it is the mean of the other folds, which alone would order the folds wrongly.
+
+    Returns:
+        `n`, `value`, `low`, `high`, `chance`, `verdict` (above chance, below chance, not distinguishable); or `reason`.
     """
     groups = len(set(contents))
     if not space.any() or groups < FOLDS or np.ptp(mos) == 0:
-        reason = f"{groups} contents are too few for {FOLDS} folds" if groups < FOLDS else "nothing varies"
-        return {"reason": reason}
+        return {"reason": f"{groups} contents are too few for {FOLDS} folds" if groups < FOLDS else "nothing varies"}
     held_out = np.zeros(len(mos))
     for train, test in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(space, groups=contents):
         probe = RidgeCV(ALPHAS).fit(space[train], mos[train])
@@ -144,7 +85,7 @@ def quality_probe(
 
 def class_probe(
     space: np.ndarray,
-    classes: np.ndarray,
+    classes: pd.Series,
     contents: np.ndarray,
     resamples: int,
     confidence: float,
@@ -154,34 +95,48 @@ def class_probe(
     """Share of images whose class a linear classifier tells from the others; chance: always the most frequent class.
 
     Args:
+        classes: NaN for images that do not count.
         by_content: whether no content may be in two folds; False where the contents are the classes.
+
+    Returns:
+        As `quality_probe`, and the number of `classes`.
     """
-    counts = np.unique(classes, return_counts=True)[1]
+    space, named, contents = _with_class(space, classes, contents)
+    counts = np.unique(named, return_counts=True)[1]
     most = len(set(contents)) if by_content else int(counts.min())
-    if most < 2:
-        return {"reason": "one content only, so that there is nothing to hold out"}
-    folds = min(FOLDS, most)
-    kind = GroupKFold if by_content else StratifiedKFold
-    splits = kind(folds, shuffle=True, random_state=seed).split(space, classes, contents if by_content else None)
-    right = np.zeros(len(classes))
-    for train, test in splits:
-        if len(set(classes[train])) < 2:
+    if not space.any() or most < 2:
+        return {"reason": "one content only, so that there is nothing to hold out" if space.any() else EQUAL}
+    kind, groups = (GroupKFold, contents) if by_content else (StratifiedKFold, None)
+    right = np.zeros(len(named))
+    for train, test in kind(min(FOLDS, most), shuffle=True, random_state=seed).split(space, named, groups):
+        if len(set(named[train])) < 2:
             return {"reason": "the classes do not occur in all folds"}
-        right[test] = RidgeClassifierCV(ALPHAS).fit(space[train], classes[train]).predict(space[test]) == classes[test]
+        right[test] = RidgeClassifierCV(ALPHAS).fit(space[train], named[train]).predict(space[test]) == named[test]
     interval = mean_interval(right, contents, resamples, confidence, seed)
-    return _result(right.mean(), interval, counts.max() / counts.sum(), len(classes)) | {"classes": len(counts)}
+    return _result(right.mean(), interval, counts.max() / counts.sum(), len(named)) | {"classes": len(counts)}
 
 
 def silhouette(
-    space: np.ndarray, classes: np.ndarray, contents: np.ndarray, resamples: int, confidence: float, seed: int
+    space: np.ndarray, classes: pd.Series, contents: np.ndarray, resamples: int, confidence: float, seed: int
 ) -> dict[str, Any]:
-    """Mean silhouette of classes, with Euclidean distances between all generated weights; chance: 0."""
-    count = len(set(classes))
-    if not 2 <= count < len(classes) or not space.any():
-        return {"reason": f"{count} class{'es' * (count != 1)} of {len(classes)} images"}
-    each = silhouette_samples(space, classes)
-    interval = mean_interval(each, contents, resamples, confidence, seed)
-    return _result(each.mean(), interval, 0.0, len(classes)) | {"classes": count}
+    """Mean silhouette of classes, with Euclidean distances between all generated weights; chance: 0.
+
+    The silhouette of an image, in [-1, 1], compares its distance to images of its class with that to the next class
+    (Rousseeuw 1987). Arguments and result as of `class_probe`.
+    """
+    space, named, contents = _with_class(space, classes, contents)
+    count = len(set(named))
+    if not space.any() or not 2 <= count < len(named):
+        return {"reason": f"{count} class{'es' * (count != 1)} of {len(named)} images" if space.any() else EQUAL}
+    values = silhouette_samples(space, named)
+    interval = mean_interval(values, contents, resamples, confidence, seed)
+    return _result(values.mean(), interval, 0.0, len(named)) | {"classes": count}
+
+
+def _with_class(space: np.ndarray, classes: pd.Series, contents: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Coordinates, classes and contents of the images that have a class."""
+    known = classes.notna().to_numpy()
+    return space[known], classes[known].to_numpy(), contents[known]
 
 
 def _result(value: float, interval: tuple[float, float], chance: float, n: int) -> dict[str, Any]:

@@ -200,6 +200,7 @@ def _evaluate(options: Namespace) -> None:
     from iqa.model.predictor import load_model
     from iqa.show import cross_dataset
     from iqa.study import param_files, results
+    from iqa.study.progress import bar
 
     names = options.databases or param_files.run_names(options.study, "data_prep")
     if not names:
@@ -207,8 +208,15 @@ def _evaluate(options: Namespace) -> None:
     models = {source: load_model(source, options.device) for source in _model_files(options.models)}
     opened, missing = open_available(options.study, names)
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
-    scored = evaluation.score_all(models, opened, **changes, seed=options.seed)
-    cross = evaluation.cross_table(scored, opened, missing, models, options.resamples, seed=options.seed)
+    pairs = [(model, name) for model in models for name in opened]
+    scored, rows = {}, []
+    for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
+        scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
+        about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
+        measured = evaluation.evaluate(scored[model, name], options.resamples, seed=options.seed)
+        rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
+    trained_on = {model: predictor.scale.of for model, predictor in models.items()}
+    cross = evaluation.cross_table(rows, trained_on, missing)
     if options.csv:
         results.write_text(options.csv, cross.to_csv(index=False))
     if options.json:
@@ -252,13 +260,14 @@ def _complexity(options: Namespace) -> None:
         height, width = options.height or crop, options.width or crop
         about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
         try:
-            counted = complexity.count(model.eval(), height, width, counters)
+            counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
         except ModuleNotFoundError as error:
             raise Mistake(f"{error.name} is not installed; --quick needs neither ptflops nor thop") from None
         costs.append(about | complexity.complexity(model, height, width, counted))
         params = ComplexityParams.build({**how, "height": height, "width": width}, "iqa complexity")
-        timed.append(speed.speeds(model, params).assign(run=name))
-    measured = pd.concat(timed, ignore_index=True)
+        for setting in speed.settings(params):
+            timed += [{"run": name} | row for row in speed.speeds(model, setting, params)]
+    measured = pd.DataFrame(timed, columns=speed.SPEEDS)
     shapes = dict.fromkeys(f"{row['height']}x{row['width']}" for row in costs)
     print(f"MACs (2 FLOPs each) of one image of {' and '.join(shapes)} pixels")
     throughput = [] if options.quick else [show.throughput_table(measured)]

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from notebook_section import run_section
 
 from iqa.analysis import comparison
-from iqa.analysis.comparison import Run, Trained, compare, group
+from iqa.analysis.comparison import Run, Trained, group
+from iqa.analysis.params import AblationParams
 from iqa.metrics.bootstrap import holm, p_value
 from iqa.metrics.coefficients import plcc, srcc
 from iqa.show import ablation
@@ -36,6 +38,24 @@ def trained(name, seed, noise, images=300, val_srcc=0.8, **changes):
     history["val_srcc"] = history["val_plcc"] = np.array([0.1, 0.2, 0.3]) * seed
     run = planned(name, seed, **changes)
     return Trained(name, run.experiment, run.params, found, frame, history)
+
+
+def compare(groups, resamples=2000, seed=0):
+    """The table of groups as the cells of `03_ablation` make it."""
+    return compared(groups, resamples, seed)["table"]
+
+
+def compared(groups, resamples=20, seed=0):
+    """All that these cells leave."""
+    trained = [run for members in groups.values() for run in comparison.select_finished(members)]
+    params = AblationParams(resamples=resamples, seed=seed)
+    return run_section("03_ablation.ipynb", "Comparison", groups=groups, trained=trained, params=params)
+
+
+def followed(groups):
+    """What the cells that follow training epoch by epoch and image by image leave."""
+    names = run_section("03_ablation.ipynb", "Epoch by epoch", **compared(groups))
+    return run_section("03_ablation.ipynb", "Image by image", **names)
 
 
 def seeds(name, noise, seeds=(1, 2, 3), **changes):
@@ -98,7 +118,7 @@ def test_a_reference_that_is_not_finished_leaves_values_without_differences():
     assert table["srcc_mean"].notna().tolist() == [False, True]
     assert table[["delta", "delta_low", "delta_high", "p_value", "p_holm"]].isna().all(axis=None)
     assert table["decision"].tolist() == ["", ""] and table["best_on_validation"].tolist() == [False, True]
-    assert list(comparison.foremost(groups, table, 4)) == ["reference", "fusion: last"]
+    assert followed(groups)["foremost"] == ["reference", "fusion: last"]
     assert ablation.ablation_forest(table).axes
 
 
@@ -108,7 +128,8 @@ def test_a_table_of_which_nothing_is_finished_holds_the_commands():
     assert table["verdict"].tolist() == ["not run", "not run"]
     assert table["command"].tolist() == ["iqa run toy/train/main", "iqa run toy/train/last"]
     assert not table["best_on_validation"].any() and table["srcc_mean"].isna().all()
-    assert comparison.dynamics(groups).empty and comparison.first_seeds(groups) == {}
+    left = followed(groups)
+    assert left["dynamics"].empty and left["panels"] == {}
     assert ablation.ablation_forest(table).axes
 
 
@@ -191,7 +212,7 @@ def test_a_group_that_is_half_done_is_compared_and_names_the_runs_that_lack():
 def test_a_choice_on_the_test_images_is_flagged_and_not_adopted_against_an_honest_reference(table, many):
     assert table["chosen_on"].to_dict() == dict.fromkeys(table.index, "validation") | {"tested": "TEST"}
     assert (table.loc["tested", "verdict"], table.loc["tested", "decision"]) == ("better", "")
-    assert any("chosen on TEST" in title for title in comparison.first_seeds(group(many, "main")))
+    assert any("chosen on TEST" in title for title in followed(group(many, "main"))["panels"])
     runs = seeds("main", 0.5, select_on="test_srcc") + seeds("last", 0.05, fusion="last", select_on="test_srcc")
     assert compare(group(runs, "main"), resamples=100)["decision"].iloc[1] == "adopted"
 
@@ -255,7 +276,7 @@ def test_p_values_of_the_same_model_trained_again_are_rarely_small():
 
 def test_dynamics_are_mean_and_range_over_the_seeds_that_came_so_far(many):
     many[0] = replace(many[0], history=many[0].history.iloc[:2])
-    found = comparison.dynamics(group(many, "main"))
+    found = followed(group(many, "main"))["dynamics"]
     assert set(found["quantity"]) == {"train_loss", "val_loss", "val_srcc", "val_plcc"}
     assert "jitter" not in set(found["group"])
     rows = found[(found["group"] == "main") & (found["quantity"] == "val_srcc")].set_index("epoch")
@@ -265,12 +286,11 @@ def test_dynamics_are_mean_and_range_over_the_seeds_that_came_so_far(many):
 
 
 def test_foremost_groups_are_the_reference_and_the_largest_differences(many):
-    groups = group(many, "main")
-    table = compare(groups, resamples=20)
-    sizes = table.set_index("differs")["delta"].abs().drop("").dropna()
+    left = followed(group(many, "main"))
+    sizes = left["table"].set_index("differs")["delta"].abs().drop("").dropna()
     largest = sizes.sort_values(ascending=False).index.tolist()
-    assert list(comparison.foremost(groups, table, 3)) == ["reference", *largest[:2]]
-    assert list(comparison.foremost(groups, table, 9)) == ["reference", *largest]
+    assert left["foremost"] == ["reference", *largest]
+    assert [panel.split(" (")[0] for panel in left["panels"]] == ["reference", *largest[:3]]
 
 
 def test_a_sweep_holds_the_groups_that_vary_one_parameter_alone():

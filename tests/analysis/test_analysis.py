@@ -9,6 +9,7 @@ import report_fixture
 import tiny
 import torch
 from matplotlib.figure import Figure
+from notebook_section import run_section
 from sklearn.metrics import silhouette_score
 
 from iqa.analysis import attention, gathering, maps, residuals, weights
@@ -23,6 +24,23 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale
 from iqa.show import analysis
 from iqa.study import param_files, paths
+
+
+def look_inside(heading, *models, **values):
+    """What the cells under a heading of `06_analysis` make of models `a`, `b`, ..."""
+    named = dict(zip("abc", models, strict=False))
+    return report_fixture.look_inside(heading, named, resamples=300, **values)
+
+
+def ceiling_of(table, ratings):
+    found = Gathered(table, np.zeros((len(table), 1)), None)
+    return look_inside("How far from the ceiling", found, ratings=ratings)["ceiling"].set_index("what")
+
+
+def separation_of(generated, table):
+    found = Gathered(table, np.asarray(generated, dtype=np.float32), None)
+    return look_inside("Weight space", found)["separation"]
+
 
 QUICK = {"resamples": 300, "confidence": 0.95, "seed": 0}
 RNG = np.random.default_rng(0)
@@ -70,10 +88,11 @@ def test_scores_are_those_of_inference_and_weights_are_means_over_the_patches(cr
 
 
 def test_a_model_that_does_not_weigh_the_scales_has_no_attention():
-    found = {"run": gathering.gather(predictor("last"), tiny.database(16))}
-    assert found["run"].scales is None
-    assert attention.attention_bands(found, 5).empty and attention.attention_tests(found, 5).empty
-    assert isinstance(analysis.attention(attention.attention_bands(found, 5)), Figure)
+    found = gathering.gather(predictor("last"), tiny.database(16))
+    assert found.scales is None
+    weighed = look_inside("Attention over the scales", found, attention=None)
+    assert weighed["in_bands"].empty and weighed["claim"].empty
+    assert isinstance(analysis.attention(weighed["in_bands"]), Figure)
 
 
 def test_scores_where_lower_is_better_are_turned_for_the_quality():
@@ -102,7 +121,8 @@ def test_the_units_of_the_weights_do_not_matter_and_equal_weights_have_no_compon
 
 
 def test_components_are_turned_towards_the_quality():
-    points, variance, _ = weights.weight_space({"a": report_fixture.gathered()}, 5)
+    space = look_inside("Weight space", report_fixture.gathered())
+    points, variance = space["points"], space["variance"]
     assert points["pc1"].corr(points["good"]) > 0.9 and points["pc2"].corr(points["good"]) > -1e-9
     assert variance["component"].tolist() == [1, 2, 3, 4, 5] and variance["explained"].is_monotonic_decreasing
 
@@ -112,13 +132,12 @@ def of(table, of, measure):
 
 
 def test_what_lies_in_the_weights_is_found_above_chance():
-    found = {"a": report_fixture.gathered()}
-    _, _, spaces = weights.weight_space(found, 5)
-    table = weights.separation(found, spaces, **QUICK)
+    found = report_fixture.gathered()
+    table = look_inside("Weight space", found)["separation"]
     assert of(table, "quality", "probe SRCC")["value"] > 0.95
     told = of(table, "distortion", "probe accuracy")
     assert told["value"] > 0.95 and told["chance"] == pytest.approx(1 / 3) and told["verdict"] == "above chance"
-    direct = silhouette_score(found["a"].weights, found["a"].table["distortion"])
+    direct = silhouette_score(found.weights, found.table["distortion"])
     assert of(table, "distortion", "silhouette")["value"] == pytest.approx(direct, abs=1e-5)
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
 
@@ -128,8 +147,7 @@ def test_what_does_not_lie_in_the_weights_is_not_distinguishable_from_chance():
     for seed in range(4):
         rng = np.random.default_rng(seed)
         table = labelled(seed=seed, distortion=rng.choice(["blur", "noise"], 200))
-        found = {"a": Gathered(table, rng.normal(size=(200, 60)).astype(np.float32), None)}
-        rows = weights.separation(found, {"a": weights.pca(found["a"].weights)[0]}, **QUICK)
+        rows = separation_of(rng.normal(size=(200, 60)), table)
         assert abs(of(rows, "quality", "probe SRCC")["value"]) < 0.25
         verdicts += [of(rows, "quality", "probe SRCC")["verdict"], of(rows, "distortion", "probe accuracy")["verdict"]]
     assert verdicts.count("not distinguishable") >= 6 and "above chance" not in verdicts
@@ -145,21 +163,19 @@ def test_a_content_is_held_out_as_a_whole():
     by_content = weights.quality_probe(space, mos, content, **QUICK)
     by_image = weights.quality_probe(space, mos, np.arange(200), **QUICK)
     assert by_image["value"] > 0.9 and abs(by_content["value"]) < 0.6
-    told = weights.class_probe(space, content, content, **QUICK, by_content=False)
+    told = weights.class_probe(space, pd.Series(content), content, **QUICK, by_content=False)
     assert told["value"] == 1 and told["classes"] == 20 and told["chance"] == pytest.approx(0.05)
 
 
 def test_classes_that_a_database_does_not_tell_have_a_reason():
     table = labelled(n=30, contents=30)
-    found = {"a": Gathered(table, RNG.normal(size=(30, 8)).astype(np.float32), None)}
-    rows = weights.separation(found, {"a": weights.pca(found["a"].weights)[0]}, **QUICK)
+    generated = RNG.normal(size=(30, 8))
+    rows = separation_of(generated, table)
     assert of(rows, "content", "silhouette")["reason"] == "the database shows no content twice"
     assert of(rows, "distortion", "probe accuracy")["reason"] == "the database tells 1 kind of distortion"
-    few = {"a": Gathered(table.iloc[:4], found["a"].weights[:4], None)}
-    rows = weights.separation(few, {"a": weights.pca(few["a"].weights)[0]}, **QUICK)
+    rows = separation_of(generated[:4], table.iloc[:4])
     assert of(rows, "quality", "probe SRCC")["reason"] == "4 contents are too few for 5 folds"
-    same = {"a": Gathered(table, np.ones((30, 8), np.float32), None)}
-    rows = weights.separation(same, {"a": weights.pca(same["a"].weights)[0]}, **QUICK)
+    rows = separation_of(np.ones((30, 8)), table)
     assert rows["value"].isna().all() and rows["reason"].notna().all()
 
 
@@ -178,7 +194,7 @@ def test_entropy_is_one_for_even_weights_and_zero_for_one_scale_alone():
 
 def test_means_of_bands_are_those_by_hand():
     found = report_fixture.gathered()
-    rows = attention.attention_bands({"a": found}, 4, **QUICK)
+    rows = pd.DataFrame(attention.attention_bands(found, 4, **QUICK))
     worst = rows[(rows["band"] == 1) & (rows["quantity"] == "scale 4")].iloc[0]
     own = found.table["good"] <= found.table["good"].quantile(0.25)
     assert worst["n"] == own.sum() == 30
@@ -190,8 +206,8 @@ def test_means_of_bands_are_those_by_hand():
 
 def verdicts(scales, table=None) -> dict[str, str]:
     table = report_fixture.gathered().table if table is None else table
-    rows = attention.attention_tests({"a": Gathered(table, np.zeros((len(table), 1)), scales)}, 5, **QUICK)
-    return dict(zip(rows["part"], rows["verdict"], strict=True))
+    rows = attention.attention_tests(Gathered(table, np.zeros((len(table), 1)), scales), 5, **QUICK)
+    return {row["part"]: row["verdict"] for row in rows}
 
 
 def test_the_statement_holds_for_weights_that_follow_it_and_fails_for_the_contrary():
@@ -210,7 +226,7 @@ def test_weights_that_do_not_depend_on_the_quality_rarely_decide_anything():
 
 def test_the_slope_is_that_of_numpy():
     x, y = RNG.uniform(size=50), RNG.uniform(size=50)
-    slope, resampled = attention._slope(x, y, np.arange(50), 200, 0)
+    slope, resampled = attention.slope(x, y, np.arange(50), 200, 0)
     assert slope == pytest.approx(np.polyfit(x, y, 1)[0])
     assert resampled.std() == pytest.approx(y.std() / x.std() / np.sqrt(50), rel=0.3)
 
@@ -221,7 +237,8 @@ def test_the_slope_is_that_of_numpy():
 def test_bias_and_mean_absolute_error_of_groups_are_those_by_hand():
     table = labelled(distortion=np.tile(["blur", "noise"], 100))
     table["residual"] = np.where(table["distortion"] == "blur", 2.0, -4.0)
-    rows, left_out = residuals.errors(table, 5, **QUICK)
+    found = look_inside("Errors", Gathered(table, np.zeros((200, 1)), None))
+    rows, left_out = found["errors"], found["left_out"]
     everything = rows.iloc[0]
     assert (everything["by"], everything["n"], everything["bias"], everything["mae"]) == ("all", 200, -1, 3)
     kinds = rows[rows["by"] == "distortion"].set_index("value")
@@ -261,7 +278,7 @@ def test_the_simulated_ceiling_is_that_of_the_noise_that_was_added():
     ratings = true[:, None] + rng.normal(0, 30, (1500, 12))
     table = labelled(n=1500, contents=1500, mos=ratings.mean(axis=1), mos_std=ratings.std(axis=1, ddof=1))
     table["prediction"] = true
-    rows = residuals.ceiling(table, 12, **QUICK).set_index("what")
+    rows = ceiling_of(table, 12)
     for name in ("srcc", "plcc"):
         assert rows.loc["simulated", name] == pytest.approx(rows.loc["model", name], abs=0.012)
     assert rows.loc["simulated", "plcc"] == pytest.approx(np.sqrt(rows.loc["simulated", "reliability"]), abs=2e-3)
@@ -270,18 +287,18 @@ def test_the_simulated_ceiling_is_that_of_the_noise_that_was_added():
 
 def test_a_ceiling_that_cannot_be_had_says_why():
     def reason(ratings=10, **columns):
-        return residuals.ceiling(labelled(**columns), ratings, **QUICK).set_index("what").loc["simulated", "reason"]
+        return ceiling_of(labelled(**columns), ratings).loc["simulated", "reason"]
 
     assert reason() == "the database gives no deviation of the ratings"
     assert "parameter 'ratings'" in reason(None, mos_std=10.0)
     assert "exceeds the spread of the MOS" in reason(1, mos_std=500.0)
-    rows = residuals.ceiling(labelled(quality=np.arange(200.0)), None, **QUICK).set_index("what")
+    rows = ceiling_of(labelled(quality=np.arange(200.0)), None)
     assert np.isfinite(rows.loc["known", "srcc"]) and pd.isna(rows.loc["known", "reason"])
 
 
 def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
     table = report_fixture.gathered().table
-    rows = residuals.ceiling(table, 30, **QUICK).set_index("what")
+    rows = ceiling_of(table, 30)
     assert rows.loc["model", "srcc"] == coefficients.srcc(table["prediction"], table["mos"])
     assert rows.loc["known", "srcc"] > rows.loc["model", "srcc"]
 
@@ -301,11 +318,11 @@ def test_maps_are_of_the_image_or_of_its_centre_crop(tmp_path, crops, shape):
     file = tmp_path / "a.png"
     Image.fromarray(RNG.integers(0, 255, (72, 96, 3), dtype=np.uint8)).save(file)
     model = predictor(crops=crops, patches=4)
-    row = pd.DataFrame([{"image": "a.png", "why": "chosen", "mos": 1.0, "prediction": 2.0}])
-    (features,) = maps.feature_rows(model, [file], row)
+    row = {"image": "a.png", "why": "chosen", "mos": 1.0, "prediction": 2.0}
+    features = maps.feature_maps(model, file, row)
     assert features.image.shape[:2] == shape and len(features.maps) == 4
     assert features.maps[0].shape == (shape[0] // 4, shape[1] // 4)
-    (quality,) = maps.quality_rows(model, [file], row)
+    quality = maps.quality_map(model, file, row)
     assert quality.image.shape == (72, 96, 3) and quality.maps[0].shape == (72, 96)
     assert isinstance(analysis.maps([quality], "bright: good"), Figure)
 
@@ -315,8 +332,8 @@ def test_maps_are_of_the_image_or_of_its_centre_crop(tmp_path, crops, shape):
 
 @pytest.mark.parametrize("models", [1, 2, 3])
 def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
-    found = {f"model {i}": report_fixture.gathered(synthetic=i != 9) for i in range(models)}
-    points, variance, _ = weights.weight_space(found, 3)
+    space = look_inside("Weight space", *(report_fixture.gathered() for _ in range(models)))
+    points, variance = space["points"], space["variance"]
     axes = [ax for ax in analysis.weight_space(points, variance).axes if ax.get_label() != "<colorbar>"]
     assert len(axes) == 2 * models and len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
     plain = analysis.weight_space(points.assign(distortion="authentic", reference=points["image"]), variance)
@@ -324,7 +341,7 @@ def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
 
 
 def test_rare_kinds_share_a_marker():
-    points = weights.weight_space({"a": report_fixture.gathered()}, 3)[0]
+    points = look_inside("Weight space", report_fixture.gathered())["points"]
     points["distortion"] = [f"kind {i % 9}" for i in range(len(points))]
     assert analysis._kinds(points)[1].nunique() == analysis.KINDS
     assert "4 others" in set(analysis._kinds(points)[1])
@@ -332,8 +349,8 @@ def test_rare_kinds_share_a_marker():
 
 def test_errors_are_drawn_without_deviations_and_without_kinds():
     for synthetic_data in (True, False):
-        table = report_fixture.gathered(synthetic=synthetic_data).table
-        figure = analysis.errors(table, residuals.errors(table, 5, **QUICK)[0])
+        found = report_fixture.gathered(synthetic=synthetic_data)
+        figure = analysis.errors(found.table, look_inside("Errors", found)["errors"])
         assert len(figure.axes) == (3 if synthetic_data else 1)
 
 
@@ -363,8 +380,9 @@ def test_a_report_without_training_looks_into_what_is_finished(tmp_path, monkeyp
 
 
 def test_one_model_alone_and_models_that_are_not_trained_stand_in_the_table():
-    model = predictor("attention")
+    model, waiting = predictor("attention"), {"other": "iqa run toy/train/other"}
     found = {"run": gathering.gather(model, tiny.database(16))}
-    table = gathering.models_table(found, {"run": model}, {"other": "iqa run toy/train/other"})
+    names = {"gathered": found, "models": {"run": model}, "waiting": waiting}
+    table = run_section("06_analysis.ipynb", "The models", **names)["table"]
     assert table["status"].tolist() == ["finished", "not run"] and table["fusion"].iloc[0] == "attention"
     assert table["command"].iloc[1] == "iqa run toy/train/other"

@@ -2,14 +2,14 @@
 
 import sys
 
-import pandas as pd
 import pytest
 import torch
+from notebook_section import run_section
 from torch import nn
 from torch.nn import functional
 
 from iqa.analysis import complexity
-from iqa.analysis.complexity import ATTENTION, BIAS, CONVOLUTION, LINEAR, NORM, TARGET, count, counters, macs_ptflops
+from iqa.analysis.complexity import ATTENTION, BIAS, CONVOLUTION, LINEAR, NORM, TARGET
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.training.params import TrainParams
@@ -19,6 +19,26 @@ SWIN = TrainParams(
     backbone="swin_tiny_patch4_window7_224",
     backbone_args={"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
 )
+
+
+def count(model, height, width, names=COUNTERS):
+    """MACs by counter and kind."""
+    return {name: complexity.COUNTERS[name](model, height, width) for name in names}
+
+
+def counters(counted):
+    """The table of kinds as the cells of `04_complexity` make it."""
+    return run_section("04_complexity.ipynb", "By kind of operation", counted={"run": counted})["counters"]
+
+
+def parts_of(model, height, width):
+    """The table of parts as the cells of `04_complexity` make it."""
+    names = run_section("04_complexity.ipynb", "Part by part", models={"run": model}, size=(height, width))
+    return names["parts"].set_index("part")
+
+
+def macs_ptflops(model, height, width):
+    return sum(complexity.by_ptflops(model, height, width).values())
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +150,7 @@ def test_counting_leaves_the_model_and_ptflops_as_they_were(demo):
 
     before = dict(FUNCTIONAL_MAPPING), dict(TENSOR_OPS_MAPPING), list(demo.state_dict()), torch.baddbmm
     assert macs_ptflops(demo, 64, 64) == macs_ptflops(demo, 64, 64)
-    complexity.macs_thop(demo, 64, 64)
+    complexity.by_thop(demo, 64, 64)
     assert before == (FUNCTIONAL_MAPPING, TENSOR_OPS_MAPPING, list(demo.state_dict()), torch.baddbmm)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in demo.modules())
 
@@ -157,7 +177,7 @@ def test_parts_add_up_and_generated_weights_are_counted_apart(demo, counted):
     found = complexity.complexity(demo, 96, 96, counted)
     assert found["backbone_parameters"] + found["head_parameters"] == found["parameters"]
     assert found["generated_weights"] == 64 * 32 + 32 + 32 * 16 + 16 + 16 * 8 + 8 + 8 * 4 + 4 + 4 + 1
-    parts = complexity.parts(demo, 96, 96).set_index("part")
+    parts = parts_of(demo, 96, 96)
     assert parts["parameters"].sum() == parts["trainable_parameters"].sum() == found["parameters"]
     assert parts["macs_torch"].sum() == found["macs_torch"] and parts["macs_torch"].equals(parts["macs_estimated"])
     semantic = (240 * 64 + 64 * 48) * 4 * 4  # 1x1 convolutions on a 4x4 grid
@@ -171,7 +191,7 @@ def test_a_frozen_backbone_is_not_trained():
 
 
 def test_twice_the_pixels_cost_twice_the_convolutions_of_the_backbone(demo):
-    small, large = (complexity.parts(demo, 64, width).set_index("part")["macs_torch"] for width in (64, 128))
+    small, large = (parts_of(demo, 64, width)["macs_torch"] for width in (64, 128))
     assert large["backbone"] == 2 * small["backbone"] and large["hyper"] == small["hyper"]
 
 
@@ -193,8 +213,3 @@ def test_hyperiqa_with_resnet50_costs_what_is_known_of_it():
     saved = sum(out * inside * (side**2 - grid**2) for out, inside, side, grid in levels)
     assert (macs_ptflops(model, 224, 224) + saved) / 1e9 == pytest.approx(4.34, abs=0.01)
     assert (complexity.macs_torch(model, 224, 224) + saved) / 1e9 == pytest.approx(4.29, abs=0.01)  # no normalisations
-
-
-def test_a_table_of_one_counter_has_its_column_alone(counted):
-    table = counters({"torch": counted["torch"]})
-    assert list(table.columns) == ["kind", "macs_torch", "missed_by"] and isinstance(table, pd.DataFrame)

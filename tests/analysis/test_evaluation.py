@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, joined, results_json, score_all
+from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, results_json, score, stack
 from iqa.data.pixels import Size
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
@@ -91,13 +91,25 @@ def scored():
         scale = Scale(0, 100, True, "Tiny")
         models[name] = Predictor(network, name, "mscn", 64, Size(), scale, options | {"precision": "32-true"})
     databases = {"up": tiny.database(48), "down": tiny.database(48, low=1, high=5, up=False)}
-    return models, databases, score_all(models, databases, crops="grid", patches=4, seed=None)
+    cut = {"crops": "grid", "patches": 4, "seed": None}
+    pairs = [(model, name) for model in models for name in databases]
+    return models, databases, {pair: score(models[pair[0]], databases[pair[1]], **cut) for pair in pairs}
+
+
+def cross_of(scored, missing, untrained=None):
+    """The table of all pairs, as the notebook makes it."""
+    models, databases, predictions = scored
+    rows = [
+        {"model": model, "database": name, "title": databases[name].title, "available": True}
+        | evaluate(predictions[model, name], resamples=20)
+        for model, name in predictions
+    ]
+    return cross_table(rows, {model: predictor.scale.of for model, predictor in models.items()}, missing, untrained)
 
 
 def test_every_model_meets_every_database_and_absent_ones_stay_in_the_table(scored):
-    models, databases, predictions = scored
-    missing = {"far": {"title": "Far away", "reason": "no such folder"}}
-    cross = cross_table(predictions, databases, missing, models, resamples=20)
+    _, _, predictions = scored
+    cross = cross_of(scored, {"far": {"title": "Far away", "reason": "no such folder"}})
     assert len(cross) == 2 * 3 and cross["available"].tolist() == [True, True, False] * 2
     absent = cross[~cross["available"]]
     assert absent["srcc"].isna().all() and set(absent["reason"]) == {"no such folder"}
@@ -105,6 +117,13 @@ def test_every_model_meets_every_database_and_absent_ones_stay_in_the_table(scor
     own = predictions["second", "down"]
     assert row["srcc"] == coefficients.srcc(own["prediction"], own["mos"])
     assert own["prediction"].between(-10, 20).all()  # on the database's scale of 1 to 5
+
+
+def test_a_model_that_is_not_trained_has_a_row_per_database_with_its_command(scored):
+    cross = cross_of(scored, {"far": {"title": "Far away", "reason": "no such folder"}}, {"third": "iqa run toy"})
+    rows = cross[cross["model"] == "third"]
+    assert rows["database"].tolist() == ["up", "down", "far"] and rows["title"].iloc[-1] == "Far away"
+    assert set(rows["reason"]) == {"not run: iqa run toy"} and not rows["available"].any()
 
 
 def test_options_that_are_asked_for_replace_the_models_own(scored):
@@ -116,8 +135,8 @@ def test_options_that_are_asked_for_replace_the_models_own(scored):
 
 
 def test_the_record_holds_what_evaluation_tools_read(scored):
-    models, databases, predictions = scored
-    cross = cross_table(predictions, databases, {"far": {"title": "Far", "reason": "no folder"}}, models, resamples=20)
+    _, _, predictions = scored
+    cross = cross_of(scored, {"far": {"title": "Far", "reason": "no folder"}})
     found = json.loads(json.dumps(results_json(predictions, cross), allow_nan=False))
     assert found["model_type"] == "first" and found["eval_time"]
     up = found["datasets"]["up"]
@@ -128,8 +147,8 @@ def test_the_record_holds_what_evaluation_tools_read(scored):
     assert [other["model_type"] for other in found["compared"]] == ["second"]
 
 
-def test_all_predictions_fit_into_one_table(scored):
-    _, _, predictions = scored
-    table = joined(predictions)
-    assert len(table) == 4 * 12
-    assert list(table.columns[:3]) == ["model", "trained_on", "database"]
+def test_tables_are_stacked_with_some_columns_in_front():
+    tables = [pd.DataFrame({"n": [1, 2]}).assign(model=name) for name in ("first", "second")]
+    found = stack(tables, ["model"])
+    assert list(found) == ["model", "n"] and found.index.tolist() == [0, 1, 2, 3]
+    assert list(stack([], ["model"])) == ["model"] and stack([], ["model"]).empty

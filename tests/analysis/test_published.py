@@ -62,10 +62,10 @@ def test_on_other_databases_the_published_columns_are_there_and_empty(table):
 def test_published_values_are_read_with_their_digits_and_a_missing_column_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REPORT", tmp_path)
     PUBLISHED.to_csv(tmp_path / "published.csv", index=False)
-    pd.testing.assert_frame_equal(published.published(), PUBLISHED.astype(str), check_dtype=False)
+    pd.testing.assert_frame_equal(published.read_published(), PUBLISHED.astype(str), check_dtype=False)
     PUBLISHED.drop(columns="protocol").to_csv(tmp_path / "published.csv", index=False)
     with pytest.raises(ValueError, match=r"published\.csv: lacks the columns protocol"):
-        published.published()
+        published.read_published()
 
 
 def test_published_rows_have_a_protocol_a_source_and_a_known_database():

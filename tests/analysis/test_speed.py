@@ -24,6 +24,16 @@ QUICK = ComplexityParams(
 )
 
 
+def speeds(model, params):
+    rows = [row for setting in speed.settings(params) for row in speed.speeds(model, setting, params)]
+    return pd.DataFrame(rows, columns=speed.SPEEDS)
+
+
+def memories(model, params):
+    rows = [speed.memory(model, setting, params) for setting in speed.settings(params, compiled=[False])]
+    return pd.DataFrame(rows, columns=speed.MEMORIES)
+
+
 @pytest.fixture(scope="module")
 def model():
     return complexity.build(TrainParams())
@@ -34,7 +44,7 @@ def changed(**values) -> ComplexityParams:
 
 
 def test_latency_describes_its_own_sample(model, device):
-    found = speed.speeds(model, changed(devices=[device]))
+    found = speeds(model, changed(devices=[device]))
     assert found["batch_size"].tolist() == [1, 2] and (found["reason"] == "").all() and (found["passes"] == 4).all()
     for row in found.to_dict("records"):
         assert 0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] <= row["max_ms"]
@@ -52,21 +62,21 @@ def test_warm_up_does_not_count_and_long_passes_are_fewer(monkeypatch):
 
 
 def test_each_precision_is_measured_on_each_device(model):
-    found = speed.speeds(model, changed(precisions=["32-true", "bf16-mixed"], batch_sizes=[1]))
+    found = speeds(model, changed(precisions=["32-true", "bf16-mixed"], batch_sizes=[1]))
     assert found["precision"].tolist() == ["32-true", "bf16-mixed"] and (found["reason"] == "").all()
 
 
 def test_bf16_computes_in_bf16(model):
     seen = []
     hook = model.semantic.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
-    speed.speeds(model, changed(precisions=["32-true", "bf16-mixed"], batch_sizes=[1]))
+    speeds(model, changed(precisions=["32-true", "bf16-mixed"], batch_sizes=[1]))
     hook.remove()
     assert seen[0] == torch.float32 and seen[-1] == torch.bfloat16
 
 
 def test_a_batch_that_does_not_fit_is_a_row_and_ends_the_setting(model):
-    one = speed.speeds(model, changed(batch_sizes=[1]))["peak_bytes"].iloc[0]
-    found = speed.speeds(model, changed(until_full=True, memory_gb=float(one) * 3 / speed.GIB, seconds=60.0))
+    one = speeds(model, changed(batch_sizes=[1]))["peak_bytes"].iloc[0]
+    found = speeds(model, changed(until_full=True, memory_gb=float(one) * 3 / speed.GIB, seconds=60.0))
     assert (found["reason"].iloc[:-1] == "").all() and found["images_per_second"].iloc[:-1].notna().all()
     last = found.iloc[-1]
     assert last["reason"].startswith("memory: more than") and np.isnan(last["mean_ms"])
@@ -81,8 +91,8 @@ def test_an_allocation_that_fails_is_a_row_too(model, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(speed, "peak_memory", fail)
-    assert speed.speeds(model, QUICK)["reason"].tolist() == [f"memory: {str(error).splitlines()[0]}"]
-    reasons = speed.memories(model, QUICK)["reason"].tolist()
+    assert speeds(model, QUICK)["reason"].tolist() == [f"memory: {str(error).splitlines()[0]}"]
+    reasons = memories(model, QUICK)["reason"].tolist()
     assert reasons == [f"training: memory: {str(error).splitlines()[0]}"]
 
 
@@ -91,7 +101,7 @@ def test_an_error_of_another_kind_stays_one(model, monkeypatch):
         raise RuntimeError("sizes do not match")
 
     monkeypatch.setattr(speed, "peak_memory", fail)
-    for measure in (speed.speeds, speed.memories):
+    for measure in (speeds, memories):
         with pytest.raises(RuntimeError, match="sizes do not match"):
             measure(model, QUICK)
 
@@ -103,18 +113,18 @@ def test_an_operator_that_takes_no_such_large_batch_ends_the_setting_too(model, 
         return 1
 
     monkeypatch.setattr(speed, "peak_memory", fail_with_two)
-    found = speed.speeds(model, QUICK)
+    found = speeds(model, QUICK)
     assert found["reason"].tolist() == ["", "error: input tensor must fit into 32-bit index math"]
 
 
 def test_a_pass_that_would_take_too_long_is_not_started(model):
-    found = speed.speeds(model, changed(batch_sizes=[1, 10**6], seconds=1.0))
+    found = speeds(model, changed(batch_sizes=[1, 10**6], seconds=1.0))
     assert found["reason"].iloc[0] == "" and found["reason"].iloc[1].startswith("time: a pass would take about")
 
 
 def test_a_device_that_is_not_there_is_a_row(model):
     params = changed(devices=["cpu", "cuda:99"], batch_sizes=[1])
-    for found in (speed.speeds(model, params), speed.memories(model, params)):
+    for found in (speeds(model, params), memories(model, params)):
         assert found["reason"].tolist() == ["", "this machine has no device cuda:99"]
 
 
@@ -126,7 +136,7 @@ def test_a_machine_that_cannot_compile_is_a_row(model, monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", cannot)
-    found = speed.speeds(model, changed(compiled=[True, False], batch_sizes=[1]))
+    found = speeds(model, changed(compiled=[True, False], batch_sizes=[1]))
     assert found["compiled"].tolist() == [False, True]
     assert found["reason"].tolist() == ["", "torch.compile: InvalidCxxCompiler: No working C++ compiler found"]
 
@@ -153,7 +163,7 @@ def test_views_take_no_memory_of_their_own():
 
 
 def test_training_needs_gradients_averages_and_activations_besides(model):
-    (row,) = speed.memories(model, QUICK).to_dict("records")
+    (row,) = memories(model, QUICK).to_dict("records")
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert row["reason"] == "" and row["training_bytes"] > row["inference_bytes"] + 3 * weights
     assert row["inference_bytes"] > weights and not model.training
@@ -161,7 +171,7 @@ def test_training_needs_gradients_averages_and_activations_besides(model):
 
 
 def test_memory_is_the_same_on_every_run(model):
-    first, second = (speed.memories(model, QUICK) for _ in range(2))
+    first, second = (memories(model, QUICK) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 

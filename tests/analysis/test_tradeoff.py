@@ -6,16 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from notebook_section import run_section
 
-from iqa.analysis import tradeoff
+from iqa.analysis.params import ComplexityParams
 from iqa.show import complexity, tables
 from iqa.study import paths
 
 RUNS = ["hyperiqa_s1", "swin_base_s1"]
 
 
+def section(runs=RUNS):
+    """What the cells of `04_complexity` make of costs, times and the results of training runs."""
+    given = {"params": ComplexityParams(study="koniq10k", runs=runs), "timed": timed()}
+    costs = pd.DataFrame({"run": runs}).merge(counted_costs(), on="run", how="left")
+    return run_section("04_complexity.ipynb", "Cost and agreement", costs=costs, **given)
+
+
 @pytest.fixture
-def agreed(tmp_path, monkeypatch):
+def study(tmp_path, monkeypatch):
     """Of two runs of the study of KonIQ-10k the first is finished."""
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     folder = paths.run_folder("koniq10k", "train", "hyperiqa_s1")
@@ -23,7 +31,16 @@ def agreed(tmp_path, monkeypatch):
     values = {"srcc": 0.9, "srcc_low": 0.89, "srcc_high": 0.91, "plcc": 0.92, "plcc_low": 0.91, "plcc_high": 0.93}
     (folder / "metrics.json").write_text(json.dumps(values))
     tiny.finish(folder)
-    return tradeoff.agreement("koniq10k", RUNS)
+
+
+@pytest.fixture
+def agreed(study):
+    return section()["agreed"]
+
+
+@pytest.fixture
+def overview(study):
+    return section()["overview"]
 
 
 def timed() -> pd.DataFrame:
@@ -41,7 +58,7 @@ def timed() -> pd.DataFrame:
     return frame.assign(images_per_second=1000 * frame["batch_size"] / frame["median_ms"])
 
 
-def counted() -> pd.DataFrame:
+def counted_costs() -> pd.DataFrame:
     costs = {"backbone": ["resnet50", "swin_base"], "fusion": "concat", "parameters": 3, "macs_torch": 4}
     return pd.DataFrame({"run": RUNS, **costs})
 
@@ -60,20 +77,19 @@ def test_published_values_of_the_same_experiment_and_database_stand_beside(agree
 
 def test_a_run_whose_epoch_is_chosen_on_the_test_images_says_so(agreed):
     assert agreed["chosen_on"].tolist() == ["validation", "validation"]
-    (other,) = tradeoff.agreement("koniq10k", ["swin_base_on_test_s1"])["chosen_on"]
+    (other,) = section(["swin_base_on_test_s1"])["agreed"]["chosen_on"]
     assert other == "TEST"
 
 
-def test_the_overview_has_a_row_per_run_and_device_in_the_first_precision(agreed):
-    found = tradeoff.overview(counted(), timed(), agreed)
+def test_the_overview_has_a_row_per_run_and_device_in_the_first_precision(overview):
+    found = overview
     assert found[["run", "device"]].to_numpy().tolist() == [[run, device] for run in RUNS for device in ("cpu", "gpu")]
     assert found["latency_ms"].tolist()[:3] == [10.0, 10.0, 10.0] and np.isnan(found["latency_ms"].iloc[3])
     assert found["precision"].tolist()[:3] == ["32-true"] * 3
     assert found["images_per_second"].tolist()[:3] == [200.0] * 3 and found["batch_size"].tolist()[:3] == [4.0] * 3
 
 
-def test_the_table_shows_what_was_not_run_in_words_and_splits_for_a_page(agreed):
-    overview = tradeoff.overview(counted(), timed(), agreed)
+def test_the_table_shows_what_was_not_run_in_words_and_splits_for_a_page(overview):
     shown = tables.rounded(complexity.overview_table(overview))
     assert shown["SRCC"].tolist() == ["0.900 [0.890, 0.910]"] * 2 + ["not run"] * 2
     assert shown["Published SRCC"].tolist()[2:] == ["0.934"] * 2 and shown["Device"].tolist() == ["cpu", "gpu"] * 2

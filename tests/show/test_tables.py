@@ -8,7 +8,7 @@ import pypandoc
 import pytest
 import report_fixture
 
-from iqa.analysis import attention, residuals, weights
+from iqa.analysis import residuals
 from iqa.show import ablation, analysis, complexity, tables
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
@@ -225,7 +225,8 @@ def test_memory_is_shown_in_mebibytes():
 
 def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_for_them():
     found = report_fixture.gathered()
-    bands = analysis.attention_bands_table(attention.attention_bands({"a": found}, 4, resamples=50))
+    weighed = report_fixture.look_inside("Attention over the scales", {"a": found}, bands=4)
+    bands = analysis.attention_bands_table(weighed["in_bands"])
     assert len(bands) == 4 and bands["Images"].eq(30).all()
     assert list(bands)[3:] == ["Scale 1", "Scale 2", "Scale 3", "Scale 4", "Entropy"]
     shown = analysis.cases_table(residuals.cases(found.table, 3))
@@ -234,7 +235,7 @@ def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_f
 
 def test_what_generated_weights_cannot_tell_has_one_row_per_reason():
     found = {name: report_fixture.gathered(synthetic=False) for name in ("a", "b")}
-    frame = weights.separation(found, weights.weight_space(found, 3)[2], resamples=50)
+    frame = report_fixture.look_inside("Weight space", found)["separation"]
     table = analysis.separation_table(frame)
     assert len(frame) == 12 and table["Model"].tolist() == ["a", "a", "b", "b", "a, b", "a, b"]
     assert table["Verdict"].iloc[-2] == "not available: the database shows no content twice"
