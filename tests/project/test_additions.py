@@ -178,7 +178,8 @@ def test_a_database(project, tmp_path):
     )
     assert_touches_what_is_named("a database", project, 3)
     run_tests(project, "tests/data/test_data_readers.py", "mydb or facts")
-    finished.run(project, "iqa.data.releases", "README.md")
+    (program,) = re.findall(r"made by \S+ -m (\S+) README.md", (project / "README.md").read_text(encoding="utf-8"))
+    finished.run(project, program, "README.md")
     assert "| `mydb` | `data/MyDB` | 12 |" in (project / "README.md").read_text(encoding="utf-8")
 
     folder, generator = tmp_path / "MyDB", np.random.default_rng(0)
