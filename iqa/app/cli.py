@@ -206,7 +206,7 @@ def _report(options: argparse.Namespace) -> int:
 
     train, profile = not options.no_train, options.profile
     if options.dry_run:
-        graph.tell_due(options.study, train)
+        graph.print_due(options.study, train)
     else:
         graph.report(options.study, options.jobs, train, profile, options.runs_per_gpu)
     return 0

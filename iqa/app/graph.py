@@ -174,7 +174,7 @@ def report(
             graph = jobs(study, train, cores, cluster is not None, state)
             due = [job.rule for job in graph if job.due]
             if not number:
-                _tell(state, train, due)
+                _print_left_out(state, train, due)
             if not graph:
                 raise RunFailed(f"nothing of study '{study}' can be made here")
             if not due:
@@ -182,7 +182,7 @@ def report(
             _snakemake(study, due, cores, train, cluster, runs_per_gpu)
 
 
-def tell_due(study: str, train: bool = True) -> None:
+def print_due(study: str, train: bool = True) -> None:
     """Print which runs `report` would make, and why."""
     state = State(study)
     jobs(study, train, state=state)
@@ -190,7 +190,7 @@ def tell_due(study: str, train: bool = True) -> None:
     print(explain(state, [place for place in state.params if place not in skipped]))
 
 
-def _tell(state: State, train: bool, due: list[str]) -> None:
+def _print_left_out(state: State, train: bool, due: list[str]) -> None:
     """Say what is left out, and whether anything is done."""
     runs = [params.run for params in state.params.values() if isinstance(params, TrainParams)]
     left = [run for run in runs if not finished(state.study, "train", run)]

@@ -16,7 +16,7 @@ from iqa.data import prepare
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import pixel_code
 from iqa.study import code, disk, paths
-from iqa.study.identity import NOT_HERE, Identity, Reason, differences, versions
+from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, versions
 from iqa.study.param_files import read_yaml
 from iqa.study.params import Params
 from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, write_json
@@ -34,7 +34,7 @@ class AcceptError(ValueError):
 
 
 class State:
-    """The runs of a study, and what is due.
+    """The runs of a study as they stand now: what each is made from, which are due, and why.
 
     Args:
         study: its name.
@@ -63,19 +63,15 @@ class State:
     @cached_property
     def due(self) -> dict[Place, list[Reason]]:
         """The runs that are due, in the order of the steps, each with its reasons."""
-        found: dict[Place, list[Reason]] = {}
+        due: dict[Place, list[Reason]] = {}
         for place, params in self.params.items():
             reasons = self.reasons(params)
-            made_again = [
-                need  # of a database the contents are known before it is prepared
-                for need in params.needs()
-                if need[0] != "data_prep" and any(reason.kind in CASCADING for reason in found.get(need, []))
-            ]
-            if not reasons:  # its own reasons say more
-                reasons = _reads(made_again)
+            if all(reason.kind == "show" for reason in reasons):  # other reasons of its own say more
+                changing = [need for need, whys in due.items() if any(why.kind in CASCADING for why in whys)]
+                reasons += _reads([need for need in params.needs() if need in changing and not _opens(params, need)])
             if reasons:
-                found[place] = reasons
-        return found
+                due[place] = reasons
+        return due
 
     def reasons(self, params: Params) -> list[Reason]:
         """Why a run is due by itself; none if it is up to date."""
@@ -88,7 +84,7 @@ class State:
         reasons = self._damaged_outputs(place, record)
         if params.step == "data_prep" and prepare.absent(params) is not None:
             return reasons  # results that were brought here without the images
-        if "identity" not in record:
+        if record.get("identity", {}).keys() != PARTS:
             return [*reasons, Reason("record", UNKNOWN)]
         return reasons + differences(record["identity"], self.identity(params), type(params).defaults())
 
@@ -126,10 +122,10 @@ class State:
         """`record.json` of a run; None where there is none or it is damaged."""
         if place not in self._records:
             try:
-                found = json.loads(self._file(place).read_text(encoding="utf-8"))
-                usable = isinstance(found, dict) and isinstance(found.get("outputs"), dict)
-                self._records[place] = found if usable else None
-            except (OSError, ValueError):
+                record = json.loads(self._file(place).read_text(encoding="utf-8"))
+                usable = all(isinstance(part, dict) for part in (record, record["outputs"], record.get("identity", {})))
+                self._records[place] = record if usable else None
+            except (OSError, ValueError, TypeError, KeyError):
                 self._records[place] = None
         return self._records[place]
 
@@ -143,16 +139,16 @@ class State:
         return self._data[name]
 
     def _contents(self, params: Params, step: str, run: str) -> str:
-        """What a run reads of a database or of another run, as a hash that only its contents decide."""
+        """Hash of what a run reads of another one: of a database that it opens, the data; else the results."""
         place = step, run
-        if step == "data_prep":
+        if _opens(params, place):
             kinds = [params.input] if isinstance(params, TrainParams) else self.params[place].inputs
             fingerprint = self.data(run)
             return NOT_HERE if fingerprint == NOT_HERE else code.digest(fingerprint, *map(pixel_code, kinds))
         record = self.record(place)
         if record is None:
             return "not made"
-        if params.step == "report":  # it shows figures, durations and who made what, too
+        if params.step == "report":  # it shows figures, durations and machines, too
             return code.file_hash(self._file(place))
         outputs = record["outputs"].items()
         left_out = (*FIGURE_FORMATS, *TRAINING_STATE)
@@ -211,6 +207,9 @@ class State:
         if not reasons:
             return False
         now = self.identity(params)
+        for part in ("reads", "files"):  # what this machine lacks is as it was
+            before = record.get("identity", {}).get(part, {})
+            now[part] |= {key: before[key] for key, value in now[part].items() if value == NOT_HERE and key in before}
         entry = {
             "because": because,
             "on": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -221,11 +220,17 @@ class State:
             folder = self._file(place).parent
             data = {name: self._contents(params, "data_prep", name) for name in params.databases()}
             training_identity.accept(params, data, folder)
-            record["outputs"] |= {training_identity.STATE: code.file_hash(folder / training_identity.STATE)}
+            sha = code.file_hash(folder / training_identity.STATE)
+            record["outputs"][training_identity.STATE] = sha
+            self._hashes[_from_study(place, training_identity.STATE)] = sha
         record |= {"identity": now, "accepted": [*record.get("accepted", []), entry]}
         write_json(self._file(place), record)
-        self.__dict__.pop("_hashes", None)
         return True
+
+
+def _opens(params: Params, need: Place) -> bool:
+    """Whether a run opens the database that it needs, whose data are known before it is prepared again."""
+    return need[0] == "data_prep" and params.step in ("train", "cross_dataset", "analysis")
 
 
 def _reads(made_again: list[Place]) -> list[Reason]:
@@ -255,9 +260,5 @@ def explain(state: State, places: Iterable[Place]) -> str:
     places = list(places)
     due = [place for place in places if place in state.due]
     lines = [line for place in due for line in ("/".join(place), *(f"  {reason}" for reason in state.due[place]))]
-    runs = f"{len(places)} runs" if len(places) != 1 else "run"
-    if not due:
-        return f"Nothing is due: the {runs} of study '{state.study}' {'are' if len(places) != 1 else 'is'} up to date."
-    return "\n".join(
-        [*lines, f"{len(due)} of the {runs} of study '{state.study}' {'are' if len(due) != 1 else 'is'} due."]
-    )
+    what = f"{len(due)} of {len(places)} runs" if due else "nothing"
+    return "\n".join([*lines, f"Due in study '{state.study}': {what}."])

@@ -21,7 +21,6 @@ from typing import NamedTuple
 PACKAGE = Path(__file__).resolve().parents[1]
 GONE = "is no longer used"
 REST = "(module)"  # statements that define nothing, such as the settings of a logger
-MAIN = "(main)"  # the block of a program, such as `python -m iqa.training.fit`
 NO_CODE = {"ctx", "type_comment", "kind", "type_params", "annotation", "returns", "simple"}  # fields of the syntax tree
 Scope = ChainMap[str, "Ref | None"]  # names bound by the functions around some code, with what they import
 
@@ -238,7 +237,7 @@ class Module:
         self.known: dict[str, Definition] = {}
         for owner, part in () if cells else self._sorted(_without_docstring(body)):
             self.statements.setdefault(owner, []).append(part)
-            names = _bound([part], file).keys() - self.imports.keys() if owner in (REST, MAIN) else {owner}
+            names = _bound([part], file).keys() - self.imports.keys() if owner == REST else {owner}
             self.homes |= dict.fromkeys(names, owner)
 
     def _sorted(self, body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -256,8 +255,7 @@ class Module:
                     yield from self._assigned(node.target, node.value, node)
                 case ast.AugAssign(target=changed) | ast.Expr(value=ast.Call(func=ast.Attribute(value=changed))):
                     yield from self._assigned(changed, None, node)
-                case ast.If() if _tests(node) in (MAIN, "TYPE_CHECKING"):
-                    yield from ((MAIN, part) for part in node.body if _tests(node) == MAIN)
+                case ast.If() if _never_counts(node):
                     yield from self._sorted(node.orelse)
                 case _:
                     yield REST, node
@@ -277,7 +275,7 @@ class Module:
 
     def whole(self) -> list[Ref]:
         """Every definition; of a package, those that it imports too."""
-        found = [Ref(self.name, name) for name in self.statements if name != MAIN]
+        found = [Ref(self.name, name) for name in self.statements]
         imported = self.imports.values() if self.file.endswith("__init__.py") else ()
         return found + [ref for target in imported for ref in self.package.find(target.module, target.path())[0]]
 
@@ -311,18 +309,13 @@ class _Writer:
                 return "[" + ",".join(filter(None, (self.write(part, scope) for part in node))) + "]"
             case ast.Import() | ast.ImportFrom() | ast.Pass():
                 return ""
-            case ast.If() if _tests(node) == "TYPE_CHECKING":
+            case ast.If() if _never_counts(node):
                 return self.write(node.orelse, scope)[1:-1]
             case ast.AnnAssign():
                 return self.write(ast.Assign(targets=[node.target], value=node.value), scope) if node.value else ""
-            case ast.Constant():
-                if re.fullmatch(rf"{self.package.name}(\.\w+)+", str(node.value)):  # a program may be started by it
-                    module = self.package.module(node.value)
-                    self.refs += [Ref(node.value, MAIN)] if module and MAIN in module.statements else []
-                return ascii(node.value)
             case ast.Call() if self.module.registry(node):  # what an entry is shown with, such as `title`, does nothing
                 return self.write([node.args, [word for word in node.keywords if word.arg == "options"]], scope)
-            case ast.Name(ctx=ast.Load()) | ast.Attribute() | ast.Call():
+            case ast.Name(ctx=ast.Load()) | ast.Attribute():
                 refs, text = self.find(node, scope)
                 self.refs += refs
                 return text or self.fields(node, scope)
@@ -359,8 +352,6 @@ class _Writer:
                 target = scope[name]
             case ast.Name(id=name):
                 target = Ref(self.module.name, name) if name in self.module.homes else self.module.imports.get(name)
-            case ast.Call(args=[ast.Constant(value=str(name))]):
-                target = Ref(name, "") if self.find(root.func, scope)[1] == "@importlib.import_module" else None
         return self.package.find(target.module, [*target.path(), *attributes]) if target else ([], "")
 
 
@@ -413,10 +404,9 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return body[1:] if ast.get_docstring(ast.Module(body, []), clean=False) is not None else body
 
 
-def _tests(node: ast.If) -> str:
-    """`MAIN` or `TYPE_CHECKING` if that is what a condition asks for."""
-    test = ast.unparse(node.test).removeprefix("typing.")
-    return MAIN if test == "__name__ == '__main__'" else test
+def _never_counts(node: ast.If) -> bool:
+    """Whether a block is for type checkers alone, or the program that a module is when it is started by its name."""
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def _class_body(node: ast.ClassDef) -> list[ast.AST]:

@@ -21,6 +21,7 @@ from typing import Any
 from iqa.study import code
 
 NOT_HERE = "not here"
+PARTS = {"values", "code", "reads", "files", "versions"}
 SHOWN = "iqa/show/"  # code that draws figures and lays out tables, and decides no number
 LONGEST = 60  # characters of a value that a reason quotes
 

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from iqa.study import param_files, paths
 from iqa.study.code import file_hash
@@ -90,8 +92,8 @@ class RunFolder:
             elsewhere: files outside of the run's folder that belong to its results.
         """
         values = self.params.model_dump()
-        own = (file for file in self.path.rglob("*") if file.is_file() and file.name not in RUNNER_FILES)
-        written = {os.path.relpath(file, self.path): file_hash(file) for file in (*own, *elsewhere)}
+        files = [file for file in self.path.rglob("[!.]*") if file.is_file() and file.name not in RUNNER_FILES]
+        written = {os.path.relpath(file, self.path): file_hash(file) for file in (*files, *elsewhere)}
         record = {
             "study": self.params.study,
             "step": self.params.step,
@@ -193,8 +195,6 @@ def commit() -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores that this process may use, memory in GiB, and GPU if torch is loaded and has one."""
-    import sys
-
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -203,11 +203,4 @@ def hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": cpu, "cores": cores, "memory_gb": _memory_gib(), "gpu": gpu}
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
+    return {"cpu": cpu, "cores": cores, "memory_gb": round(psutil.virtual_memory().total / 2**30, 1), "gpu": gpu}

@@ -185,8 +185,9 @@ def test_a_new_parameter_file_is_one_more_run(project):
 
 
 def test_a_table_that_is_missing_is_made_again(project):
-    project.results("ablation/main/ablation.csv").unlink()
-    assert project.would_run() == {"ablation/main", "report/report"}
+    project.results("ablation/main/made.json").unlink()
+    assert project.would_run() == {"ablation/main"}
+    assert project.report()[0] == {"ablation/main", "report/report"}  # the record of the run that it shows is new
 
 
 def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(project):
@@ -194,20 +195,19 @@ def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(proje
     assert project.report()[0] == {"train/b_s1", "ablation/main", "report/report"}
 
 
-def test_a_failed_run_leaves_no_table_and_no_report_that_look_fresh(project):
+def test_a_failed_run_is_told_and_due_with_all_that_was_made_from_it(project):
     project.write_notebook("train", more='assert params.fusion != "last", "this cell fails"')
     executed, text = project.report(fails=True)
-    assert {"train/a_s1", "train/b_s1", "complexity/main"} <= executed
+    assert {"train/a_s1", "train/b_s1", "complexity/main"} <= executed and "report/report" not in executed
     assert "this cell fails" in text and "results/toy/train/b_s1/notebook.ipynb" in text
     assert "this cell fails" in project.results("train/b_s1/log.txt").read_text()
     assert project.results("train/b_s1/notebook.ipynb").is_file()
-    gone = ["train/b_s1/record.json", "train/b_s1/metrics.json", "ablation/main/ablation.csv", "summary.json"]
-    assert not any(project.results(name).exists() for name in gone)
-    assert not (project.folder / "report" / "toy" / "report.html").exists()
+    assert not project.results("train/b_s1/record.json").exists()
+    assert {"train/b_s1", "ablation/main", "report/report"} <= project.would_run()
 
     project.write_notebook("train")
-    assert {"train/b_s1", "ablation/main", "report/report"} <= project.report()[0]
-    assert project.results("ablation/main/ablation.csv").is_file()
+    assert {"train/b_s1", "report/report"} <= project.report()[0]
+    assert project.would_run() == set()
 
 
 def test_without_training_the_report_is_made_of_what_is_finished(project):
@@ -233,8 +233,8 @@ def test_folders_of_several_machines_are_taken_as_they_are_whatever_their_ages(p
     for file, age in zip(files, random.Random(0).sample(range(10**6), len(files)), strict=True):
         os.utime(file, (1.7e9 + age, 1.7e9 + age))
     brought = project.results("train/b_s1/record.json").read_bytes()
-    assert project.would_run() == {"ablation/main", "report/report"}
-    assert project.report()[0] == {"ablation/main", "report/report"}
+    assert project.would_run() == {"report/report"}  # which shows where each run was made
+    assert project.report()[0] == {"report/report"}
     assert project.results("train/b_s1/record.json").read_bytes() == brought
     assert project.would_run() == set()
 
@@ -253,8 +253,8 @@ def test_a_killed_pipeline_is_taken_up_again(project):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not project.results("ablation/main/ablation.csv").exists()
-    assert not project.results("summary.json").exists()
+    assert not project.results("ablation/main/record.json").exists()
+    assert {"ablation/main", "report/report"} <= project.would_run()
 
     flag.unlink()
     assert project.report()[0] == {"ablation/main", "report/report"}
