@@ -181,14 +181,14 @@ class State:
         """Let the results of runs stand that are due, and return which were.
 
         Their records then hold what they would be made from now; what they were made from and the reason are kept
-        beside it. A report is not accepted but made again, as it shows how many runs were accepted.
+        beside it. What is not made yet is left out, and so is a report, which shows how many runs were accepted.
 
         Raises:
-            AcceptError: no reason is given, or results are not there or damaged; nothing has been changed then.
+            AcceptError: no reason is given, or results are damaged; nothing has been changed then.
         """
         if not because.strip():
             raise AcceptError("say why these results stand: --because TEXT")
-        places = [place for place in places if place[0] != "report"]
+        places = [place for place in places if place[0] != "report" and self._file(place).is_file()]
         due = {place: reasons for place in places if (reasons := self.reasons(self.params[place]))}
         refused = [
             f"{'/'.join(place)}: {'; '.join(map(str, reasons))}"
