@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from iqa.report.claims import COMPUTED, HOLDS, ClaimError, Finding
-from iqa.show import complexity as show
+from iqa.show import report as show
 from iqa.study import paths
 from iqa.study.code import file_hash
 
@@ -68,10 +68,10 @@ def append(project: Path, name: str, text: str) -> None:
     file.write_text(f"{file.read_text(encoding='utf-8')}\n\n{text}", encoding="utf-8")
 
 
-def insert_before_record(notebook: Path, prose: str, code: str) -> None:
-    """Add two cells to a notebook, before its last section."""
+def insert_before(notebook: Path, heading: str, prose: str, code: str) -> None:
+    """Add two cells to a notebook, before a section."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
-    place = next(n for n, cell in enumerate(content["cells"]) if "".join(cell["source"]).startswith("## Record"))
+    place = next(n for n, cell in enumerate(content["cells"]) if "".join(cell["source"]).startswith(heading))
     content["cells"][place:place] = [
         {"cell_type": "markdown", "id": "new-0", "metadata": {}, "source": prose},
         {"cell_type": "code", "id": "new-1", "metadata": {}, "source": code, "outputs": [], "execution_count": None},
@@ -199,35 +199,36 @@ def test_a_database(project, tmp_path):
 def test_a_table(project):
     append(
         project,
-        "iqa/show/complexity.py",
-        "def tensors_table(tensors: pd.DataFrame) -> pd.DataFrame:\n"
-        '    """How many tensors of parameters each model has, from `tensors.csv`."""\n'
-        '    return table_of({"Run": row["run"], "Tensors:,.0f": row["tensors"]} for row in records(tensors))\n\n\n'
-        'TABLES += (Table("tensors", "Tensors of each model", tensors_table, ("complexity/tensors.csv",)),)\n',
+        "iqa/show/report.py",
+        "def steps_table(steps: pd.DataFrame) -> pd.DataFrame:\n"
+        '    """How many runs each step has, from `steps.csv`."""\n'
+        '    return table_of({"Step": row["step"], "Runs:,.0f": row["runs"]} for row in records(steps))\n\n\n'
+        'TABLES += (Table("steps", "Runs of each step", steps_table, ("report/steps.csv",)),)\n',
     )
     append(
         project,
         "tests/show/test_tables.py",
-        "def test_tensors_have_a_row_for_each_model():\n"
-        '    table = complexity.tensors_table(pd.DataFrame({"run": ["a", "b"], "tensors": [3, 4]}))\n'
-        '    assert table["Tensors"].tolist() == [3, 4]\n',
+        "def test_steps_have_a_row_each():\n"
+        "    from iqa.show import report\n\n"
+        '    table = report.steps_table(pd.DataFrame({"step": ["a", "b"], "runs": [3, 4]}))\n'
+        '    assert table["Runs"].tolist() == [3, 4]\n',
     )
     code = (
-        "counts = [len(list(model.parameters())) for model in models.values()]\n"
-        'tensors = pd.DataFrame({"run": list(models), "tensors": counts})\n'
-        'out.save_table("tensors", tensors)\ntables.rounded(show.tensors_table(tensors))'
+        'steps = pd.Series([step for step, _ in params.needs()], name="step").value_counts(sort=False)\n'
+        'out.save_table("steps", steps.rename("runs").reset_index())'
     )
-    insert_before_record(project / "notebooks/04_complexity.ipynb", "## Tensors\n\nHow many there are.", code)
+    insert_before(project / "notebooks/08_report.ipynb", "## Render", "How many there are.", code)
     template = project / "report/report.md.j2"
-    text, chapter = template.read_text(encoding="utf-8"), "# Cross-database evaluation"
-    shown = '{{ table(tables["tensors"], "tab:tensors", "How many tensors of parameters each model has.") }}'
+    text, chapter = template.read_text(encoding="utf-8"), "# References {.unnumbered}"
     assert text.count(chapter) == 1
+    shown = '{{ table(tables["steps"], "tab:steps", "How many runs each step has.") }}'
     template.write_text(text.replace(chapter, f"{shown}\n\n{chapter}"), encoding="utf-8")
     assert_touches_what_is_named("a table", project, 4)
-    run_tests(project, "tests/show/test_tables.py", "tensors")
-    iqa(project, "run", "smoke/complexity/main", "smoke/report/report")
-    assert "How many tensors of parameters each model has." in (project / "report/smoke/report.html").read_text()
-    assert "main_s1,62" in (project / "report/smoke/tables/tensors.csv").read_text()
+    run_tests(project, "tests/show/test_tables.py", "steps")
+    iqa(project, "run", "smoke/report/report")
+    assert "How many runs each step has." in (project / "report/smoke/report.html").read_text()
+    table = (project / "report/smoke/tables/steps.csv").read_text().splitlines()
+    assert table[0] == "Step,Runs" and any(line.startswith("train,2") for line in table)
 
 
 def test_a_backbone(project):
@@ -252,7 +253,7 @@ def test_a_claim(project, monkeypatch):
         'claim = claims["X01"]\n*parts, total = claim.numbers\n'
         'settle(claim, found=f"The sum is {sum(parts):g}.", basis=COMPUTED, verdict=verdict(sum(parts) == total))'
     )
-    insert_before_record(project / "notebooks/07_claims.ipynb", prose, code)
+    insert_before(project / "notebooks/07_claims.ipynb", "## Record", prose, code)
     assert_touches_what_is_named("a claim", project, 2)
     row = settle_claims(project, monkeypatch, "X01").iloc[-1]
     assert (row["id"], row["found"], row["verdict"]) == ("X01", "The sum is 12.", HOLDS)
