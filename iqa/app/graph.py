@@ -208,7 +208,7 @@ def _snakemake(
     environment = dict(os.environ)
     if cluster is None:
         environment[machine.RUNS_PER_GPU] = str(runs_per_gpu)
-        where = ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={machine.slots(runs_per_gpu)}"]
+        where = ["--cores", str(cores or os.cpu_count() or 1), "--resources", f"gpu={machine.gpu_slots(runs_per_gpu)}"]
     else:
         where = ["--profile", str(cluster), *(["--jobs", str(cores)] if cores else [])]
         # a profile may bring the executor that it names

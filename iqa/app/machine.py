@@ -6,7 +6,8 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,9 +21,15 @@ from iqa.study.param_files import experiments, read_yaml, run_names
 from iqa.study.params import Checked, Number, ParameterError, Params, Positive
 from iqa.training.params import TrainParams
 
+CORES = "IQA_CORES"  # tells a run how many cores the pipeline granted it
+CLUSTER_CORES = 4  # for a database whose file does not set `workers`
+RUNS_PER_GPU = "IQA_RUNS_PER_GPU"  # set by the pipeline for the runs that it starts on its own machine
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICES = Path("/dev")
+
 
 class Resources(Checked):
-    """What a run asks of a cluster, besides cores (its `threads` and `workers`) and `nodes`. It decides no result."""
+    """What a run asks of a cluster, besides cores (its `threads` and `workers`) and `nodes`. It changes no result."""
 
     step: ClassVar[str] = "resources"
 
@@ -35,89 +42,27 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     """What each run `(step, run)` of a study asks of a cluster: `params/<study>/resources.yaml`, else the defaults.
 
     The keys of the file are steps, experiments (`train/<name>`, for all their seeds) and runs (`train/<name>_s1`), each
-    with some fields of `Resources`; what is said of fewer runs wins. A change of it makes nothing anew.
+    with some fields of `Resources`; the more specific key wins. No run becomes due when the file changes.
 
     Raises:
         ParameterError: an unknown step, run or field, or a wrong type.
     """
     file = paths.PARAMS / study / "resources.yaml"
-    written = read_yaml(file) if file.is_file() else {}
+    written, shown = read_yaml(file) if file.is_file() else {}, paths.shown(file)
     steps = {step: [(step, run) for run in run_names(study, step)] for step in STEPS}
-    named = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
-    groups = steps | named | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
+    seeds = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
+    groups = steps | seeds | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
     if unknown := written.keys() - groups.keys():
-        raise ParameterError(f"{paths.shown(file)}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")
+        raise ParameterError(f"{shown}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")
     asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}
     for key, runs in groups.items():  # from steps to single runs
         values = written.get(key) or {}
         if not isinstance(values, dict):
-            raise ParameterError(f"{paths.shown(file)}: key '{key}': expected lines of 'key: value', not {values!r}")
-        Resources.build(values, f"{paths.shown(file)}: key '{key}'")
+            raise ParameterError(f"{shown}: key '{key}': expected lines of 'key: value', not {values!r}")
+        Resources.build(values, f"{shown}: key '{key}'")
         for run in runs:
             asked[run] |= values
     return {run: Resources(**values) for run, values in asked.items()}
-
-
-CORES = "IQA_CORES"  # tells a run how many cores the pipeline granted it
-CLUSTER_CORES = 4  # for a database whose file does not set `workers`
-
-
-class Machine:
-    """How runs beside each other share the machine that they run on.
-
-    Args:
-        cores: that all runs share; None on a cluster, where each run has what it asks for.
-        found: the runs.
-    """
-
-    def __init__(self, cores: int | None, found: list[Params]):
-        self.all = cores
-        self.slots = 0 if cores is None else slots()
-        self.databases = sum(params.step == "data_prep" for params in found)
-
-    def gpus(self, params: Params) -> int:
-        """GPUs, counted as often as one takes a run."""
-        want = wanted_gpus(params)
-        return min(self.slots, len(want) if isinstance(want, list) else want)
-
-    def cores(self, params: Params) -> int:
-        """Cores for the threads and loader workers of a run, not more than its share where GPUs could run others.
-
-        Databases share the cores evenly. What measures time gets all, so that nothing runs beside it.
-        """
-        if isinstance(params, DataPrepParams):
-            return params.workers or (CLUSTER_CORES if self.all is None else max(1, self.all // self.databases))
-        threads = params.threads * processes(params) if hasattr(params, "threads") else 1
-        if self.all is None:
-            return threads + loader_workers(params)
-        if isinstance(params, ComplexityParams):
-            return self.all
-        beside = self.slots // self.gpus(params) if self.gpus(params) else 1
-        return min(self.all, threads + loader_workers(params), max(threads, self.all // beside))
-
-
-def processes(params: Params) -> int:
-    return params.devices if isinstance(params, TrainParams) else 1
-
-
-def wanted_gpus(params: Params) -> list[int] | int:
-    """GPUs that a run uses where there are any: how many, or which one."""
-    return gpus_of(params.device, processes(params)) if hasattr(params, "device") else 0
-
-
-def loader_workers(params: Params) -> int:
-    """Loader workers of all processes on a machine."""
-    return params.workers * params.devices if isinstance(params, TrainParams) else 0
-
-
-def within(params: Params, cores: int) -> Params:
-    """The parameters with no more workers than `cores` leave beside the threads; their number changes no result."""
-    if isinstance(params, DataPrepParams):
-        return params.model_copy(update={"workers": min(params.workers or cores, cores)})
-    if isinstance(params, TrainParams):
-        left = max(0, cores // params.devices - params.threads)
-        return params.model_copy(update={"workers": min(params.workers, left)})
-    return params
 
 
 def profile_folder(profile: str) -> Path:
@@ -126,90 +71,126 @@ def profile_folder(profile: str) -> Path:
     Raises:
         ParameterError: it is not there.
     """
-    places = [paths.ROOT / "profiles" / profile, paths.resolve(profile)]
-    for folder in places:
+    folders = [paths.ROOT / "profiles" / profile, paths.resolve(profile)]
+    for folder in folders:
         if (folder / "config.yaml").is_file():
             return folder
-    raise ParameterError(
-        f"no profile '{profile}': neither {' nor '.join(paths.shown(p) for p in places)} holds config.yaml"
-    )
+    tried = " nor ".join(map(paths.shown, folders))
+    raise ParameterError(f"no profile '{profile}': neither {tried} holds config.yaml")
 
 
-RUNS_PER_GPU = "IQA_RUNS_PER_GPU"  # set by the pipeline for the runs that it starts on its own machine
-DEVICES = Path("/dev")
+class Machine:
+    """How many cores and GPUs each of several concurrent runs gets.
+
+    Args:
+        cores: that all runs share; None on a cluster, where each run gets what it asks for.
+        runs: parameters of all of them.
+    """
+
+    def __init__(self, cores: int | None, runs: list[Params]):
+        self.all = cores
+        self.slots = 0 if cores is None else gpu_slots()
+        self.databases = sum(params.step == "data_prep" for params in runs)
+
+    def gpus(self, params: Params) -> int:
+        """GPUs of this machine that a run takes; one that is shared counts for each of its runs."""
+        wanted = wanted_gpus(params)
+        return min(self.slots, len(wanted) if isinstance(wanted, list) else wanted)
+
+    def cores(self, params: Params) -> int:
+        """Cores for the threads and loader workers of a run, at most its share where GPUs can take other runs.
+
+        Databases share the cores evenly. A run that measures time gets all cores, so that no other runs meanwhile.
+        """
+        if isinstance(params, DataPrepParams):
+            return params.workers or (CLUSTER_CORES if self.all is None else max(1, self.all // self.databases))
+        processes, workers = (params.devices, params.workers) if isinstance(params, TrainParams) else (1, 0)
+        threads = getattr(params, "threads", 1) * processes
+        wanted = threads + workers * processes
+        if self.all is None:
+            return wanted
+        if isinstance(params, ComplexityParams):
+            return self.all
+        gpus = self.gpus(params)
+        return min(self.all, wanted, max(threads, self.all // (self.slots // gpus if gpus else 1)))
 
 
-def visible() -> list[str]:
-    """The GPUs that programs may use, as `CUDA_VISIBLE_DEVICES` names them; found without loading torch."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    found = [file.name for file in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
-    return [str(index) for index in range(len(found))]
+def limit_workers(params: Params, cores: int) -> Params:
+    """The parameters with at most as many workers as `cores` leave besides the threads; this changes no result."""
+    if isinstance(params, DataPrepParams):
+        return params.model_copy(update={"workers": min(params.workers or cores, cores)})
+    if isinstance(params, TrainParams):
+        left = max(0, cores // params.devices - params.threads)
+        return params.model_copy(update={"workers": min(params.workers, left)})
+    return params
 
 
-def slots(runs_per_gpu: int | None = None) -> int:
-    """How many runs can have a GPU at once; without the argument as many as the pipeline was told."""
-    return len(visible()) * (runs_per_gpu or int(os.environ.get(RUNS_PER_GPU, 1)))
+def visible_gpus() -> list[str]:
+    """The GPUs that programs may use, named as in `CUDA_VISIBLE_DEVICES`; torch is not loaded for it."""
+    if (names := os.environ.get(VISIBLE)) is not None:
+        return [name.strip() for name in names.split(",") if name.strip() not in ("", "-1")]
+    files = [file for file in DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
+    return [str(index) for index in range(len(files))]
 
 
-def gpus_of(device: str, processes: int = 1) -> list[int] | int:
-    """What a `device` parameter asks for: how many GPUs, or the number of the one that it names."""
-    kind, _, index = device.partition(":")
+def gpu_slots(runs_per_gpu: int | None = None) -> int:
+    """How many runs can have a GPU at once; `runs_per_gpu` is that of the pipeline by default."""
+    return len(visible_gpus()) * (runs_per_gpu or int(os.environ.get(RUNS_PER_GPU, 1)))
+
+
+def wanted_gpus(params: Params) -> list[int] | int:
+    """How many GPUs a run uses if there are any, or the number of the one that its `device` names, in a list."""
+    kind, _, index = getattr(params, "device", "cpu").partition(":")
     if kind not in ("auto", "cuda"):
         return 0
-    return [int(index)] if index else processes
+    return [int(index)] if index else getattr(params, "devices", 1)
 
 
 @contextmanager
-def claimed(want: list[int] | int, tell: Callable[[str], object] = print) -> Iterator[list[str]]:
-    """Takes GPUs for a run, and gives them back at its end, however it ends; waits until they are free.
+def claim_gpus(wanted: list[int] | int, tell: Callable[[str], object] = print) -> Iterator[list[str]]:
+    """Wait until GPUs are free, take them for a run, and give them back at its end, however it ends.
 
-    Each GPU has as many places as `IQA_RUNS_PER_GPU` says; without that variable, or without a GPU, nothing is taken.
-    Where the run may have any GPU, `CUDA_VISIBLE_DEVICES` names those that it got.
+    Each GPU takes as many runs as `IQA_RUNS_PER_GPU` says; without that variable, or without a GPU, none is taken.
+    For a run that may have any GPU, `CUDA_VISIBLE_DEVICES` names those that it got.
+
+    Args:
+        wanted: how many GPUs, or the numbers of certain ones.
+        tell: called once with a message if the run has to wait.
     """
-    known, places = visible(), int(os.environ.get(RUNS_PER_GPU, 0))
-    named = isinstance(want, list)
-    choice = [known[index] for index in want if index < len(known)] if named else known
-    count = len(choice) if named else min(want, len(known))
+    known, places = visible_gpus(), int(os.environ.get(RUNS_PER_GPU, 0))
+    named = isinstance(wanted, list)
+    choice = [known[index] for index in wanted if index < len(known)] if named else known
+    count = len(choice) if named else min(wanted, len(known))
     if not places or not count:
         yield []
         return
     folder = Path(tempfile.gettempdir()) / f"iqa-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        told = False
-        while len(taken := _take(folder, choice, count, places, stack)) < count:
-            if not told:
-                tell(f"waiting for {count} of the GPUs {', '.join(choice)}: other runs have them\n")
-                told = True
+    with ExitStack() as locks:
+        if not (taken := _lock_gpus(folder, choice, count, places, locks)):
+            tell(f"waiting for {count} of the GPUs {', '.join(choice)}: other runs have them\n")
+        while not taken:
             time.sleep(1)
-        before = os.environ.get("CUDA_VISIBLE_DEVICES")
+            taken = _lock_gpus(folder, choice, count, places, locks)
         if not named:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-        try:
-            yield taken
-        finally:
-            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-            if before is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = before
+            before = {VISIBLE: os.environ[VISIBLE]} if VISIBLE in os.environ else {}
+            locks.callback(os.environ.update, before)
+            locks.callback(os.environ.pop, VISIBLE, None)
+            os.environ[VISIBLE] = ",".join(taken)
+        yield taken
 
 
-def _take(folder: Path, choice: list[str], count: int, places: int, stack: ExitStack) -> list[str]:
-    """The GPUs whose lock was got: `count` of them, the least used first, or none."""
-    with ExitStack() as mine:
-        taken: list[str] = []
-        for place in range(places):
-            for gpu in choice:
-                if gpu in taken or len(taken) == count:
-                    continue
-                lock = mine.enter_context((folder / f"{gpu.replace('/', '_')}.{place}").open("w"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                taken.append(gpu)
+def _lock_gpus(folder: Path, choice: list[str], count: int, places: int, locks: ExitStack) -> list[str]:
+    """Lock `count` GPUs until `locks` is closed, the least used first; none if there are fewer."""
+    taken: list[str] = []
+    with ExitStack() as files:
+        for place, gpu in product(range(places), choice):
+            if gpu not in taken and len(taken) < count:
+                file = files.enter_context((folder / f"{gpu.replace('/', '_')}.{place}").open("w"))
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    taken.append(gpu)
         if len(taken) < count:
             return []
-        stack.push(mine.pop_all())
-        return taken
+        locks.push(files.pop_all())
+    return taken

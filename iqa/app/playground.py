@@ -1,4 +1,4 @@
-"""What the interactive notebook computes and shows, without its widgets (`iqa.app.widgets`).
+"""What the interactive notebook computes and shows; its widgets are in `iqa.app.widgets`.
 
 predictor = iqa.load_model("demo/main_s1")
 image = distort(photograph("chelsea").image, [("gaussian_blur", 2.5)])
@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,35 +20,31 @@ from PIL import Image
 from iqa.analysis.comparison import QUANTITIES
 from iqa.analysis.evaluation import evaluate
 from iqa.data import synthetic
+from iqa.data.crops import grid
 from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
 from iqa.model.scoring import predict
+from iqa.show import tables
 from iqa.show.analysis import NARROWEST
 from iqa.show.style import BLUE
 from iqa.study import paths
 from iqa.study.results import finished, read_json, read_table
-from iqa.training.params import TrainParams
 
 DISTORTIONS = tuple(synthetic.DISTORTIONS)
 PHOTOGRAPHS = (*synthetic.HELD_OUT_PHOTOGRAPHS, *synthetic.VAL_PHOTOGRAPHS, *synthetic.TRAIN_PHOTOGRAPHS)
-MAP_CROPS = 48  # crops of a quality map at most, so that it is there at once
-SCALES = ("1/4", "1/8", "1/16", "1/32")  # of the image's size, the backbone's maps
-Steps = list[tuple[str, float]]  # distortions by name with their levels (0 to 5), applied one after the other
+MAP_CROPS = 48  # the most crops of a quality map, so that it appears at once
+SCALES = ("1/4", "1/8", "1/16", "1/32")  # sizes of the backbone's maps as parts of the image's size
+Steps = list[tuple[str, float]]  # names of distortions with their levels (0 to 5), applied one after the other
+TABLE = "<style>.iqa-table :is(td, th) {text-align: left; padding: 2px 14px 2px 0; white-space: nowrap}</style>"
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An image to look at.
-
-    Args:
-        name: what it is called on the page.
-        image: RGB.
-        about: where it comes from, a sentence or less.
-    """
+    """An image to look at: its name on the page, its RGB pixels, and where it comes from in a few words."""
 
     name: str
     image: Image.Image
@@ -59,24 +54,24 @@ class Subject:
 def photograph(name: str) -> Subject:
     """One of `PHOTOGRAPHS` without any distortion, at the size of the demo's images."""
     image = synthetic.photograph_contents(synthetic.photograph(name))[0]
-    seen = "new to" if name in synthetic.HELD_OUT_PHOTOGRAPHS else "known to"
-    return Subject(name, image, f"undistorted, {seen} the demo's models")
+    relation = "new" if name in synthetic.HELD_OUT_PHOTOGRAPHS else "known"
+    return Subject(name, image, f"undistorted, {relation} to the demo's models")
 
 
 def of_database(database: Database, index: int) -> Subject:
-    """An image of a database, with what is known of it."""
+    """An image of a database by its row in the table, with its score and distortion."""
     row = database.table.iloc[index]
     level = "" if pd.isna(row["level"]) else f" {row['level']:g}"
-    kind = "" if pd.isna(row["distortion"]) else f", {row['distortion']}{level}"
+    distortion = "" if pd.isna(row["distortion"]) else f", {row['distortion']}{level}"
     score = "MOS" if database.higher_is_better else "DMOS"
-    return Subject(row["image"], decode(database.image_path(index)), f"{score} {row['mos']:.4g}{kind}")
+    return Subject(row["image"], decode(database.image_path(index)), f"{score} {row['mos']:.4g}{distortion}")
 
 
 def of_file(path: str | Path, longest: int | None = None) -> Subject:
-    """An image of a file; `~`, variables and relative paths as in parameter files.
+    """An image file; `~`, variables and relative paths are resolved as in parameter files.
 
     Args:
-        longest: pixels; an image whose longer side is longer is shrunk to it.
+        longest: pixels; an image whose longer side exceeds it is shrunk to it.
 
     Raises:
         Unreadable: there is no such file, or it cannot be decoded.
@@ -84,18 +79,18 @@ def of_file(path: str | Path, longest: int | None = None) -> Subject:
     file = paths.resolve(path)
     if not file.is_file():
         raise Unreadable(paths.shown(file), "there is no such file; give the path of an image, or drop one in")
-    return _shrunk(file, paths.shown(file), longest)
+    return _decode(file, paths.shown(file), longest)
 
 
 def of_upload(name: str, content: bytes, longest: int | None = None) -> Subject:
-    """An image of the content of a file that was dropped in; otherwise as `of_file`."""
+    """The image in a file that was dropped in, from its content; otherwise as `of_file`."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "dropped")
         file.write_bytes(content)
-        return _shrunk(file, name, longest)
+        return _decode(file, name, longest)
 
 
-def _shrunk(file: Path, shown: str, longest: int | None) -> Subject:
+def _decode(file: Path, shown: str, longest: int | None) -> Subject:
     try:
         image = decode(file)
     except Exception:  # the decoders of some formats raise anything
@@ -109,11 +104,7 @@ def _shrunk(file: Path, shown: str, longest: int | None) -> Subject:
 
 
 def distort(image: Image.Image, steps: Steps, seed: int = 0) -> Image.Image:
-    """The image after the demo's distortions; level 0 is none. The noise is the same at every level and in every call.
-
-    Args:
-        seed: decides the noise.
-    """
+    """The image after the demo's distortions; level 0 is none. The same seed gives the same noise at every level."""
     for place, (name, level) in enumerate(steps):
         if level > 0:
             image = synthetic.distort(image, name, level, np.random.default_rng([seed, place]))
@@ -125,15 +116,15 @@ def distort(image: Image.Image, steps: Steps, seed: int = 0) -> Image.Image:
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What a model says of an image.
+    """A model's scores of an image.
 
     Args:
-        patches: the scores of the patches that make the score.
-        local: scores of a dense grid of crops, the quality map; None where it was not asked for.
-        scale_weights: (4,), how much each scale counts, finest first, the mean over the patches; None where the
-            model's fusion does not weigh the scales.
+        patches: scores of the patches whose mean is the score.
+        local: scores of a dense grid of crops, the quality map; None if it was not asked for.
+        scale_weights: (4,), how much each scale counts, finest first, the mean over the patches; None if the model's
+            fusion does not weigh the scales.
         scale: of the scores.
-        seconds: that it took.
+        seconds: how long it took.
     """
 
     patches: PatchScores
@@ -146,16 +137,11 @@ class Assessment:
     def score(self) -> float:
         return self.patches.score
 
-    @property
-    def spread(self) -> float:
-        """Standard deviation over the patches."""
-        return self.patches.spread
-
 
 def assess(
     predictor: Predictor,
     image: Image.Image | np.ndarray,
-    crops: str = "grid",
+    crops: str = grid.name,
     patches: int = 25,
     seed: int = 0,
     with_map: bool = True,
@@ -164,22 +150,23 @@ def assess(
 
     Args:
         image: RGB; pixels (H, W, 3) are uint8.
-        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score is that of
+        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score equals that of
             `Predictor.score` with the same values, to the bit.
-        with_map: False saves the time of the quality map.
+        with_map: whether to make the quality map.
 
     Raises:
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    found = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
-    local = predictor.quality_map(image, map_stride(predictor.crop, found.height, found.width)) if with_map else None
-    weights = None if found.scales is None else found.scales.mean(axis=0)
-    return Assessment(found, local, weights, predictor.scale, time.perf_counter() - started)
+    scored = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
+    stride = map_stride(predictor.crop, scored.height, scored.width)
+    local = predictor.quality_map(image, stride) if with_map else None
+    weights = None if scored.scales is None else scored.scales.mean(axis=0)
+    return Assessment(scored, local, weights, predictor.scale, time.perf_counter() - started)
 
 
 def map_stride(crop: int, height: int, width: int) -> int:
-    """Pixels between crops of the quality map: a quarter of a crop, or more where that makes over `MAP_CROPS` crops."""
+    """Pixels between crops of the quality map: a quarter of a crop, or more if that makes over `MAP_CROPS` crops."""
     for stride in (crop // 4, crop // 3, crop // 2):
         rows, columns = (-(-(length - crop) // max(1, stride)) + 1 for length in (height, width))
         if rows * columns <= MAP_CROPS:
@@ -191,15 +178,15 @@ def map_stride(crop: int, height: int, width: int) -> int:
 
 
 def png(image: Image.Image | np.ndarray) -> bytes:
-    """A picture's PNG file, written quickly."""
+    """A picture as a PNG file, compressed little and quickly."""
     stream = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, "PNG", compress_level=1)
+    Image.fromarray(np.asarray(image)).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
-def map_limits(local: PatchScores, scale: Scale, own: bool) -> tuple[float, float]:
-    """The scores that the darkest and the brightest colour stand for: the scale's ends, or those of the map itself."""
-    if not own:
+def map_limits(local: PatchScores, scale: Scale, stretch: bool) -> tuple[float, float]:
+    """Lowest and highest score that have a colour: the ends of the scale, or with `stretch` those of the map."""
+    if not stretch:
         return scale.low, scale.high
     quality = local.per_pixel()
     low, high = float(quality.min()), float(quality.max())
@@ -207,89 +194,69 @@ def map_limits(local: PatchScores, scale: Scale, own: bool) -> tuple[float, floa
     return low - wider, high + wider
 
 
-def map_picture(local: PatchScores, scale: Scale, own: bool = False) -> np.ndarray:
-    """(height, width, 3), uint8: the quality map in colours, bright is good; `own` as in `map_limits`."""
-    low, high = map_limits(local, scale, own)
+def map_picture(local: PatchScores, scale: Scale, stretch: bool = False) -> np.ndarray:
+    """(height, width, 3), uint8: the quality map in colours, bright is good; `stretch` as in `map_limits`."""
+    low, high = map_limits(local, scale, stretch)
     value = ((local.per_pixel() - low) / (high - low)).clip(0, 1)
     colours = mpl.colormaps["viridis"](value if scale.higher_is_better else 1 - value, bytes=True)
     return colours[..., :3]
 
 
-def colour_bar(local: PatchScores, scale: Scale, own: bool = False) -> str:
+def colour_bar(local: PatchScores, scale: Scale, stretch: bool = False) -> str:
     """The colours of `map_picture` with the scores at their ends, as HTML; worst on the left."""
-    ends = map_limits(local, scale, own)
+    ends = map_limits(local, scale, stretch)
     worst, best = ends if scale.higher_is_better else ends[::-1]
     stops = ", ".join(mpl.colors.to_hex(mpl.colormaps["viridis"](place / 8)) for place in range(9))
     bar = f'<div style="flex: 1; height: 9px; background: linear-gradient(to right, {stops})"></div>'
-    return (
-        f'<div style="display: flex; gap: 6px; align-items: center; font-size: 12px; line-height: 16px">'
-        f"{worst:.3g}{bar}{best:.3g}</div>"
-    )
+    return f'<div style="display: flex; gap: 6px; align-items: center">{worst:.3g}{bar}{best:.3g}</div>'
 
 
-def numbers(found: dict[str, tuple[Assessment, Assessment]]) -> str:
-    """The numbers of each model as an HTML table.
-
-    Args:
-        found: what a model says of the image as it is shown and of the undistorted one, by the model's name.
-    """
-    heads = ("model", "score", "spread", "undistorted", "change", "scale", "attention to scales", "time")
+def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
+    """The scores of the image as it is shown and of the undistorted one, by the model's name, as an HTML table."""
     rows = []
-    for name, (now, before) in found.items():
-        many = len(now.patches.scores)
-        cells = [
-            f"<b>{html.escape(name)}</b>",
-            f'<b style="font-size: 18px">{now.score:.4g}</b>',
-            f"± {now.spread:.2g} ({many} {'patch' if many == 1 else 'patches'})",
-            f"{before.score:.4g}",
-            f"{now.score - before.score:+.3g}",
-            f"{now.scale.low:g} to {now.scale.high:g}{'' if now.scale.higher_is_better else ', low is good'}",
-            weight_bars(now.scale_weights),
-            f"{1000 * now.seconds:.0f} ms",
-        ]
-        rows.append(cells)
-    return _html_table(heads, rows)
+    for name, (now, before) in scores.items():
+        many, scale = len(now.patches.scores), now.scale
+        row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
+        row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
+        row |= {"undistorted": f"{before.score:.4g}", "change": f"{now.score - before.score:+.3g}"}
+        row["scale"] = f"{scale.low:g} to {scale.high:g}{'' if scale.higher_is_better else ', low is good'}"
+        row |= {"attention to scales": weight_bars(now.scale_weights), "time": f"{1000 * now.seconds:.0f} ms"}
+        rows.append(row)
+    return _html_table(pd.DataFrame(rows), escape=False)
 
 
-def _html_table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    style = 'style="text-align: left; padding: 2px 14px 2px 0; white-space: nowrap"'
-    lines = ["".join(f"<th {style}>{text}</th>" for text in heads)]
-    lines += ["".join(f"<td {style}>{cell}</td>" for cell in cells) for cells in rows]
-    return f'<table style="line-height: 20px">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+def _html_table(table: pd.DataFrame, escape: bool = True) -> str:
+    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long cells
+        return TABLE + table.to_html(classes="iqa-table", index=False, border=0, escape=escape)
 
 
 def weight_bars(weights: np.ndarray | None) -> str:
     """The attention weights of the scales, finest first, as small bars in HTML."""
     if weights is None:
         return "none in this fusion"
+    style = "display: flex; gap: 6px; align-items: flex-end; text-align: center; font-size: 10px; line-height: 12px"
     bars = [
-        f'<div title="{name}: {weight:.3f}" style="text-align: center; font-size: 10px; line-height: 12px">'
-        f"{weight:.2f}"
-        f'<div style="height: {max(1, round(24 * weight))}px; width: 26px; margin: 0 auto; background: {BLUE}"></div>'
-        f"{name}</div>"
+        f'<div title="{name}: {weight:.3f}">{weight:.2f}'
+        f'<div style="height: {max(1, round(24 * weight))}px; width: 26px; background: {BLUE}"></div>{name}</div>'
         for name, weight in zip(SCALES, weights, strict=True)
     ]
-    return f'<div style="display: flex; gap: 6px; align-items: flex-end">{"".join(bars)}</div>'
+    return f'<div style="{style}">{"".join(bars)}</div>'
 
 
 # --- models and their predictions -------------------------------------------------------------------------------------
 
 
 def trained_models() -> dict[str, Path]:
-    """The best model of each training run of all studies, `study/run`, those of finished runs first."""
-    files = {f"{file.parts[-4]}/{file.parts[-2]}": file for file in sorted(paths.RESULTS.glob("*/train/*/best.pt"))}
-    done = {name for name, file in files.items() if finished(file.parts[-4], "train", file.parts[-2])}
-    return {name: files[name] for name in sorted(files, key=lambda name: (name not in done, name))}
+    """The best model of each training run of all studies by `study/run`, those of finished runs first."""
+    runs = [(file.parts[-4], file.parts[-2], file) for file in sorted(paths.RESULTS.glob("*/train/*/best.pt"))]
+    runs.sort(key=lambda run: not finished(run[0], "train", run[1]))
+    return {f"{study}/{run}": file for study, run, file in runs}
 
 
 def predictions(model: str, database: str) -> pd.DataFrame | None:
-    """Saved predictions of a training run's model on a database of its study, None where there are none.
+    """Saved predictions of the model `study/run` on a database of its study, None if there are none.
 
-    Those of the test split that the run itself was tested on, or those of an evaluation (`05_cross_dataset`).
-
-    Args:
-        model: `study/run`.
-        database: its name in the study.
+    They are those of the run's own test, or those of an evaluation (`05_cross_dataset`).
     """
     study, run = model.split("/")
     if finished(study, "train", run) and read_json(study, "train", run, "metrics")["database"] == database:
@@ -316,8 +283,7 @@ def by_error(table: pd.DataFrame, order: str, higher_is_better: bool = True) -> 
 
     Args:
         table: columns `prediction` and `mos`, on one scale.
-        order: one of `ORDERS`; too high and too low are meant of the quality.
-        higher_is_better: direction of the scale.
+        order: one of `ORDERS`; too high means a quality that is rated too high, whatever the scale's direction.
     """
     error = table["prediction"] - table["mos"]
     key = ORDERS[order](error if higher_is_better else -error)
@@ -325,12 +291,10 @@ def by_error(table: pd.DataFrame, order: str, higher_is_better: bool = True) -> 
 
 
 def thumbnail(file: Path, side: int = 160) -> bytes:
-    """A small picture of an image file, as JPEG."""
+    """A small picture of an image file, as PNG."""
     image = decode(file)
     image.thumbnail((side, side))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=85)
-    return stream.getvalue()
+    return png(image)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -338,74 +302,47 @@ def thumbnail(file: Path, side: int = 160) -> bytes:
 
 def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Histories of single trainings, by their labels, as `iqa.show.ablation.compare_trainings` takes them."""
-    parts = [
-        pd.DataFrame({"label": label, "quantity": quantity, "epoch": history["epoch"], "mean": history[quantity]})
-        for label, history in histories.items()
-        for quantity in QUANTITIES
-    ]
-    frame = pd.concat(parts, ignore_index=True)
+    joined = pd.concat([history.assign(label=label) for label, history in histories.items()])
+    frame = joined.melt(["label", "epoch"], list(QUANTITIES), "quantity", "mean")
     return frame.assign(min=frame["mean"], max=frame["mean"])
 
 
-def test_predictions(predictor: Predictor, database: Database) -> pd.DataFrame:
+def predict_test_split(predictor: Predictor, database: Database) -> pd.DataFrame:
     """The test split with a column `prediction`, scored as the model's own training run scores it."""
     return predict(predictor.network, database, database.indices("test"), **predictor.options)
 
 
-test_predictions.__test__ = False  # a function of the package whose name looks like a test's to pytest
-
-
-def agreement(tables: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
+def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
     """SRCC and PLCC of predictions of the same images, with 95% intervals over the contents, and a verdict.
 
     Args:
-        tables: predictions by label, the last one the reference.
+        predictions: by label, the last one the reference.
 
     Returns:
         One row per label: `label`, `n`, `srcc`, `srcc_low`, `srcc_high`, `plcc`, `plcc_low`, `plcc_high`; and, of
-        two tables of the same images, a sentence on whether their SRCC differ.
+        two tables of the same images, a sentence that says whether their SRCC differ.
     """
-    rows = []
-    for label, table in tables.items():
-        found = evaluate(table, resamples)
-        keys = ("n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high")
-        rows.append({"label": label} | {key: found[key] for key in keys})
-    return pd.DataFrame(rows), _verdict(tables, resamples)
+    keys = ["label", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
+    rows = [evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
+    verdict = _verdict(*predictions.values(), resamples=resamples) if len(predictions) == 2 else ""
+    return pd.DataFrame(rows)[keys], verdict
 
 
-def _verdict(tables: dict[str, pd.DataFrame], resamples: int) -> str:
-    if len(tables) != 2:
-        return ""
-    a, b = tables.values()
+def _verdict(a: pd.DataFrame, b: pd.DataFrame, resamples: int) -> str:
     if list(a["image"]) != list(b["image"]):
         return "The two were tested on different images, so that their numbers do not compare."
     pair = a["prediction"], b["prediction"], b["mos"]
-    found = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
-    apart = found.low > 0 or found.high < 0
+    srcc = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
+    apart = srcc.low > 0 or srcc.high < 0
     return (
-        f"Difference in SRCC: {found.difference:+.3f}, 95% interval {found.low:+.3f} to {found.high:+.3f}: "
+        f"Difference in SRCC: {srcc.difference:+.3f}, 95% interval {srcc.low:+.3f} to {srcc.high:+.3f}: "
         + ("more than other test images would change it." if apart else "not distinguishable on these images.")
         + " One seed each: another seed would change both."
     )
 
 
-def train_params(values: dict[str, Any], start: TrainParams, run: str) -> TrainParams:
-    """Typed parameters of a training: those of `start`, changed by the values of widgets.
-
-    Raises:
-        ParameterError: a value is not allowed; says which and why.
-    """
-    return TrainParams.build(start.model_dump() | values | {"run": run}, "training parameters")
-
-
 def agreement_table(table: pd.DataFrame, database: Database) -> str:
     """The rows of `agreement` as an HTML table."""
-    heads = (f"test images of {html.escape(database.title)}", "n", "SRCC (95% interval)", "PLCC (95% interval)")
-    rows = []
-    for row in table.itertuples():
-        intervals = [
-            f"{getattr(row, key):.3f} ({getattr(row, f'{key}_low'):.3f} to {getattr(row, f'{key}_high'):.3f})"
-            for key in ("srcc", "plcc")
-        ]
-        rows.append([html.escape(row.label), str(row.n), *intervals])
-    return _html_table(heads, rows)
+    about = pd.DataFrame({f"test images of {database.title}": table["label"], "n": table["n"].astype(str)})
+    intervals = tables.table_of(tables.with_intervals(row, "srcc", "plcc") for row in tables.records(table))
+    return _html_table(tables.rounded(pd.concat([about, intervals], axis=1)))

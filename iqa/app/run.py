@@ -44,14 +44,14 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
 
     threads = str(getattr(params, "threads", 1))
     if granted := os.environ.get(machine.CORES):
-        params = machine.within(params, int(granted))
+        params = machine.limit_workers(params, int(granted))
     os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
         log = Tee(file_log, f"{step}/{name}")
         log.write(f"{notebook.name} with {paths.shown(param_files.params_file(study, step, name))}\n")
         try:
-            with machine.claimed(machine.wanted_gpus(params), log.write):
+            with machine.claim_gpus(machine.wanted_gpus(params), log.write):
                 papermill.execute_notebook(
                     notebook,
                     folder / "notebook.ipynb",

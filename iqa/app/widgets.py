@@ -1,7 +1,7 @@
 """The widgets of the interactive notebook `90_playground`; what they show is computed by `iqa.app.playground`.
 
 A slider that is dragged sends its next position when the kernel is done with the one before, and only the last one of
-those in between; so no stale work queues up. What goes wrong is told in the page, and the widgets go on working.
+those in between; so no stale work queues up. Errors are shown in the page, and the widgets go on working.
 """
 
 import html
@@ -16,11 +16,11 @@ from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
-from ipywidgets import Layout
+from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Layout, VBox
 
 from iqa.app import playground
-from iqa.app.playground import Assessment, Steps, Subject
-from iqa.data.crops import CROPS
+from iqa.app.playground import Assessment, Subject
+from iqa.data.crops import CROPS, grid
 from iqa.data.database import Database
 from iqa.data.params import DataPrepParams
 from iqa.data.prepare import absent, open_database
@@ -31,8 +31,7 @@ from iqa.study import param_files, paths
 from iqa.study.results import RunFolder, command_for, finished, read_table
 from iqa.training.params import TrainParams
 
-PICTURE = 304  # width of a picture in pixels; three of them fit beside each other in JupyterLab
-SLOTS = 12  # images on a page of the gallery
+PAGE = 12  # images on a page of the gallery
 NONE = "none"
 # ipywidgets' upload button opens a dialogue and takes no drops: what is dropped here is handed to it as if chosen there
 DROP = """
@@ -47,8 +46,8 @@ DROP = """
 
 
 @contextmanager
-def told(message: widgets.HTML) -> Iterator[None]:
-    """Shows an error in the page: a traceback of a callback would be lost in JupyterLab's log."""
+def show_errors(message: HTML) -> Iterator[None]:
+    """Show an error in the page; the traceback of a callback would be lost in JupyterLab's log."""
     message.value = ""
     try:
         yield
@@ -59,19 +58,20 @@ def told(message: widgets.HTML) -> Iterator[None]:
 
 
 @cache
-def _opened(study: str, name: str) -> Database:
+def cached_database(study: str, name: str) -> Database:
+    """A database of a study, opened once."""
     return open_database(study, name)
 
 
-@cache
-def _loaded(source: str, changed: float) -> Predictor:
-    return load_model(source, "cpu")
-
-
-def _model(source: str | Path) -> Predictor:
-    """A model, read again where its file has changed; on the CPU, where single images are as quick."""
+def cached_model(source: str | Path) -> Predictor:
+    """A model, read again when its file has changed; on the CPU, which scores single images as quickly as a GPU."""
     path = paths.resolve(source)
-    return _loaded(str(path if path.exists() else source), path.stat().st_mtime if path.is_file() else 0.0)
+    return _load_model(str(path if path.exists() else source), path.stat().st_mtime if path.is_file() else 0.0)
+
+
+@cache
+def _load_model(source: str, changed: float) -> Predictor:
+    return load_model(source, "cpu")
 
 
 def _available(study: str) -> list[str]:
@@ -80,25 +80,36 @@ def _available(study: str) -> list[str]:
     return [name for name in names if absent(param_files.load(DataPrepParams, study, name)) is None]
 
 
-def _wide(widget: widgets.Widget, label: str, width: int = 302, label_width: int = 82) -> widgets.Widget:
-    widget.description, widget.layout = label, Layout(width=f"{width}px")
-    widget.style.description_width = f"{label_width}px"
-    return widget
+def _field(kind: Callable, label: str, width: int = 302, label_width: int = 82, **settings: Any) -> Any:
+    style = {"description_width": f"{label_width}px"}
+    return kind(description=label, layout=Layout(width=f"{width}px"), style=style, **settings)
 
 
-def _picture(width: int = PICTURE) -> tuple[widgets.HTML, widgets.Image, widgets.VBox]:
-    caption, image = widgets.HTML(), widgets.Image(layout=Layout(width=f"{width}px", max_height="420px"))
-    image.layout.object_fit = "contain"
-    return caption, image, widgets.VBox([caption, image], layout=Layout(width=f"{width + 10}px"))
+def _row(*children: widgets.Widget, **layout: str) -> HBox:
+    return HBox(children, layout=Layout(flex_flow="row wrap", align_items="flex-start", **layout))
 
 
-def _caption(text: str) -> str:
-    return f'<div style="font-size: 12px; line-height: 16px; min-height: 34px">{text}</div>'
+def _column(title: str, *children: widgets.Widget) -> VBox:
+    return VBox([HTML(f"<b>{title}</b>"), *children], layout=Layout(width="314px"))
 
 
-def _column(title: str, *children: widgets.Widget) -> widgets.VBox:
-    head = widgets.HTML(f"<b>{title}</b>")
-    return widgets.VBox([head, *children], layout=Layout(width="314px"))
+class Picture(VBox):
+    """A picture below its caption, with `extra` widgets below it; three of the default width fit beside each other."""
+
+    def __init__(self, *extra: widgets.Widget, width: int = 304, height: int = 420):
+        self.caption = HTML()
+        layout = Layout(width=f"{width}px", max_height=f"{height}px", object_fit="contain")
+        self.image = widgets.Image(layout=layout)
+        super().__init__([self.caption, self.image, *extra], layout=Layout(width=f"{width + 10}px"))
+
+    def show(self, caption: str, png: bytes) -> None:
+        """Show a PNG file with a caption in HTML."""
+        self.caption.value = f'<div style="font-size: 12px; line-height: 16px; min-height: 34px">{caption}</div>'
+        self.image.value = png
+        self.set_visible(True)
+
+    def set_visible(self, visible: bool) -> None:
+        self.layout.display = "" if visible else "none"
 
 
 class Playground:
@@ -115,113 +126,105 @@ class Playground:
         self.subject: Subject | None = None
         self.extra: dict[str, str] = {}  # checkpoints that were named on the page
         self._undistorted: dict[tuple, Assessment] = {}
-        self._still = False  # several widgets are being set, and one update follows
-        self._make_controls()
-        self.message, self.about, self.numbers = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._paused = False
+        self.message, self.numbers = HTML(), HTML()
         self.numbers.add_class("iqa-scores")
-        self.before, self.now, self.maps = _picture(), _picture(), (_picture(), _picture())
-        pictures = [self.before[2], self.now[2], self.maps[0][2], self.maps[1][2]]
-        self.box = widgets.VBox(
-            [
-                widgets.HBox([self._image_column(), self._distortion_column(), self._model_column()], layout=_WRAP),
-                self.message,
-                widgets.HBox(pictures, layout=_WRAP),
-                self.numbers,
-            ]
-        )
+        self.before, self.now, self.maps = Picture(), Picture(), (Picture(), Picture())
+        controls = _row(self._image_controls(), self._distortion_controls(), self._model_controls())
+        self.box = VBox([controls, self.message, _row(self.before, self.now, *self.maps), self.numbers])
         self.refresh()
         self._choose()
 
-    def _make_controls(self) -> None:
-        self.source = widgets.ToggleButtons(options=["photograph", "database", "file", "drop"])
-        self.source.style.button_width = "auto"
-        self.photograph = _wide(widgets.Dropdown(options=playground.PHOTOGRAPHS, value="chelsea"), "photograph")
-        self.database = _wide(widgets.Dropdown(options=[NONE, *_available(self.study)]), "database")
-        self.image = _wide(widgets.Dropdown(), "image")
-        self.path = _wide(widgets.Text(continuous_update=False, placeholder="path of an image"), "file")
-        self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="choose a file")
-        self.distortions = [self._distortion("gaussian_blur", 2.0), self._distortion(NONE, 2.0)]
-        self.crops = _wide(widgets.Dropdown(options=list(CROPS), value="grid"), "scored are")
-        self.patches = _wide(widgets.IntSlider(25, 1, 64), "patches")
-        self.with_map = widgets.Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
-        self.own = widgets.Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
-        self.own.tooltip = "the colours span the map's own scores instead of the whole scale"
-        self.model, self.other = (_wide(widgets.Dropdown(), label) for label in ("model", "beside"))
-        self.checkpoint = _wide(
-            widgets.Text(continuous_update=False, placeholder="path of a .pt or .pth"), "checkpoint"
-        )
+    def _image_controls(self) -> VBox:
+        options = ["photograph", "database", "file", "drop"]
+        self.source = widgets.ToggleButtons(options=options, style={"button_width": "auto"})
+        self.photograph = _field(Dropdown, "photograph", options=playground.PHOTOGRAPHS, value="chelsea")
+        self.database = _field(Dropdown, "database", options=[NONE, *_available(self.study)])
+        self.image = _field(Dropdown, "image")
+        self.path = _field(widgets.Text, "file", continuous_update=False, placeholder="path of an image")
+        self.upload = widgets.FileUpload(accept="image/*", description="choose a file", layout=Layout(width="302px"))
+        self.crops = _field(Dropdown, "scored are", options=list(CROPS), value=grid.name)
+        self.patches = _field(widgets.IntSlider, "patches", value=25, min=1, max=64)
+        dropped = VBox([HTML(DROP), self.upload])
+        dropped.add_class("iqa-upload")
+        pages = widgets.Stack([self.photograph, VBox([self.database, self.image]), self.path, dropped])
+        widgets.link((self.source, "index"), (pages, "selected_index"))
+        self.database.observe(self._list_images, "value")
         for widget in (self.source, self.photograph, self.image, self.path, self.upload):
             widget.observe(self._choose, "value")
-        self.database.observe(self._list_images, "value")
-        self.checkpoint.observe(self._add_checkpoint, "value")
-        levels = [widget for pair in self.distortions for widget in pair]
-        for widget in (*levels, self.crops, self.patches, self.with_map, self.own, self.model, self.other):
+        for widget in (self.crops, self.patches):
             widget.observe(self._update, "value")
+        return _column("Image", self.source, pages, self.crops, self.patches)
 
-    @staticmethod
-    def _distortion(name: str, level: float) -> tuple[widgets.Dropdown, widgets.FloatSlider]:
-        chosen = _wide(widgets.Dropdown(options=[NONE, *playground.DISTORTIONS], value=name), "distortion")
-        slider = _wide(widgets.FloatSlider(level, min=0, max=5, step=0.1, readout_format=".1f"), "level")
-        slider.add_class("iqa-level")
-        return chosen, slider
+    def _distortion_controls(self) -> VBox:
+        self.distortions: list[tuple[Dropdown, widgets.FloatSlider]] = []
+        for name in ("gaussian_blur", NONE):
+            kind = _field(Dropdown, "distortion", options=[NONE, *playground.DISTORTIONS], value=name)
+            level = _field(widgets.FloatSlider, "level", value=2.0, max=5, step=0.1, readout_format=".1f")
+            level.add_class("iqa-level")
+            self.distortions.append((kind, level))
+            for widget in (kind, level):
+                widget.observe(self._update, "value")
+        return _column("Distortions, one after the other", *(widget for pair in self.distortions for widget in pair))
 
-    def _image_column(self) -> widgets.VBox:
-        dropped = widgets.VBox([widgets.HTML(DROP), self.upload])
-        dropped.add_class("iqa-upload")
-        self.upload.layout.width = "302px"
-        pages = [self.photograph, widgets.VBox([self.database, self.image]), self.path, dropped]
-        self.pages = widgets.Stack(pages, selected_index=0)
-        return _column("Image", self.source, self.pages, self.crops, self.patches)
-
-    def _distortion_column(self) -> widgets.VBox:
-        return _column("Distortions, one after the other", *(part for pair in self.distortions for part in pair))
-
-    def _model_column(self) -> widgets.VBox:
-        checks = widgets.HBox([self.with_map, self.own], layout=Layout(margin="0 0 0 82px"))
+    def _model_controls(self) -> VBox:
+        self.model, self.other = _field(Dropdown, "model"), _field(Dropdown, "beside")
+        self.checkpoint = _field(widgets.Text, "checkpoint", continuous_update=False, placeholder="path of a .pt, .pth")
+        self.with_map = Checkbox(True, description="quality map", indent=False, layout=Layout(width="105px"))
+        self.stretch = Checkbox(False, description="own colours", indent=False, layout=Layout(width="115px"))
+        self.stretch.tooltip = "the colours span the map's own scores instead of the whole scale"
+        self.checkpoint.observe(self._add_checkpoint, "value")
+        for widget in (self.with_map, self.stretch, self.model, self.other):
+            widget.observe(self._update, "value")
+        checks = HBox([self.with_map, self.stretch], layout=Layout(margin="0 0 0 82px"))
         return _column("Model", self.model, self.other, self.checkpoint, checks)
 
     # --- what can be chosen
 
+    @contextmanager
+    def _pause_updates(self) -> Iterator[None]:
+        """Several widgets are set, and one update follows."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
     def refresh(self) -> None:
         """List the trained models anew; those that are chosen stay chosen."""
-        found = {name: str(file) for name, file in playground.trained_models().items()} | self.extra
+        models = {name: str(file) for name, file in playground.trained_models().items()} | self.extra
         model, other = self.model.label, self.other.label
-        with self._quiet():
-            self.model.options = list(found.items())
-            self.other.options = [(NONE, ""), *found.items()]
-            if found:
-                self.model.label = next(name for name in (model, self.preferred, *found) if name in found)
-            self.other.label = other if other in found else NONE
+        with self._pause_updates():
+            self.model.options = list(models.items())
+            self.other.options = [(NONE, ""), *models.items()]
+            if models:
+                self.model.label = next(name for name in (model, self.preferred, *models) if name in models)
+            self.other.label = other if other in models else NONE
 
     def _add_checkpoint(self, change: dict) -> None:
-        if not change["new"].strip():
-            return
-        with told(self.message):
-            source = change["new"].strip()
-            name = _model(source).name
-            self.extra[f"{Path(source).name} ({name})"] = source
-            self.refresh()
-            self.model.value = source
+        if source := change["new"].strip():
+            with show_errors(self.message):
+                self.extra[f"{Path(source).name} ({cached_model(source).name})"] = source
+                self.refresh()
+                self.model.value = source
 
     def _list_images(self, _: dict) -> None:
-        with told(self.message), self._quiet():
+        with show_errors(self.message), self._pause_updates():
             self.image.options = []
             if self.database.value != NONE:
                 self.message.value = "opening the database ..."
-                data = _opened(self.study, self.database.value)
-                rows = data.table[data.table["split"] == "test"].sort_values("mos", kind="stable")
-                self.image.options = [
-                    (f"{row.mos:.4g}  {row.image}", int(index))
-                    for index, row in zip(rows.index, rows.itertuples(), strict=True)
-                ]
+                table = cached_database(self.study, self.database.value).table
+                table = table[table["split"] == "test"].sort_values("mos", kind="stable")
+                names = (f"{mos:.4g}  {image}" for mos, image in zip(table["mos"], table["image"], strict=True))
+                self.image.options = list(zip(names, map(int, table.index), strict=True))
                 self.image.index = 0
         if self.image.options:
             self._choose()
 
     def show(self, database: str, index: int) -> None:
-        """Choose an image of a database, undistorted by the page, and score it as the model's own test images are."""
-        with self._quiet():
-            options = _model(self.model.value).options
+        """Choose an image of a database, without a distortion, and score it as in the test of the model."""
+        with self._pause_updates():
+            options = cached_model(self.model.value).options
             self.crops.value = options.get("crops", self.crops.value)
             self.patches.value = options.get("patches", self.patches.value)
             self.source.value, self.database.value = "database", database
@@ -230,35 +233,26 @@ class Playground:
                 level.value = 0.0
         self._choose()
 
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        before, self._still = self._still, True
-        try:
-            yield
-        finally:
-            self._still = before
-
-    # --- what follows from it
+    # --- what is shown
 
     def _choose(self, _: Any = None) -> None:
-        """Take up the image that is chosen."""
-        self.pages.selected_index = self.source.index
-        if self._still:
+        """Open the chosen image and show its scores."""
+        if self._paused:
             return
-        with told(self.message):
+        with show_errors(self.message):
             self.subject = None
             self._undistorted.clear()
-            self.subject = self._chosen()
+            self.subject = self._open()
         if self.subject is not None:
             self._update()
         elif not self.message.value:
-            self.message.value = "nothing is chosen yet; below is the image before"
+            self.message.value = "nothing is chosen yet; below is the previous image"
 
-    def _chosen(self) -> Subject | None:
+    def _open(self) -> Subject | None:
         if self.source.value == "photograph":
             return playground.photograph(self.photograph.value)
         if self.source.value == "database" and self.image.value is not None:
-            return playground.of_database(_opened(self.study, self.database.value), self.image.value)
+            return playground.of_database(cached_database(self.study, self.database.value), self.image.value)
         if self.source.value == "file" and self.path.value.strip():
             return playground.of_file(self.path.value.strip(), self.longest)
         if self.source.value == "drop" and self.upload.value:
@@ -267,55 +261,44 @@ class Playground:
         return None
 
     def _update(self, _: Any = None) -> None:
-        """Score the image as it is chosen and distorted now, and show what was found."""
-        if self._still or self.subject is None:
+        """Distort and score the image, and show pictures and scores."""
+        if self._paused or self.subject is None:
             return
-        with told(self.message):
+        with show_errors(self.message):
             if self.model.value is None:
-                study, _, run = self.preferred.partition("/")
-                raise ModelError(
-                    f"no model is trained yet: make one with `{command_for(study, 'train', run)}`, or train one below"
-                )
-            steps = [(name.value, level.value) for name, level in self.distortions if name.value != NONE]
+                command = command_for(*self.preferred.replace("/", "/train/").split("/"))
+                raise ModelError(f"no model is trained yet: make one with `{command}`, or train one below")
+            steps = [(kind.value, level.value) for kind, level in self.distortions if kind.value != NONE]
             image = playground.distort(self.subject.image, steps)
             how = {"crops": self.crops.value, "patches": self.patches.value}
-            chosen = {self.model.label: self.model.value}
-            if self.other.value:
-                chosen[self.other.label] = self.other.value
-            models = {name: _model(source) for name, source in chosen.items()}
-            found = {name: playground.assess(model, image, **how, with_map=self.with_map.value)
-                     for name, model in models.items()}  # fmt: skip
-            before = {name: self._of_undistorted(model, how) for name, model in models.items()}
-            self._show(image, steps, found, before)
+            sources = {self.model.label: self.model.value, self.other.label: self.other.value}
+            models = {name: cached_model(source) for name, source in sources.items() if source}
+            before = {name: self._score_undistorted(model, how) for name, model in models.items()}
+            how["with_map"] = self.with_map.value
+            now = {name: playground.assess(model, image, **how) for name, model in models.items()}
+            done = ", ".join(f"{name} {level:.1f}" for name, level in steps if level > 0) or "no distortion"
+            about = f"<b>{html.escape(self.subject.name)}</b><br>{html.escape(self.subject.about)}"
+            self.before.show(about, playground.png(self.subject.image))
+            self.before.set_visible(len(models) < 2 or not self.with_map.value)
+            self.now.show(f"<b>scored</b><br>{done}", playground.png(image))
+            self._show_maps(now)
+            self.numbers.value = playground.numbers({name: (now[name], before[name]) for name in models})
 
-    def _of_undistorted(self, model: Predictor, how: dict[str, Any]) -> Assessment:
+    def _score_undistorted(self, model: Predictor, how: dict[str, Any]) -> Assessment:
+        """Score the undistorted image, once for each model and choice of crops."""
         key = (id(model), *how.values())
         if key not in self._undistorted:
             self._undistorted[key] = playground.assess(model, self.subject.image, **how, with_map=False)
         return self._undistorted[key]
 
-    def _show(self, image: Any, steps: Steps, found: dict[str, Assessment], before: dict) -> None:
-        subject = self.subject
-        caption, picture, box = self.before
-        box.layout.display = "none" if len(found) > 1 and self.with_map.value else ""
-        caption.value = _caption(f"<b>{html.escape(subject.name)}</b><br>{html.escape(subject.about)}")
-        picture.value = playground.png(subject.image)
-        caption, picture, _ = self.now
-        done = ", ".join(f"{name} {level:.1f}" for name, level in steps if level > 0) or "no distortion"
-        caption.value = _caption(f"<b>scored</b><br>{done}")
-        picture.value = playground.png(image)
-        for (caption, picture, box), name in zip(self.maps, [*found, None], strict=False):
-            local = found[name].local if name else None
-            box.layout.display = "none" if local is None else ""
-            if local is not None:
-                scale = found[name].scale
-                bar = playground.colour_bar(local, scale, self.own.value)
-                caption.value = _caption(f"<b>map of {html.escape(name)}</b>{bar}")
-                picture.value = playground.png(playground.map_picture(local, scale, self.own.value))
-        self.numbers.value = playground.numbers({name: (found[name], before[name]) for name in found})
-
-
-_WRAP = Layout(flex_flow="row wrap", align_items="flex-start")
+    def _show_maps(self, scores: dict[str, Assessment]) -> None:
+        for picture in self.maps:
+            picture.set_visible(False)
+        for picture, (name, scored) in zip(self.maps, scores.items(), strict=False):
+            if scored.local is not None:
+                drawn = scored.local, scored.scale, self.stretch.value
+                caption = f"<b>map of {html.escape(name)}</b>{playground.colour_bar(*drawn)}"
+                picture.show(caption, playground.png(playground.map_picture(*drawn)))
 
 
 class Gallery:
@@ -325,96 +308,78 @@ class Gallery:
         self.lab = lab
         self.table: pd.DataFrame | None = None
         names = _available(lab.study)
-        first = database if database in names else None
-        self.database = _wide(widgets.Dropdown(options=names, value=first), "database")
-        self.order = _wide(widgets.Dropdown(options=list(playground.ORDERS)), "order")
-        self.page = _wide(widgets.IntSlider(1, 1, 1, continuous_update=False), "page")
-        self.score = widgets.Button(description="score it now", layout=Layout(display="none"))
-        self.message, self.title = widgets.HTML(), widgets.HTML()
-        self.slots = [self._slot(place) for place in range(SLOTS)]
-        controls = widgets.HBox([self.database, self.order, self.page], layout=_WRAP)
-        grid = widgets.HBox([slot[2] for slot in self.slots], layout=_WRAP)
-        self.box = widgets.VBox([controls, self.title, self.message, self.score, grid])
+        self.database = _field(Dropdown, "database", options=names, value=database if database in names else None)
+        self.order = _field(Dropdown, "order", options=list(playground.ORDERS))
+        self.page = _field(widgets.IntSlider, "page", value=1, min=1, max=1, continuous_update=False)
+        self.score = Button(description="score it now", layout=Layout(display="none"))
+        self.message, self.title = HTML(), HTML()
+        buttons = [Button(description="look at it", layout=Layout(width="150px")) for _ in range(PAGE)]
+        for place, button in enumerate(buttons):
+            button.on_click(lambda _, place=place: self._look(place))
+        self.slots = [Picture(button, width=150, height=113) for button in buttons]
+        controls = _row(self.database, self.order, self.page)
+        self.box = VBox([controls, self.title, self.message, self.score, _row(*self.slots)])
         self.score.on_click(self._score_now)
-        self.page.observe(self._turn, "value")
-        self.order.observe(self._sort, "value")
+        for widget in (self.order, self.page):
+            widget.observe(self._show_page, "value")
         for widget in (self.database, lab.model):
             widget.observe(self._read, "value")
         self._read()
 
-    def _slot(self, place: int) -> tuple[widgets.HTML, widgets.Image, widgets.VBox]:
-        text, image = widgets.HTML(), widgets.Image(layout=Layout(width="150px", height="113px"))
-        image.layout.object_fit = "contain"
-        button = widgets.Button(description="look at it", layout=Layout(width="150px"))
-        button.on_click(lambda _: self._look(place))
-        return text, image, widgets.VBox([image, text, button], layout=Layout(width="160px", margin="0 0 8px 0"))
+    @property
+    def _data(self) -> Database:
+        return cached_database(self.lab.study, self.database.value)
 
     def _read(self, _: Any = None) -> None:
-        """Take up the predictions of the chosen model on the chosen database."""
-        self.table = None
-        self.score.layout.display = "none"
-        with told(self.message):
-            if self.database.value is None:
-                raise ValueError(f"study '{self.lab.study}' has no database on this machine")
+        """Read the predictions of the chosen model on the chosen database."""
+        self.table, self.page.value, self.score.layout.display = None, 1, "none"
+        with show_errors(self.message):
             model = self.lab.model.label
-            if model is None:
-                raise ModelError("no model is trained yet")
+            if self.database.value is None or model is None:
+                raise ValueError(f"no {'model is trained' if model is None else 'database of the study is here'} yet")
             if model.split("/")[0] == self.lab.study and model not in self.lab.extra:
                 self.table = playground.predictions(model, self.database.value)
             if self.table is None:
                 self.score.layout.display = ""
                 raise ValueError(f"there are no saved predictions of {model} on '{self.database.value}'")
-        self._sort()
+        self._show_page()
 
     def _score_now(self, _: Any) -> None:
-        with told(self.message):
+        with show_errors(self.message):
             self.message.value = "scoring ..."
-            data = _opened(self.lab.study, self.database.value)
-            self.table = playground.test_predictions(_model(self.lab.model.value), data)
+            self.table = playground.predict_test_split(cached_model(self.lab.model.value), self._data)
             self.score.layout.display = "none"
-        self._sort()
+        self._show_page()
 
-    def _sort(self, _: Any = None) -> None:
-        if self.table is not None:
-            with told(self.message):
-                data = _opened(self.lab.study, self.database.value)
-                self.sorted = playground.by_error(self.table, self.order.value, data.higher_is_better)
-                self.page.max = -(-len(self.sorted) // SLOTS)
-                self.page.value = 1
-        self._turn()
-
-    def _turn(self, _: Any = None) -> None:
-        """Show the page."""
+    def _show_page(self, change: dict | None = None) -> None:
+        self.title.value = ""
+        for slot in self.slots:
+            slot.set_visible(False)
         if self.table is None:
-            self.title.value = ""
-            for _, _, box in self.slots:
-                box.layout.display = "none"
             return
-        with told(self.message):
-            data = _opened(self.lab.study, self.database.value)
-            start = SLOTS * (self.page.value - 1)
-            rows = list(self.sorted.iloc[start : start + SLOTS].itertuples())
-            kind = " (synthetic, rated by simulated observers)" if data.synthetic else ""
+        with show_errors(self.message):
+            self.sorted = playground.by_error(self.table, self.order.value, self._data.higher_is_better)
+            self.page.max = -(-len(self.sorted) // PAGE)
+            if change and change["owner"] is self.order:
+                self.page.value = 1
+            start = PAGE * (self.page.value - 1)
+            rows = list(self.sorted.iloc[start : start + PAGE].itertuples())
+            note = " (synthetic, rated by simulated observers)" if self._data.synthetic else ""
             self.title.value = (
-                f"<b>{html.escape(self.lab.model.label)}</b> on {html.escape(data.title)}{kind}: images "
+                f"<b>{html.escape(self.lab.model.label)}</b> on {html.escape(self._data.title)}{note}: images "
                 f"{start + 1} to {start + len(rows)} of {len(self.sorted)}"
             )
-            for _, _, box in self.slots[len(rows) :]:
-                box.layout.display = "none"
-            for (text, image, box), row in zip(self.slots, rows, strict=False):
-                box.layout.display = ""
-                image.format, image.value = "jpeg", playground.thumbnail(data.folder / row.image)
-                known = "" if pd.isna(row.distortion) else f"{row.distortion} {row.level:g}"
-                text.value = (
-                    f'<div style="font-size: 12px; line-height: 16px" title="{html.escape(row.image)}">'
-                    f"{row.prediction:.1f} for {row.mos:.1f} (<b>{row.error:+.1f}</b>)<br>{html.escape(known)}</div>"
-                )
+            for slot, row in zip(self.slots, rows, strict=False):
+                distortion = "" if pd.isna(row.distortion) else html.escape(f"{row.distortion} {row.level:g}")
+                numbers = f"{row.prediction:.1f} for {row.mos:.1f} (<b>{row.error:+.1f}</b>)"
+                caption = f'<span title="{html.escape(row.image)}">{numbers}<br>{distortion}</span>'
+                slot.show(caption, playground.thumbnail(self._data.folder / row.image))
 
     def _look(self, place: int) -> None:
-        with told(self.message):
-            data = _opened(self.lab.study, self.database.value)
-            row = self.sorted.iloc[SLOTS * (self.page.value - 1) + place]
-            (index,) = data.table.index[data.table["image"] == row["image"]]
+        with show_errors(self.message):
+            row = self.sorted.iloc[PAGE * (self.page.value - 1) + place]
+            table = self._data.table
+            (index,) = table.index[table["image"] == row["image"]]
             self.lab.show(self.database.value, int(index))
 
 
@@ -422,10 +387,7 @@ class Stopped(Exception):
     """The training was stopped on the page."""
 
 
-TRAINED = (
-    *("fusion", "loss", "rank_weight", "rank_margin", "optimizer", "schedule", "lr", "weight_decay"),
-    *("batch_size", "crop", "epochs", "seed"),
-)
+TRAINED = "fusion loss rank_weight rank_margin optimizer schedule lr weight_decay batch_size crop epochs seed"
 
 
 class Trainer:
@@ -441,46 +403,45 @@ class Trainer:
     def __init__(self, lab: Playground, saved: str, run: str, epochs: int):
         self.lab, self.saved, self.run = lab, saved, run
         self.start = param_files.load(TrainParams, lab.study, saved)
-        assert isinstance(self.start, TrainParams)
         first = self.start.model_dump() | {"epochs": epochs}
-        self.entries = {name: _wide(_entry(name, first[name]), name, 308, 100) for name in TRAINED}
-        self.train = widgets.Button(description="train", button_style="primary")
-        self.stop = widgets.Button(description="stop", disabled=True)
+        self.entries = {name: _entry(name, first[name]) for name in TRAINED.split()}
+        self.train = Button(description="train", button_style="primary")
+        self.stop = Button(description="stop", disabled=True)
         self.progress = widgets.IntProgress(min=0, max=epochs, layout=Layout(width="240px"))
-        self.message, self.status, self.result = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.message, self.status, self.result = HTML(), HTML(), HTML()
         self.result.add_class("iqa-comparison")
         self.curves = widgets.Image(layout=Layout(width="940px", display="none"))
-        buttons = widgets.HBox([self.train, self.stop, self.progress, self.status])
-        rows = widgets.HBox(list(self.entries.values()), layout=Layout(flex_flow="row wrap", width="940px"))
-        self.box = widgets.VBox([rows, buttons, self.message, self.curves, self.result])
+        buttons = HBox([self.train, self.stop, self.progress, self.status])
+        entries = _row(*self.entries.values(), width="940px")
+        self.box = VBox([entries, buttons, self.message, self.curves, self.result])
         self.thread: threading.Thread | None = None
         self._stopping = False
         self.train.on_click(self._begin)
         self.stop.on_click(self._halt)
 
     def _begin(self, _: Any) -> None:
-        with told(self.message):
-            values = {name: widget.value for name, widget in self.entries.items()}
-            params = playground.train_params(values, self.start, self.run)
+        with show_errors(self.message):
+            values = {name: widget.value for name, widget in self.entries.items()} | {"run": self.run}
+            params = TrainParams.build(self.start.model_dump() | values, "training parameters")
             self._stopping = False
             self.train.disabled, self.stop.disabled = True, False
             self.progress.value, self.progress.max = 0, params.epochs
             self.status.value, self.result.value = "the first epoch ...", ""
-            # a thread of its own, so that the sliders above go on working
-            self.thread = threading.Thread(target=self._work, args=(params,), daemon=True)
+            # in a thread, so that the sliders above go on working
+            self.thread = threading.Thread(target=self._fit, args=(params,), daemon=True)
             self.thread.start()
 
     def _halt(self, _: Any) -> None:
         self._stopping, self.stop.disabled = True, True
         self.status.value = "stops after this epoch ..."
 
-    def _work(self, params: TrainParams) -> None:
+    def _fit(self, params: TrainParams) -> None:
         from iqa.training.fit import fit
 
-        with told(self.message):
+        with show_errors(self.message):
             try:
                 out = RunFolder(params)
-                data = _opened(params.study, params.database)
+                data = cached_database(params.study, params.database)
                 history = fit(params, data, out.path, after_epoch=self._after_epoch)
                 self._draw(history)
                 self._compare(out, data, history)
@@ -510,21 +471,19 @@ class Trainer:
         self.progress.value = len(history)
 
     def _compare(self, out: RunFolder, data: Database, history: pd.DataFrame) -> None:
-        """Test the new model, keep what was found as `02_train` does, and show it beside the saved run."""
+        """Test the new model, save what `02_train` saves of its test, and compare it with the saved run."""
         study = self.lab.study
-        predicted = playground.test_predictions(_model(out.path / "best.pt"), data)
-        tables = {f"this training, {len(history)} epochs": predicted}
+        predicted = playground.predict_test_split(cached_model(out.path / "best.pt"), data)
+        predictions = {f"this training, {len(history)} epochs": predicted}
+        note = f"To compare, make the saved run: `{command_for(study, 'train', self.saved)}`"
         if finished(study, "train", self.saved):
-            tables[f"{self.saved}, saved"] = read_table(study, "train", self.saved, "predictions")
-        table, verdict = playground.agreement(tables)
+            predictions[f"{self.saved}, saved"] = read_table(study, "train", self.saved, "predictions")
+        table, verdict = playground.agreement(predictions)
         out.save_table("predictions", predicted)
         about = {"database": data.name, "split": "test", "synthetic": data.synthetic, "epochs": len(history)}
         out.save_json("metrics", about | table.iloc[0].drop("label").to_dict())
         out.finish(data={data.name: data.fingerprint})
-        missing = (
-            "" if len(tables) > 1 else f"To compare, make the saved run: `{command_for(study, 'train', self.saved)}`"
-        )
-        self.result.value = playground.agreement_table(table, data) + f"<p>{html.escape(verdict or missing)}</p>"
+        self.result.value = f"{playground.agreement_table(table, data)}<p>{html.escape(verdict or note)}</p>"
         self.lab.refresh()
 
 
@@ -532,6 +491,6 @@ def _entry(name: str, value: Any) -> widgets.Widget:
     """The widget for a training parameter."""
     choices = tuple(FUSIONS) if name == "fusion" else typing.get_args(TrainParams.model_fields[name].annotation)
     if choices and isinstance(value, str) and value in choices:
-        return widgets.Dropdown(options=choices, value=value)
+        return _field(Dropdown, name, 308, 100, options=choices, value=value)
     kinds: dict[type, Callable] = {int: widgets.IntText, float: widgets.FloatText, str: widgets.Text}
-    return kinds[type(value)](value=value)
+    return _field(kinds[type(value)], name, 308, 100, value=value)

@@ -1,10 +1,12 @@
-"""The `iqa` command tells mistakes plainly."""
+"""The `iqa` command: its arguments, what it prints and writes, and how it reports mistakes."""
 
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from iqa import __version__
 from iqa.app import cli
+from iqa.data import prepare
 from iqa.model import export
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
@@ -52,11 +55,59 @@ def test_a_variable_that_is_not_set_is_named():
         paths.resolve("$IQA_NOT_SET/data")
 
 
-@pytest.mark.parametrize("call", [["predict"], ["predict", "a.png", "--patches", "0"], ["nothing"]])
-def test_a_wrong_call_ends_with_status_1(capsys, call):
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["predict"], "IMAGE|FOLDER\nsee: iqa predict --help"),
+        (["predict", "a.png", "--patches", "0"], "argument --patches: '0' is not a whole number from 1"),
+        (["predict", "a.png", "--patches", "many"], "'many' is not a whole number from 1"),
+        (["predict", "a.png", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr: '[1' is not a value as in a parameter file"),
+    ],
+)
+def test_a_wrong_call_ends_with_status_1_and_one_message(capsys, call, message):
+    assert cli.main(call) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("iqa: ") and message in shown.err and shown.err.count("\n") <= 2 and shown.out == ""
+
+
+def test_without_a_command_the_help_is_printed_with_examples(capsys):
+    assert cli.main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in cli.COMMANDS) and "iqa predict photo.jpg" in shown
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_and_argument_has_help(name, capsys):
+    call, arguments = cli.COMMANDS[name]
+    assert call.__doc__ and all(cli.ARGUMENTS[argument][0] for argument in arguments.split())
     with pytest.raises(SystemExit) as stop:
-        cli.main(call)
-    assert stop.value.code == 1 and "iqa: " in capsys.readouterr().err
+        cli.main([name, "--help"])
+    assert stop.value.code == 0 and call.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_what_the_system_refuses_is_told_without_a_traceback(monkeypatch, capsys):
+    def refuse(_):
+        """Refuse."""
+        raise PermissionError(13, "Permission denied", "results/demo")
+
+    monkeypatch.setitem(cli.COMMANDS, "why", (refuse, "place"))
+    assert cli.main(["why"]) == 1
+    assert capsys.readouterr().err == "iqa: results/demo: Permission denied\n"
+
+
+def test_a_bug_keeps_its_traceback_and_an_interrupt_ends_with_status_130(monkeypatch):
+    def fail(_):
+        """Fail."""
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "why", (fail, "place"))
+    error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["why"])
+    error = KeyboardInterrupt()
+    assert cli.main(["why"]) == 130
 
 
 # --- predict
@@ -230,21 +281,31 @@ def test_a_file_that_is_no_model_ends_with_status_1(images, capsys):
 def test_another_process_with_other_workers_writes_the_same_bytes(model, images, tmp_path):
     here, there = tmp_path / "here.json", tmp_path / "there.json"
     assert predict(images, "--model", model, "--workers", 1, "--json", here) == 0
-    command = [
-        sys.executable,
-        "-m",
-        "iqa.app.cli",
-        "predict",
-        images,
-        "--model",
-        model,
-        "--workers",
-        3,
-        "--json",
-        there,
-    ]
+    command = [sys.executable, "-m", "iqa.app.cli", "predict", images, "--model", model]
+    command += ["--workers", 3, "--json", there]
     subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=paths.ROOT)
     assert here.read_bytes() == there.read_bytes()
+
+
+# --- evaluate
+
+
+def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_available(model, tmp_path, monkeypatch, capsys):
+    missing = {"gone": {"title": "Gone", "reason": "no such folder"}}
+    monkeypatch.setattr(prepare, "open_available", lambda *_: ({"tiny": tiny.database()}, missing))
+    (tmp_path / "models").mkdir()
+    for name in ("a.pt", "b.pt"):
+        shutil.copy(model, tmp_path / "models" / name)
+    table, file = tmp_path / "table.csv", tmp_path / "results.json"
+    arguments = ["--databases", "tiny", "gone", "--resamples", "20", "--csv", str(table), "--json", str(file)]
+    assert cli.main(["evaluate", str(tmp_path / "models"), *arguments]) == 0
+    shown = capsys.readouterr()
+    assert "95% bootstrap intervals" in shown.out and "PLCC, fitted" in shown.out
+    assert shown.err.endswith("gone is not available: no such folder\n")
+    found = [(Path(row["model"]).name, row["database"], row["available"]) for row in read(table)]
+    assert found == [(name, *of) for name in ("a.pt", "b.pt") for of in (("tiny", "True"), ("gone", "False"))]
+    tested = json.loads(file.read_text())["datasets"]["tiny"]["metrics"]
+    assert tested["srcc"] == float(read(table)[0]["srcc"]) and tested["num_samples"] == 10
 
 
 # --- describe and export

@@ -62,8 +62,8 @@ def test_the_score_is_that_of_the_predictor_to_the_bit(photo, crops):
     model = predictor()
     found = playground.assess(model, photo, crops, patches=6)
     assert found.score == model.score(photo, crops=crops, patches=6)
-    assert found.spread == found.patches.scores.std()
-    assert (found.spread == 0) == (crops in ("center", "whole"))
+    assert found.patches.spread == found.patches.scores.std()
+    assert (found.patches.spread == 0) == (crops in ("center", "whole"))
     assert found.local.per_pixel().shape == (photo.height, photo.width)
 
 
@@ -86,13 +86,13 @@ def test_a_map_is_bright_where_quality_is_good_whatever_the_direction_of_the_sca
     mean = {}
     for up in (True, False):
         found = playground.assess(predictor(higher_is_better=up), photo)
-        picture = playground.map_picture(found.local, found.scale, own=True)
+        picture = playground.map_picture(found.local, found.scale, stretch=True)
         assert picture.shape == (photo.height, photo.width, 3) and picture.dtype == np.uint8
         mean[up] = picture.astype(float)
-        low, high = playground.map_limits(found.local, found.scale, own=True)
+        low, high = playground.map_limits(found.local, found.scale, stretch=True)
         assert 0 <= low < high <= 100 or high - low >= 9
     assert np.abs(mean[True] - mean[False]).mean() < 2  # the same qualities in the same colours
-    assert playground.map_limits(found.local, found.scale, own=False) == (0, 100)
+    assert playground.map_limits(found.local, found.scale, stretch=False) == (0, 100)
 
 
 def test_what_is_no_image_is_told_with_the_remedy(tmp_path):
@@ -146,7 +146,7 @@ def trained(tmp_path_factory):
     params = tiny.PARAMS.model_copy(update={"run": "main_s1", "epochs": 2})
     out = RunFolder(params)
     fit(params, data, out.path)
-    table = playground.test_predictions(widgets._model(out.path / "best.pt"), data)
+    table = playground.predict_test_split(widgets.cached_model(out.path / "best.pt"), data)
     out.save_table("predictions", table)
     out.save_json("metrics", {"database": "demo"})
     out.finish()
@@ -160,7 +160,7 @@ def lab(trained, tmp_path, monkeypatch):
     for index in range(len(trained.data)):
         Image.fromarray(trained.data.pixels(index, "mscn")).save(tmp_path / trained.data.table["image"].iloc[index])
     trained.data.folder = tmp_path
-    monkeypatch.setattr(widgets, "_opened", lambda study, name: trained.data)
+    monkeypatch.setattr(widgets, "cached_database", lambda study, name: trained.data)
     return Playground("demo", "demo/main_s1")
 
 
@@ -170,21 +170,21 @@ def score(lab) -> str:
 
 def test_a_moved_slider_changes_score_and_pictures(lab):
     assert lab.message.value == ""
-    lab.own.value = True  # the tiny model leaves the scale
-    before = score(lab), lab.now[1].value, lab.maps[0][1].value
+    lab.stretch.value = True  # the tiny model leaves the scale
+    before = score(lab), lab.now.image.value, lab.maps[0].image.value
     lab.distortions[0][1].value = 5.0
-    after = score(lab), lab.now[1].value, lab.maps[0][1].value
+    after = score(lab), lab.now.image.value, lab.maps[0].image.value
     assert all(a != b for a, b in zip(before, after, strict=True))
-    assert "gaussian_blur 5.0" in lab.now[0].value
+    assert "gaussian_blur 5.0" in lab.now.caption.value
     lab.distortions[0][1].value = 0.0
-    assert "no distortion" in lab.now[0].value and "+0<" in lab.numbers.value
+    assert "no distortion" in lab.now.caption.value and "+0<" in lab.numbers.value
 
 
 def test_two_models_are_shown_beside_each_other(lab):
-    assert lab.maps[1][2].layout.display == "none"
+    assert lab.maps[1].layout.display == "none"
     lab.other.label = "demo/main_s1"
     lab.with_map.value = False
-    assert lab.maps[0][2].layout.display == "none" and lab.before[2].layout.display == ""
+    assert lab.maps[0].layout.display == "none" and lab.before.layout.display == ""
     lab.with_map.value = True
     assert "demo/main_s1" in lab.numbers.value
 
@@ -194,7 +194,7 @@ def test_mistakes_are_told_in_the_page_and_the_widgets_go_on_working(lab, tmp_pa
     lab.path.value = str(tmp_path / "nothing.png")
     assert "there is no such file" in lab.message.value
     lab.path.value = str(tmp_path / "0.png")
-    assert lab.message.value == "" and "0.png" in lab.before[0].value
+    assert lab.message.value == "" and "0.png" in lab.before.caption.value
     (tmp_path / "bad.pt").write_text("no model")
     lab.checkpoint.value = str(tmp_path / "bad.pt")
     assert "bad.pt" in lab.message.value and "fetch it again" in lab.message.value
@@ -209,7 +209,7 @@ def test_an_image_of_a_database_is_chosen_with_what_is_known_of_it(lab):
     lab.database.value = "demo"
     assert lab.message.value == ""
     assert len(lab.image.options) == 10  # the test split, worst first
-    assert re.search(r"MOS .*, noise", lab.before[0].value)
+    assert re.search(r"MOS .*, noise", lab.before.caption.value)
 
 
 def test_without_a_trained_model_the_page_names_the_command(trained, tmp_path, monkeypatch):
@@ -222,12 +222,12 @@ def test_without_a_trained_model_the_page_names_the_command(trained, tmp_path, m
 def test_the_gallery_shows_the_largest_errors_first_and_hands_an_image_over(lab):
     gallery = Gallery(lab, "demo")
     assert gallery.message.value == "" and "images 1 to 10 of 10" in gallery.title.value
-    errors = [float(re.search(r"<b>([-+.0-9]+)</b>", text.value)[1]) for text, _, _ in gallery.slots[:10]]
+    errors = [float(re.search(r"<b>([-+.0-9]+)</b>", slot.caption.value)[1]) for slot in gallery.slots[:10]]
     assert [abs(error) for error in errors] == sorted(map(abs, errors), reverse=True)
-    assert gallery.slots[10][2].layout.display == "none"
+    assert gallery.slots[10].layout.display == "none"
     gallery._look(0)
-    assert lab.source.value == "database" and gallery.sorted["image"].iloc[0] in lab.before[0].value
-    assert "no distortion" in lab.now[0].value
+    assert lab.source.value == "database" and gallery.sorted["image"].iloc[0] in lab.before.caption.value
+    assert "no distortion" in lab.now.caption.value
     assert lab.crops.value == "whole"  # as the run scores its test images
 
 
@@ -241,7 +241,7 @@ def test_a_database_without_saved_predictions_can_be_scored_now(lab):
 
 @pytest.fixture
 def trainer(lab, monkeypatch):
-    monkeypatch.setattr(widgets.config, "load", lambda *_: tiny.PARAMS.model_copy(update={"run": "main_s1"}))
+    monkeypatch.setattr(widgets.param_files, "load", lambda *_: tiny.PARAMS.model_copy(update={"run": "main_s1"}))
     return Trainer(lab, "main_s1", "playground", epochs=2)
 
 

@@ -13,6 +13,8 @@ from iqa.app.steps import STEPS
 from iqa.study.param_files import run_names
 from iqa.study.paths import ROOT
 
+KEPT = {"best.pt", "last.ckpt", "train.log", "history.csv"}  # of a training
+
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
 
@@ -119,3 +121,18 @@ def test_one_table_is_made_and_printed(project):
 
 def test_nothing_is_repeated_when_nothing_changed(project):
     assert "Nothing to be done" in run(project, "iqa.app.cli", "report", "smoke")
+
+
+def test_another_colour_draws_figures_again_and_trains_nothing(project):
+    style = project / "iqa" / "show" / "style.py"
+    before = style.read_text()
+    kept = {file: file.read_bytes() for file in (project / "results/smoke/train").glob("*/*") if file.name in KEPT}
+    figure = project / "results/smoke/train/main_s1/curves.svg"
+    drawn = figure.read_bytes()
+    style.write_text(before.replace("#0072B2", "#123456"))
+    assert "code: iqa/show/style.py: BLUE has changed" in run(project, "iqa.app.cli", "why", "smoke/train")
+    run(project, "iqa.app.cli", "report", "smoke")
+    assert figure.read_bytes() != drawn
+    assert len(kept) == 2 * len(KEPT) and all(file.read_bytes() == content for file, content in kept.items())
+    assert "these parameters were already trained here" in (figure.parent / "log.txt").read_text()
+    assert run(project, "iqa.app.cli", "why", "smoke") == "Due in study 'smoke': nothing.\n"

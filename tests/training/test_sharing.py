@@ -1,4 +1,4 @@
-"""Runs beside each other on one machine: who gets which cores and which GPU, and what a cluster is asked for."""
+"""Concurrent runs on one machine: which cores and GPUs each gets, and what a cluster is asked for."""
 
 import multiprocessing
 
@@ -67,7 +67,7 @@ def test_a_gpu_takes_one_run_unless_told_otherwise(study, monkeypatch):
     assert taken["train/main_s1"] == taken["cross_dataset/main"] == 1 and taken["train/wide"] == 2
     assert taken["train/second"] == 1
     assert taken["train/cpu"] == taken["data_prep/demo"] == 0
-    assert machine.slots() == 2 and machine.slots(3) == 6
+    assert machine.gpu_slots() == 2 and machine.gpu_slots(3) == 6
 
 
 @pytest.mark.parametrize(("runs_per_gpu", "cores"), [(1, 4), (2, 2)])
@@ -79,11 +79,11 @@ def test_runs_that_gpus_can_take_at_once_divide_the_cores(study, monkeypatch, ru
 
 def test_granted_cores_bound_the_workers_and_never_the_threads():
     params = TrainParams(threads=2, workers=4)
-    assert [machine.within(params, cores).workers for cores in (1, 2, 3, 6, 9)] == [0, 0, 1, 4, 4]
-    assert machine.within(params, 1).threads == 2
-    assert machine.within(TrainParams(devices=2, workers=4), 6).workers == 2
-    assert machine.within(DataPrepParams(), 3).workers == 3
-    assert machine.within(DataPrepParams(workers=2), 3).workers == 2
+    assert [machine.limit_workers(params, cores).workers for cores in (1, 2, 3, 6, 9)] == [0, 0, 1, 4, 4]
+    assert machine.limit_workers(params, 1).threads == 2
+    assert machine.limit_workers(TrainParams(devices=2, workers=4), 6).workers == 2
+    assert machine.limit_workers(DataPrepParams(), 3).workers == 3
+    assert machine.limit_workers(DataPrepParams(workers=2), 3).workers == 2
 
 
 def test_a_cluster_is_asked_for_what_the_resources_file_says(study):
@@ -139,15 +139,15 @@ def two_gpus(tmp_path, monkeypatch):
 
 
 def test_runs_get_different_gpus_and_give_them_back(two_gpus):
-    with machine.claimed(1) as first:
-        assert machine.visible() == first == ["0"]
+    with machine.claim_gpus(1) as first:
+        assert machine.visible_gpus() == first == ["0"]
         with pytest.MonkeyPatch.context() as other:
             other.setenv("CUDA_VISIBLE_DEVICES", "0,GPU-5")
-            with machine.claimed(1) as second:
+            with machine.claim_gpus(1) as second:
                 assert second == ["GPU-5"]
-    with machine.claimed(2) as both:
+    with machine.claim_gpus(2) as both:
         assert both == ["0", "GPU-5"]
-    assert machine.visible() == ["0", "GPU-5"]
+    assert machine.visible_gpus() == ["0", "GPU-5"]
 
 
 def test_a_run_waits_for_a_gpu_until_the_run_that_has_it_is_gone(two_gpus):
@@ -161,26 +161,26 @@ def test_a_run_waits_for_a_gpu_until_the_run_that_has_it_is_gone(two_gpus):
         told.append(text)
         other.kill()
 
-    with machine.claimed(2, tell) as both:
+    with machine.claim_gpus(2, tell) as both:
         assert both == ["0", "GPU-5"] and "waiting for 2 of the GPUs 0, GPU-5" in told[0]
     other.join()
 
 
 def _hold(ready):
-    with machine.claimed(1):
+    with machine.claim_gpus(1):
         ready.set()
         multiprocessing.Event().wait()
 
 
 def test_a_gpu_that_is_named_is_taken_by_its_number(two_gpus):
-    with machine.claimed(machine.gpus_of("cuda:1")) as taken:
-        assert taken == ["GPU-5"] and machine.visible() == ["0", "GPU-5"]
+    with machine.claim_gpus(machine.wanted_gpus(TrainParams(device="cuda:1"))) as taken:
+        assert taken == ["GPU-5"] and machine.visible_gpus() == ["0", "GPU-5"]
 
 
 def test_gpus_are_shared_by_as_many_runs_as_told_the_least_used_first(two_gpus, monkeypatch):
     monkeypatch.setenv(machine.RUNS_PER_GPU, "2")
     taken = []
-    contexts = [machine.claimed(1) for _ in range(4)]
+    contexts = [machine.claim_gpus(1) for _ in range(4)]
     for context in contexts:
         with pytest.MonkeyPatch.context() as other:
             other.setenv("CUDA_VISIBLE_DEVICES", "0,GPU-5")
@@ -191,11 +191,11 @@ def test_gpus_are_shared_by_as_many_runs_as_told_the_least_used_first(two_gpus, 
 
 
 def test_nothing_is_taken_without_a_gpu_on_a_cluster_or_by_a_run_that_needs_none(two_gpus, monkeypatch):
-    with machine.claimed(machine.gpus_of("cpu")) as taken:
+    with machine.claim_gpus(machine.wanted_gpus(TrainParams(device="cpu"))) as taken:
         assert taken == []
     monkeypatch.delenv(machine.RUNS_PER_GPU)
-    with machine.claimed(1) as taken:
-        assert taken == [] and machine.visible() == ["0", "GPU-5"]
+    with machine.claim_gpus(1) as taken:
+        assert taken == [] and machine.visible_gpus() == ["0", "GPU-5"]
 
 
 def test_gpus_are_counted_without_loading_torch(tmp_path, monkeypatch):
@@ -203,6 +203,6 @@ def test_gpus_are_counted_without_loading_torch(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     monkeypatch.setattr(machine, "DEVICES", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert machine.visible() == ["0", "1"]
+    assert machine.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert machine.visible() == []
+    assert machine.visible_gpus() == []
