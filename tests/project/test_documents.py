@@ -33,10 +33,10 @@ def test_modules_and_functions_that_a_document_names_are_there(name):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_commands_and_targets_that_a_document_names_exist(name, capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["--help"])
-    commands = re.search(r"\{([\w,]+)\}", re.sub(r"\s", "", capsys.readouterr().out))[1].split(",")
-    assert set(re.findall(r"(?:`|\.venv/bin/|\$ )iqa (\w+)", DOCUMENTS[name])) <= set(commands)
+def test_commands_and_targets_that_a_document_names_exist(name):
+    for command in set(re.findall(r"(?:`|\.venv/bin/|\$ )iqa ([a-z]+)", DOCUMENTS[name])):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([command, "--help"])
+        assert not stop.value.code, command
     targets = re.findall(r"(?m)^([a-z-]+):.*## ", (paths.ROOT / "Makefile").read_text(encoding="utf-8"))
     assert set(re.findall(r"(?:`|    )make ([a-z-]+)", DOCUMENTS[name])) <= set(targets)
