@@ -18,7 +18,7 @@ UV = $(BIN)/uv
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report table test test-fast bench lint lab lock clean
+.PHONY: help setup report why table test test-fast bench fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ setup: $(STAMP) ## make the environment in .venv from requirements.lock (needs P
 report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=cores; TRAIN=no; PROFILE=slurm)
 	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter no,$(TRAIN)),--no-train) \
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(RUNS_PER_GPU),--runs-per-gpu $(RUNS_PER_GPU))
+
+why: $(STAMP) ## say which runs of a study are out of date, and why (STUDY=demo)
+	@$(BIN)/iqa why $(STUDY)
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
 	@$(BIN)/iqa table $(NAME) --study $(STUDY)
@@ -40,6 +43,9 @@ test-fast: $(STAMP) ## run the tests that are not marked slow
 
 bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (20 minutes; leave the machine alone)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+fixture: $(STAMP) ## run the study smoke and renew the results that tests start from, tests/smoke_results
+	$(BIN)/python tests/finished.py
 
 lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What the measurements share: cases are timed in turn, shown as a table, and written with the machine they ran on."""
+"""What the benchmarks share: they time cases in turn, print a table, and write it with the machine that it is from."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ sys.exit(code)
 
 
 def alternate(cases: dict[str, Callable[[], int]], rounds: int) -> pd.DataFrame:
-    """Time each case once per round, so that what else runs on the machine meets all of them alike.
+    """Time each case once per round, so that other work on the machine disturbs all of them alike.
 
     Args:
         cases: functions by name; each does its work once and returns how many items that were. They are called once

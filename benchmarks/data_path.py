@@ -1,15 +1,16 @@
 """Training patches per second: from the cache, and by decoding the image anew for every patch.
 
-    python -m benchmarks.data_path
+    .venv/bin/python -m benchmarks.data_path
 
 Photographs of 1024x768 as JPEG, 20 crops of 224x224 per image, in random order over the images, in batches of 32 as
-`iqa.training.fit` makes them: the same code cuts the same crops, only where the pixels of the image come from differs.
+`iqa.training.fit` makes them: the same code cuts the same crops, and only the source of the image's pixels differs.
 At 1024x768 the original HyperIQA loader's steps per patch are to open and convert the image; for KonIQ-10k it also
-squeezes it to 512x384 (bilinear). All files are in memory (the page cache) for either. Patches are checked to be equal
-bit by bit between workers, and between the cache and a decoded image that is resized as the cache does it (Lanczos).
+squeezes it to 512x384 (bilinear). All files are in memory (the page cache) in both cases. Patches are checked to be
+equal bit by bit between workers, and between the cache and a decoded image that is resized like those of the cache
+(Lanczos).
 
 Two workers are two threads, or two worker processes of a `DataLoader`. `faster` compares the clock with as many
-workers, `faster_per_core` the processor time per patch (of threads; that of processes is not seen).
+workers, `faster_per_core` the processor time per patch (of threads; that of worker processes is not measured).
 """
 
 import os

@@ -1,14 +1,13 @@
 """Scoring a database against forward passes alone, and statistics with bootstrap intervals against a plain bootstrap.
 
-    python -m benchmarks.evaluation [--runs koniq10k/hyperiqa_s1] [--device cuda] [--images 4] [--batch 16]
-                                    [--scores 2000 10000] [--resamples 1000] [--rounds 3] [--threads 2]
+    .venv/bin/python -m benchmarks.evaluation [--runs koniq10k/hyperiqa_s1] [--device cuda] [--images 4] [--batch 16]
+                                              [--scores 2000 10000] [--resamples 1000] [--rounds 3] [--threads 2]
 
 - `iqa.model.scoring.score` on images of the study's size, as the run tests them, against forward passes of as many full
   batches of pixels that are already on the device: one pass of full batches across images leaves a ratio near 1.
 - `iqa.analysis.evaluation.evaluate` (five coefficients, intervals of 1,000 resamples) against the same statistics of
-  the images repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. What is repeated
-  takes longer, so that this ratio is below 1; only a tenth of the resamples are repeated, and their time is taken ten
-  times.
+  images repeated as they were drawn, one resample at a time. Goal: under 1 s for 2,000 images. The repetition takes
+  longer, so that the ratio is below 1; only a tenth of the resamples are repeated, and their time is multiplied by ten.
 """
 
 import argparse

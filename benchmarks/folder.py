@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.folder [--images 4] [--runs koniq10k/hyperiqa_s1 demo/main_s1] [--rounds 3]
 
-The second way is how the first implementation of HyperIQA tests: every patch of an image is an item of its own, which
-is opened, decoded, resized, cropped and sent through the network alone. Both ways use the same threads and score 25
+The first implementation of HyperIQA tests in the second way: every patch of an image is a separate item, which is
+opened, decoded, resized, cropped and sent through the network alone. Both ways use the same threads and score 25
 crops of each image of 1024x768 pixels; weights are random, as they do not change the time.
 """
 

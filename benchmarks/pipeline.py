@@ -1,6 +1,6 @@
 """What the pipeline costs on top of the work: a training through `iqa run`, and a report where nothing has changed.
 
-    python -m benchmarks.pipeline [--parts training report] [--rounds 2]
+    .venv/bin/python -m benchmarks.pipeline [--parts training report] [--rounds 2]
 
 Both on a copy of the project in a temporary folder, with the study `smoke`.
 
@@ -9,7 +9,7 @@ Both on a copy of the project in a temporary folder, with the study `smoke`.
 - `iqa report smoke` where everything is up to date. The floor is Snakemake with one rule that has nothing to do.
   Goal: within 10 s.
 
-Memory is the most that one process of those involved held (its resident set).
+Memory is the largest resident set of any process that was involved.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How time and memory of each step grow with the number of images.
 
-    python -m benchmarks.scaling [--sizes 1000 10000 100000] [--resamples 100] [--threads 2]
+    .venv/bin/python -m benchmarks.scaling [--sizes 1000 10000 100000] [--resamples 100] [--threads 2]
 
-Small JPEGs (64x48, each file with a content of its own), a network of a few thousand weights, and one fresh process per
+Small JPEGs (64x48, all of different contents), a network of a few thousand weights, and one fresh process per
 size, which takes the steps of a study one after the other:
 
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
@@ -82,7 +82,7 @@ def forget_peak() -> None:
 
 
 def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The steps of a study of so many images, by name, in their order."""
+    """The steps of a study of `size` images by name, in their order."""
     from iqa.analysis.evaluation import evaluate
     from iqa.data.audit import audit
     from iqa.data.params import DataPrepParams
@@ -128,7 +128,7 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
 
 
 def measure(folder: Path, size: int, resamples: int, threads: int) -> None:
-    """Take the steps, and write their seconds and memory to `<size>.json`: what the process of one size does."""
+    """Take the steps in the process of one size, and write their seconds and memory to `<size>.json`."""
     rows = []
     for name, step in steps(folder, size, resamples, threads):
         forget_peak()

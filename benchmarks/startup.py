@@ -1,10 +1,10 @@
-"""What one waits for before anything happens: the `iqa` command, `import iqa`, and the imports of the notebooks.
+"""How long it takes before anything happens: the `iqa` command, `import iqa`, and the imports of the notebooks.
 
-    python -m benchmarks.startup [--rounds 5] [--cases "iqa --help" "import iqa"]
+    .venv/bin/python -m benchmarks.startup [--rounds 5] [--cases "iqa --help" "import iqa"]
 
-Each is a fresh process. All files are in memory and compiled, as from the second start on: the first round, which does
-not count, sees to that. The floor is Python alone, or Python with the libraries that the code cannot do without. Goals:
-`iqa --help` within 1 s; `import iqa` within 0.5 s and without torch, which is checked here.
+Each is a fresh process. All files are in memory and compiled, as they are from the second start on, through a first
+round that does not count. The floor is Python alone, or Python with the libraries that the code cannot do without.
+Goals: `iqa --help` within 1 s; `import iqa` within 0.5 s and without torch, which is checked here.
 """
 
 import argparse

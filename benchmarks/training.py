@@ -1,19 +1,20 @@
 """Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
 
-    python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed] [--compile]
-                                  [--batch 8] [--steps 1] [--rounds 8] [--threads 2] [--workers 0] [--peak 989]
+    .venv/bin/python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed]
+                                            [--compile] [--batch 8] [--steps 1] [--rounds 8] [--threads 2]
+                                            [--workers 0] [--peak 989]
 
-`--peak` is what the device can do in TFLOP/s at this precision; with it the table has the share of it that is used.
+`--peak` is the device's peak in TFLOP/s at this precision; with it the table has the share of the peak that is used.
 
-Measured is training as `iqa run` does it: Lightning's loop over `iqa.training.fit.Fit` with its loader, losses,
-clipping, fused optimiser and history. It is held against
+Training is measured as `iqa run` does it: Lightning's loop over `iqa.training.fit.Fit` with its loader, losses,
+clipping, fused optimiser and history. It is compared with
 
 - a bare loop: timm's network of the same name with global pooling and a linear head, L1, the same optimiser, batch,
   precision and clipping, on one batch of pixels that is already on the device. Goal: at least 0.9 of its throughput;
 - the same step by hand: the project's model, loader, losses, optimiser and schedule in a plain `for`, which leaves
   what Lightning costs.
 
-The loader alone is held against what training consumes. Goal: at least 3 times that.
+The loader alone is compared with what training consumes. Goal: at least 3 times that.
 
 Time runs from the end of a batch to the end of a later one. Left out are the start (building the model, starting
 workers, the first batches) and what follows an epoch: validation, `history.csv`, checkpoints. Pixels are random, of
@@ -68,7 +69,7 @@ class Clock:
         self.patches = batch * (last - first)
 
     def ended(self, number: int) -> bool:
-        """Take note that a batch has ended; True when the measurement is over."""
+        """Count a batch that has ended; True when the measurement is over."""
         if number in (self.first, self.last):
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
@@ -79,7 +80,7 @@ class Clock:
 
 
 def timed_fit(clock: Clock, after_epoch: Callable[[float], None]) -> type[Fit]:
-    """`Fit` with a clock: an epoch ends when it has seen enough, and `after_epoch` is told instead of validating."""
+    """`Fit` with a clock: an epoch ends when it has seen enough, and calls `after_epoch` instead of validating."""
 
     class Timed(Fit):
         def on_train_batch_start(self, batch: Batch, index: int) -> int | None:

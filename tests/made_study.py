@@ -5,6 +5,7 @@ import json
 import pandas as pd
 
 from iqa.study import param_files, paths
+from iqa.study.code import file_hash
 from iqa.training.params import TrainParams
 
 ABLATION = {"seeds": 3, "delta": -0.02, "delta_low": -0.03, "delta_high": -0.01, "delta_plcc": -0.02}
@@ -20,13 +21,14 @@ class Study:
     def database(self, name: str, reader: str) -> None:
         self.params("data_prep", name, f"reader: {reader}\n")
 
-    def train(self, experiment: str, database: str, seeds=(1, 2), **found) -> None:
-        """Finished runs of an experiment, all with the same metrics."""
+    def train(self, experiment: str, database: str, seeds=(1, 2), history=None, **metrics) -> None:
+        """Finished runs of an experiment, all with the same metrics and, if it is given, the same history."""
         self.params("train", experiment, f"database: {database}\nseeds: {list(seeds)}\n")
         base = {"database": database, "srcc": 0.9, "srcc_low": 0.89, "srcc_high": 0.91, "plcc": 0.9, "best_epoch": 5}
         for seed in seeds:
             params = param_files.load(TrainParams, self.name, f"{experiment}_s{seed}").model_dump()
-            self.finish("train", f"{experiment}_s{seed}", metrics=base | found, params=params)
+            tables = {} if history is None else {"history": history}
+            self.finish("train", f"{experiment}_s{seed}", metrics=base | metrics, params=params, **tables)
 
     def ablation(self, reference: str, *rows: dict) -> None:
         """A table of one reference run and other groups."""
@@ -44,8 +46,10 @@ class Study:
         """Results of a run: tables as CSV, the others as JSON."""
         folder = paths.run_folder(self.name, step, run)
         folder.mkdir(parents=True)
-        for name, content in ({"record": {"hardware": {"cpu": "A processor"}}} | contents).items():
+        for name, content in contents.items():
             if isinstance(content, pd.DataFrame):
                 content.to_csv(folder / f"{name}.csv", index=False)
             else:
                 (folder / f"{name}.json").write_text(json.dumps(content))
+        outputs = {file.name: file_hash(file) for file in folder.iterdir()}
+        (folder / "record.json").write_text(json.dumps({"hardware": {"cpu": "A processor"}, "outputs": outputs}))

@@ -1,12 +1,13 @@
-"""The claims of the source documents (`report/claims.csv`), and the words and rules by which each is settled.
+"""The claims of the source documents (`report/claims.csv`), and the verdicts and rules by which they are settled.
 
 - What follows from the model, the code or arithmetic is computed: `holds`, `does not hold`, or `arithmetic error` (a
   figure that its own document's numbers do not give).
-- A difference between two published single runs is `not distinguishable` if it lies inside what the choice of the test
-  images alone may do (`bound`); outside it the sign decides. Outside is not proof: seeds add to the noise.
-- What the study at hand measured on the documents' database decides instead; what it measured on another one is named
-  beside, and never settles a claim.
-- What needs data, trainings or hardware that are not here is `not testable here`; `basis` says what would settle it.
+- A difference between two published single runs is `not distinguishable` if other test images alone could have caused
+  it (`bound`). If it is larger its sign decides, which is no proof: seeds add to the noise.
+- Where this study has measured the same on the documents' database, its result decides instead. What it measured on
+  other databases is mentioned, and settles nothing.
+- A claim that needs data, trainings or hardware that are not here is `not testable here`; `basis` says what would
+  settle it.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ BASES = (COMPUTED, PUBLISHED, MEASURED, NEEDS)
 
 
 class ClaimError(ValueError):
-    """Claims, their sections and published figures do not fit together; the message names file, row and remedy."""
+    """Claims, their sections and published figures do not agree; the message names file, row and remedy."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Claim:
     """A row of `report/claims.csv`.
 
     Args:
-        id, source, claim, stated: its name, the documents that make it, what they say, and their figures in words.
-        kind: what it is about: parameters, complexity, hardware, results, training, protocol, geometry, usage,
+        id, source, claim, stated: its name, the documents that make it, what they say, and the figures that they state.
+        kind: its subject: parameters, complexity, hardware, results, training, protocol, geometry, usage,
             arithmetic or generalisation.
-        figures: the documents' numbers that its section needs, as they are written there.
-        experiments: trainings that are compared or would settle it, the one that is said to be better first.
-        parameters: training parameters in question, whose ablation on other databases is named beside.
+        figures: numbers of the documents that its section needs, as they are written there.
+        experiments: trainings that are compared, or would settle it; first the one that is said to be better.
+        parameters: training parameters that it is about; their ablation on other databases is mentioned.
     """
 
     id: str
@@ -59,7 +60,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a claim, in sentences; where from, beginning with one of `BASES`; and one of `VERDICTS`."""
+    """What was found about a claim, in sentences; on what basis, beginning with one of `BASES`; one of `VERDICTS`."""
 
     found: str
     basis: str
@@ -70,10 +71,10 @@ class Finding:
 
 
 class Claims:
-    """The claims by their id, and what a notebook finds about each.
+    """The claims by their id, and what the notebook finds about each.
 
     Raises:
-        ClaimError: two rows of `report/claims.csv` have one id; or a claim is asked for that has no row.
+        ClaimError: two rows of `report/claims.csv` have the same id, or a section asks for a claim that has no row.
     """
 
     def __init__(self) -> None:
@@ -92,11 +93,11 @@ class Claims:
     def settle(
         self, claim: Claim, found: str, basis: str, verdict: str, measured: Finding | None = None, beside: str = ""
     ) -> Finding:
-        """Note what was found about a claim, and what the study measured of it.
+        """Note what was found about a claim.
 
         Args:
-            measured: on the documents' database; its verdict counts instead.
-            beside: sentences on other databases, which touch no verdict.
+            measured: what this study measured on the documents' database; its verdict counts instead.
+            beside: sentences on what it measured on other databases; they change no verdict.
         """
         finding = Finding(found, basis, verdict)
         if measured:
@@ -112,7 +113,7 @@ class Claims:
         """Every claim with what was found, in the order of the file, and `cell`: the anchor of its section.
 
         Raises:
-            ClaimError: a claim was not settled once.
+            ClaimError: a claim was not settled, or more than once.
         """
         names, findings = [name for name, _ in self.settled], dict(self.settled)
         lacking = [name for name in self.rows if name not in findings]
@@ -143,7 +144,7 @@ def agrees(value: float, figure: str) -> bool:
 
 
 def standard_error(srcc: float, images: int) -> float:
-    """Standard error of one SRCC: that of Fisher's z, sqrt((1 + r^2 / 2) / (n - 3)), carried back to r.
+    """Standard error of an SRCC: that of Fisher's z, sqrt((1 + r^2 / 2) / (n - 3)), transformed back to r.
 
     Source: Bonett & Wright 2000, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations".
     """
@@ -151,10 +152,10 @@ def standard_error(srcc: float, images: int) -> float:
 
 
 def bound(first: float, second: float, images: int, confidence: float = 0.95) -> float:
-    """How far two SRCC may lie apart by the choice of the test images alone.
+    """How far two SRCC may lie apart through the choice of the test images alone.
 
-    It is unpaired: models that err on the same images differ by less, which their predictions would show; training
-    anew with another seed adds to it. Without predictions and seeds it is what single published values allow.
+    The bound is unpaired: the difference of models that err on the same images varies less, which only predictions
+    could show. Another seed adds to it. More cannot be known from single published values.
     """
     z = stats.norm.ppf((1 + confidence) / 2)
     return float(z * np.hypot(standard_error(first, images), standard_error(second, images)))
@@ -162,7 +163,7 @@ def bound(first: float, second: float, images: int, confidence: float = 0.95) ->
 
 @dataclass(frozen=True)
 class Step:
-    """From one published SRCC to another, and the bound inside which their difference says nothing."""
+    """The step from one published SRCC to another, and the bound within which their difference means nothing."""
 
     before: float
     after: float
@@ -184,5 +185,5 @@ class Step:
 
 
 def joint(verdicts: Iterable[str]) -> str:
-    """One verdict of several comparisons that a claim needs together."""
+    """The verdict on a claim that needs several comparisons to hold: the least favourable of theirs."""
     return min(verdicts, key=(FAILS, OPEN, HOLDS).index)

@@ -1,6 +1,6 @@
-"""What claims are settled by: the documents' models and published figures, and what a study has measured.
+"""What settles claims: the documents' models and published figures, and what a study has measured.
 
-Models are built on torch's meta device: shapes without numbers, so that counting takes seconds and no memory.
+Models are built on torch's meta device, with shapes but without numbers, so that counting takes seconds and no memory.
 """
 
 from functools import cache
@@ -25,7 +25,7 @@ class Documents:
     """Models and published figures of the documents. An experiment is named by its training file.
 
     Args:
-        params: where the training files are, and on what the published figures were measured.
+        params: the study that holds the training files, and the test images of the published figures.
     """
 
     def __init__(self, params: ClaimsParams):
@@ -44,15 +44,15 @@ class Documents:
         return comparison.changed(self.training(first).model_dump(), self.training(second).model_dump())
 
     def model(self, experiment: str) -> HyperIQA:
-        """The model of an experiment in eval mode. It is shared: leave it as it is."""
-        return _built(self.training(experiment).architecture().model_dump_json())
+        """The model of an experiment in eval mode. It is shared, so do not change it."""
+        return _build(self.training(experiment).architecture().model_dump_json())
 
     def macs(self, experiment: str) -> int:
         """Multiply-accumulates of a model for one crop, attention products included."""
-        return _macs(self.model(experiment), self.params.size)
+        return _count_macs(self.model(experiment), self.params.size)
 
     def published(self, source: str, experiment: str = "", method: str = "", tested_on: str = "") -> pd.Series:
-        """The published row of a source for an experiment, or for a method, on the documents' database or another."""
+        """What a source publishes of an experiment or a method, on the documents' database unless another is named."""
         return published.find_row(source, experiment, method, tested_on or self.params.database)
 
     def values(self, source: str, experiments: list[str], column: str = "srcc") -> list[float]:
@@ -60,45 +60,45 @@ class Documents:
         return [float(self.published(source, experiment)[column]) for experiment in experiments]
 
     def step(self, before: float, after: float) -> Step:
-        """From one published SRCC to another."""
+        """The step from one published SRCC to another, with the bound of these test images."""
         return Step(before, after, bound(before, after, self.params.test_images, self.params.confidence))
 
     def steps(self, source: str, experiments: list[str]) -> list[Step]:
-        """To the first experiment from each of the others, as a source publishes them."""
+        """The steps to the first experiment from each of the others, as a source publishes them."""
         after, *before = self.values(source, experiments)
         return [self.step(value, after) for value in before]
 
 
 @cache
-def _built(architecture: str) -> HyperIQA:
+def _build(architecture: str) -> HyperIQA:
     with torch.device("meta"):
         return HyperIQA(ModelParams.model_validate_json(architecture, strict=False)).eval()
 
 
 @cache
-def _macs(model: HyperIQA, size: int) -> int:
+def _count_macs(model: HyperIQA, size: int) -> int:
     return complexity.macs_torch(model, size, size)
 
 
 def format_contrast(row: dict[str, Any]) -> str:
-    """A comparison as it is written."""
+    """A row of a comparison in words."""
     delta, low, high = (number(row[key], "+.4f") for key in ("delta", "delta_low", "delta_high"))
     return f"SRCC {delta} [{low}, {high}] ({row['seeds']} seed{'s' * (row['seeds'] > 1)}), {row['verdict']}"
 
 
 def judge(contrasts: pd.DataFrame, claim: Claim, database: str) -> Finding | None:
-    """What a study measured of a claim's first experiment against the others; None unless it compared all."""
+    """What a study measured of a claim's first experiment against the others; None unless it compared all of them."""
     first, *others = claim.experiments
-    found = {other: comparison.find_contrast(contrasts, first, other, database) for other in others}
-    if not found or not all(row and row["verdict"] in VERDICTS for row in found.values()):
+    rows = {other: comparison.find_contrast(contrasts, first, other, database) for other in others}
+    if not rows or not all(row and row["verdict"] in VERDICTS for row in rows.values()):
         return None
-    text = "; ".join(f"{first} against {other}: {format_contrast(row)}" for other, row in found.items())
-    word = joint(VERDICTS[row["verdict"]] for row in found.values())
+    text = "; ".join(f"{first} against {other}: {format_contrast(row)}" for other, row in rows.items())
+    word = joint(VERDICTS[row["verdict"]] for row in rows.values())
     return Finding(f"Measured: {text}.", f"{MEASURED}: {database}", word)
 
 
 def look_elsewhere(study: str, contrasts: pd.DataFrame, claim: Claim) -> str:
-    """What a study saw where nothing but a claim's parameters was changed, as sentences that name the database."""
+    """What a study measured on each database where only a claim's parameters differed, in sentences."""
     alone = [set(comparison.CHANGED.findall(text)) <= set(claim.parameters) for text in contrasts["differs"]]
     return "".join(
         f" In this study (study {study}, {place}): "

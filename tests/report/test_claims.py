@@ -14,7 +14,8 @@ import torch
 from scipy import stats
 
 from iqa.analysis import complexity
-from iqa.app import run, stale
+from iqa.app import steps
+from iqa.app.stale import State
 from iqa.metrics.coefficients import srcc
 from iqa.model.hyperiqa import HyperIQA
 from iqa.report import claims
@@ -23,6 +24,7 @@ from iqa.report.evidence import Documents
 from iqa.report.params import ClaimsParams
 from iqa.show.tables import MINUS, TIMES
 from iqa.study import param_files, paths
+from iqa.study.identity import differences
 from iqa.training.params import TrainParams
 
 PARAMS = paths.PARAMS
@@ -35,7 +37,7 @@ DOCUMENTS = Documents(ClaimsParams())
 def sections() -> dict[str, list[dict]]:
     """The notebook's cells by claim; those before the first claim under `setup`, the last ones under `record`."""
     found, name = {"setup": []}, "setup"
-    for cell in json.loads(run.notebook("claims").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(steps.notebook("claims").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if heading := re.match(r"##+ (.*)", source) if cell["cell_type"] == "markdown" else None:
             title = heading[1].split()[0]
@@ -169,12 +171,14 @@ def test_a_claim_that_two_rows_state_or_two_sections_settle_is_named(rows, ran):
         execute("demo")
 
 
-def test_claims_are_settled_anew_when_a_row_changes(rows):
-    before = stale.state(ClaimsParams())
-    assert stale.state(ClaimsParams()) == before
+def test_claims_are_settled_anew_when_a_row_changes(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    claims = param_files.load(ClaimsParams, "demo", "main")
+    before = State("demo").identity(claims)
+    assert differences(before, State("demo").identity(claims), ClaimsParams.defaults()) == []
     rows(lambda table: table.assign(figures=table["figures"].str.replace("18.2", "18.3")))
-    after = stale.state(ClaimsParams())
-    assert {key for key in before if before[key] != after[key]} == {"claims"}
+    reasons = differences(before, State("demo").identity(claims), ClaimsParams.defaults())
+    assert [str(reason) for reason in reasons] == ["file report/claims.csv: its contents differ"]
 
 
 @pytest.mark.parametrize(("basis", "verdict"), [("computed", "hold"), ("guessed", "holds")])
@@ -387,10 +391,9 @@ def test_best_epochs_elsewhere_are_named_beside(made):
 
 def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_tested(made):
     made.database("toy", "synthetic")
-    made.train("main", "toy", seeds=(1,))
     history = pd.DataFrame({"val_srcc": [0.5, 0.8, 0.7], "test_srcc": [0.4, 0.70, 0.75]})
-    history.to_csv(paths.run_folder("made", "train", "main_s1") / "history.csv", index=False)
-    assert "In this study (study made, Synthetic demo): 0.0500 over 1 trainings" in (finding("C18", made).found)
+    made.train("main", "toy", seeds=(1,), history=history)
+    assert "In this study (study made, Synthetic demo): 0.0500 over 1 trainings" in finding("C18", made).found
 
 
 def test_latencies_of_the_same_model_are_named_with_their_hardware(made, settled):
