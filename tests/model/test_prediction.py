@@ -34,7 +34,7 @@ def save(folder, database=SEEN, older=False, **changes) -> Path:
     torch.manual_seed(0)
     network = HyperIQA(params.architecture())
     saved = {"params": params.model_dump(), "database": database, "history_row": {"epoch": 1}}
-    saved |= {} if older else fit._about(params)
+    saved |= {} if older else fit.describe(params)
     torch.save(saved | {"state_dict": network.state_dict()}, folder / "best.pt")
     return folder / "best.pt"
 
