@@ -461,6 +461,9 @@ def test_a_colour_shows_in_the_notebooks_that_draw_and_not_in_a_fit(real, copied
     assert all(shown[name] == ["iqa/show/style.py: BLUE has changed"] for name in drawing)
 
 
-def test_what_several_processes_run_counts_for_a_fit(real):
-    assert {"iqa/app/worker.py: (main)", "iqa/app/worker.py: main", "iqa/training/losses.py: total"} <= set(real["fit"])
-    assert not any(key.startswith(("iqa/show", "iqa/study/code")) for key in real["fit"])
+def test_a_fit_is_identified_by_what_computes_it_and_not_by_what_starts_it(real):
+    """Each of several processes runs `iqa.app.worker`, which calls the same `fit` as a single process does."""
+    assert {"iqa/training/fit.py: fit", "iqa/training/losses.py: total"} <= set(real["fit"])
+    files = {key.partition(":")[0] for key in real["fit"]}
+    assert {file.split("/")[1] for file in files} == {"training", "model", "data", "metrics"}
+    assert not files & {f"iqa/training/{name}.py" for name in ("identity", "launch", "train")}
