@@ -1,13 +1,12 @@
 """Published HyperIQA checkpoints: four layouts to read, the original one also to write.
 
-A layout is a table of names, `{start of our name: start of the name in the file}`, for reading and for writing.
 Dropout does not affect a score, and no file holds its rates: those that are part of a design are set (0.5 where the
 scales are weighted; 0.5 after the first layer of MS-HyperIQA's target network). The Swin project's rates in the heads
 and in the backbone were command-line options that differed between its runs, and stay 0.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.study import paths
 
-Names = dict[str, str]  # of parts or tensors: ours -> the file's
+Names = dict[str, str]  # start of our name -> start of the file's; {} stands for a number, {1} for that number plus 1
 State = dict[str, Tensor]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_hyper", "model", "params", "params_ema")
@@ -37,106 +36,91 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A published model, ready to score.
+class Layout:
+    """How one release names its tensors, what its model is, and how it scores.
 
     Args:
-        model: in evaluation mode; its scores are 0..1, 1 is best.
-        layout: key in `LAYOUTS`.
         title: the model's name for people.
+        marks: starts of names that are in no layout further down.
+        names: of the tensors; the first start that fits counts.
         high: the best score on the release's own scale, which begins at 0.
         size: to which its authors resized images before they cut patches.
         crop: height and width of their patches, in pixels.
+        params: what differs from `ModelParams()`.
     """
 
-    model: HyperIQA
-    layout: str
     title: str
-    high: float
-    size: Size
-    crop: int = 224
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one release names its tensors, how its model differs from `ModelParams()`, and what its scores mean."""
-
-    title: str
-    marks: tuple[str, ...]  # starts of names that are in no layout further down
+    marks: tuple[str, ...]
     names: Names
     high: float = 100.0
     size: Size = SQUEEZED
+    crop: int = 224
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def _numbered(ours: str, theirs: str, count: int, first: int = 1) -> Names:
-    return {ours.format(n): theirs.format(n + first) for n in range(count)}
-
-
-def _lda(body: str) -> Names:
-    reduce = _numbered("local.reduce.{}", body + ".lda{}_pool.0", 3)
-    return reduce | _numbered("local.project.{}", body + ".lda{}_fc", 4)
-
-
-HYPER = {
-    **_numbered("hyper.weights.{}", "fc{}w_conv", 4),
-    **_numbered("hyper.biases.{}", "fc{}b_fc", 4),
+ORIGINAL = {
+    "backbone.body": "res",
+    "semantic": "conv1",
+    "local.reduce.{}": "res.lda{1}_pool.0",
+    "local.project.{}": "res.lda{1}_fc",
+    "hyper.weights.{}": "fc{1}w_conv",
+    "hyper.biases.{}": "fc{1}b_fc",
     "hyper.last_weight": "fc5w_fc",
     "hyper.last_bias": "fc5b_fc",
 }
-RESNET = {"backbone.body": "res", **_lda("res"), **HYPER}
+SWIN = {
+    "backbone.body": "swin.backbone",
+    "fusion.attend": "multiscale_attention.attention_net",
+    "local.reduce.{}": "swin.lda{1}_pool.0",
+    "local.project.{}": "swin.lda{1}_fc",
+}
+PYRAMID = {
+    "fusion.lateral.{}": "fpn.lateral_conv{2}",
+    "fusion.smooth.{}": "fpn.smooth_conv{2}",
+    "fusion.attention.{}.channel": "attention_p{2}.channel_attention.fc",
+    "fusion.attention.{}.spatial": "attention_p{2}.spatial_attention.conv",
+    "semantic": "fusion_conv",
+}
+IQA_PYTORCH = {
+    "backbone.body": "base_model",
+    "semantic": "conv1",
+    "local.reduce.{}": "lda_modules.{0}.0",
+    "local.project.3": "lda_modules.3.2",
+    "local.project.{}": "lda_modules.{0}.3",
+    "hyper.weights.{}": "fc_w_modules.{0}",
+    "hyper.biases.{}": "fc_b_modules.{0}.2",
+    "hyper.last_weight": "fc_w_modules.4.2",
+    "hyper.last_bias": "fc_b_modules.4.2",
+}
 LAYOUTS = {
     "iqa_pytorch": Layout(
         title="HyperIQA (IQA-PyTorch)",
         marks=("base_model.", "lda_modules.", "fc_w_modules.", "fc_b_modules."),
-        names={
-            "backbone.body": "base_model",
-            "semantic": "conv1",
-            **_numbered("local.reduce.{}", "lda_modules.{}.0", 3, first=0),
-            **_numbered("local.project.{}", "lda_modules.{}.3", 3, first=0),
-            "local.project.3": "lda_modules.3.2",
-            **_numbered("hyper.weights.{}", "fc_w_modules.{}", 4, first=0),
-            **_numbered("hyper.biases.{}", "fc_b_modules.{}.2", 4, first=0),
-            "hyper.last_weight": "fc_w_modules.4.2",
-            "hyper.last_bias": "fc_b_modules.4.2",
-        },
+        names=IQA_PYTORCH,
         high=1.0,
         size=Size(),
     ),
     "swin": Layout(
         title="HyperIQA with Swin",
         marks=("swin.", "multiscale_attention."),
-        names={
-            "backbone.body": "swin.backbone",
-            "fusion.attend": "multiscale_attention.attention_net",
-            "semantic": "conv1",
-            **_lda("swin"),
-            **HYPER,
-        },
+        names=ORIGINAL | SWIN,
         params={"backbone_args": {"strict_img_size": False}, "semantic_widths": [512, 256]},
     ),
     "ms_hyperiqa": Layout(
         title="MS-HyperIQA",
         marks=("fpn.", "attention_p", "fusion_conv."),
-        names={
-            **_numbered("fusion.lateral.{}", "fpn.lateral_conv{}", 3, first=2),
-            **_numbered("fusion.smooth.{}", "fpn.smooth_conv{}", 3, first=2),
-            **_numbered("fusion.attention.{}.channel", "attention_p{}.channel_attention.fc", 3, first=2),
-            **_numbered("fusion.attention.{}.spatial", "attention_p{}.spatial_attention.conv", 3, first=2),
-            "semantic": "fusion_conv",
-            **RESNET,
-        },
+        names=ORIGINAL | PYRAMID,
         params={"fusion": "fpn_cbam", "semantic_widths": [256], "dropout": 0.5, "dropout_layers": 1},
     ),
-    "hyperiqa": Layout(title="HyperIQA", marks=("res.",), names={"semantic": "conv1", **RESNET}),
+    "hyperiqa": Layout(title="HyperIQA", marks=("res.",), names=ORIGINAL),
 }
 # parameters that the original layout has no place for, and that change nothing in its models
 FREE = {"semantic_dropout", "dropout", "dropout_layers", "drop_path", "output_scale"}
 FREE |= {"fpn_channels", "attention_width", "attention_dropout"}  # of other fusions
 
 
-def read(file: str | Path) -> Checkpoint:
-    """The model of a published checkpoint file.
+def read(file: str | Path) -> tuple[HyperIQA, Layout]:
+    """The model of a published checkpoint file, in evaluation mode, and its layout.
 
     Layouts: HyperIQA (SSL92/hyperIQA), the same as IQA-PyTorch has it, HyperIQA with Swin tiny, small or base (fusion
     last, concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Wrappers (`WRAPPERS`;
@@ -159,16 +143,15 @@ def read(file: str | Path) -> Checkpoint:
         some = ", ".join(list(state)[:10])
         raise CheckpointError(file, f"unknown layout of {len(state)} tensors ({some}, ...); known: {known}")
     layout = LAYOUTS[key]
-    title, names, params = layout.title, layout.names, {"output_scale": layout.high, **layout.params}
     if key == "swin":
         state = {name: value for name, value in state.items() if not name.endswith(SWIN_BUFFERS)}
-        names = _swin_stages(state) | names
-        size, fusion = _swin_options(state, names, file)
-        title = f"{title}-{size.title()}, {fusion} fusion"
-        params |= {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
-    model = HyperIQA(ModelParams(**params))
-    _fill(model, state, names, file)
-    return Checkpoint(model.eval(), key, title, layout.high, layout.size)
+        layout = replace(layout, names=_swin_stages(state) | layout.names)
+        size, fusion = _swin_options(state, layout.names, file)
+        params = layout.params | {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
+        layout = replace(layout, title=f"{layout.title}-{size.title()}, {fusion} fusion", params=params)
+    model = HyperIQA(ModelParams(output_scale=layout.high, **layout.params))
+    _fill(model, state, layout.names, file)
+    return model.eval(), layout
 
 
 def write_original(model: HyperIQA, file: str | Path) -> None:
@@ -231,13 +214,13 @@ def _swin_stages(state: State) -> Names:
     stages = "swin.backbone.layers"
     stages += "." if any(name.startswith(f"{stages}.") for name in state) else "_"
     first = -1 if any(name.startswith(f"{stages}0.downsample.") for name in state) else 0
-    downsample = _numbered("backbone.body.layers_{}.downsample", stages + "{}.downsample", 4, first)
-    return downsample | _numbered("backbone.body.layers_{}", stages + "{}", 4, first=0)
+    downsample = {"backbone.body.layers_{}.downsample": f"{stages}{{{first}}}.downsample"}
+    return downsample | {"backbone.body.layers_{}": stages + "{0}"}
 
 
 def _swin_options(state: State, names: Names, file: Path) -> tuple[str, str]:
     """Size and fusion of a model of the Swin project; `_fill` lists the tensors that then do not fit."""
-    patches, third = f"{names['backbone.body']}.patch_embed.", f"{names['backbone.body.layers_2']}.blocks."
+    patches, third = (_theirs(f"backbone.body.{part}.", names) for part in ("patch_embed", "layers_2.blocks"))
     width = next((value.shape[0] for name, value in state.items() if name.startswith(patches) and value.ndim), 0)
     depth = len({name.removeprefix(third).split(".")[0] for name in state if name.startswith(third)})
     size = SWIN_SIZES.get((width, depth))
@@ -251,9 +234,12 @@ def _swin_options(state: State, names: Names, file: Path) -> tuple[str, str]:
 
 
 def _theirs(name: str, names: Names) -> str:
-    """The file's name of one of our tensors, by the first start in the table that fits."""
-    part = next(part for part in names if name.startswith(f"{part}."))
-    return names[part] + name.removeprefix(part)
+    """The file's name of one of our tensors."""
+    for ours, theirs in names.items():
+        if part := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)") + r"(?=\.)", name):
+            numbered = re.sub(r"{(-?\d)}", lambda shift, part=part: str(int(part[1]) + int(shift[1])), theirs)
+            return numbered + name[part.end() :]
+    raise KeyError(name)
 
 
 def _fill(model: HyperIQA, state: State, names: Names, file: Path) -> None:

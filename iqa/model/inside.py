@@ -1,4 +1,4 @@
-"""What a model makes on its way to a score: feature maps, generated weights, attention over the scales."""
+"""What a model makes on its way to a score: feature maps, generated weights, weights of the scales."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,7 @@ class Inside:
         scores: (B,), float32, 0 worst and 1 best.
         maps: of the backbone, finest first, (B, C_l, H_l, W_l).
         layers: of the generated target network, (B, out, in) and (B, out, 1) each.
-        scale_weights: (B, 4), how much each scale counts, finest first, adding up to 1; None where the fusion does not
-            weigh the scales.
+        scale_weights: (B, 4), positive, finest first, adding up to 1; None where the fusion does not weight the scales.
     """
 
     scores: Tensor
@@ -33,7 +32,7 @@ class Inside:
 
 @torch.inference_mode()
 def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
-    """The scores of `model(pixels)` and what led to them; the model in evaluation mode.
+    """The scores of `model(pixels)` in evaluation mode, and what led to them.
 
     Args:
         pixels: (B, 3, H, W), uint8 or float on 0..1, on any device.
@@ -43,18 +42,10 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
     >>> inside.generated.shape
     torch.Size([2, 33545])
     """
-    noted: dict[str, list] = {}
-    hooks = [
-        getattr(model, part).register_forward_hook(lambda _, __, output, part=part: noted.update({part: output}))
-        for part in ("backbone", "hyper")
-    ]
     training = model.training
-    try:
-        scores = model.eval()(pixels.to(model.mean.device)).float()
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    model.eval()
+    maps, layers = model.generate(pixels.to(model.mean.device))
+    scores = model.assess(maps, layers).float()
     weigh = getattr(model.fusion, "scale_weights", None)
-    weights = weigh(noted["backbone"]) if weigh else None
-    return Inside(scores, noted["backbone"], noted["hyper"], weights)
+    model.train(training)
+    return Inside(scores, maps, layers, weigh(maps) if weigh else None)
