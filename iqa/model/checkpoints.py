@@ -57,6 +57,14 @@ class Layout:
     crop: int = 224
     params: dict[str, Any] = field(default_factory=dict)
 
+    def theirs(self, name: str) -> str:
+        """The file's name of one of our tensors."""
+        for ours, theirs in self.names.items():
+            if part := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)") + r"(?=\.)", name):
+                numbered = re.sub(r"{(-?\d)}", lambda shift, part=part: str(int(part[1]) + int(shift[1])), theirs)
+                return numbered + name[part.end() :]
+        raise KeyError(name)
+
 
 ORIGINAL = {
     "backbone.body": "res",
@@ -146,11 +154,11 @@ def read(file: str | Path) -> tuple[HyperIQA, Layout]:
     if key == "swin":
         state = {name: value for name, value in state.items() if not name.endswith(SWIN_BUFFERS)}
         layout = replace(layout, names=_swin_stages(state) | layout.names)
-        size, fusion = _swin_options(state, layout.names, file)
+        size, fusion = _swin_options(state, layout, file)
         params = layout.params | {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
         layout = replace(layout, title=f"{layout.title}-{size.title()}, {fusion} fusion", params=params)
     model = HyperIQA(ModelParams(output_scale=layout.high, **layout.params))
-    _fill(model, state, layout.names, file)
+    _fill(model, state, layout, file)
     return model.eval(), layout
 
 
@@ -172,7 +180,7 @@ def write_original(model: HyperIQA, file: str | Path) -> None:
     layout, state = LAYOUTS["hyperiqa"], {}
     for name, value in model.state_dict().items():
         scale = layout.high / model.params.output_scale if name.startswith("hyper.last_") else 1
-        state[_theirs(name, layout.names)] = value.cpu() if scale == 1 else value.cpu() * scale
+        state[layout.theirs(name)] = value.cpu() if scale == 1 else value.cpu() * scale
     torch.save(state, file)
 
 
@@ -218,33 +226,24 @@ def _swin_stages(state: State) -> Names:
     return downsample | {"backbone.body.layers_{}": stages + "{0}"}
 
 
-def _swin_options(state: State, names: Names, file: Path) -> tuple[str, str]:
+def _swin_options(state: State, layout: Layout, file: Path) -> tuple[str, str]:
     """Size and fusion of a model of the Swin project; `_fill` lists the tensors that then do not fit."""
-    patches, third = (_theirs(f"backbone.body.{part}.", names) for part in ("patch_embed", "layers_2.blocks"))
+    patches, third = (layout.theirs(f"backbone.body.{part}.") for part in ("patch_embed", "layers_2.blocks"))
     width = next((value.shape[0] for name, value in state.items() if name.startswith(patches) and value.ndim), 0)
     depth = len({name.removeprefix(third).split(".")[0] for name in state if name.startswith(third)})
     size = SWIN_SIZES.get((width, depth))
     if size is None:
         shape = f"{patches}* {width} wide, {depth} blocks in {third}*"
         raise CheckpointError(file, f"unknown size of Swin: {shape}; known (width, blocks): {SWIN_SIZES}")
-    if any(name.startswith(names["fusion.attend"]) for name in state):
+    if any(name.startswith(layout.names["fusion.attend"]) for name in state):
         return size, "attention"
     last = "conv1.0.weight" in state and state["conv1.0.weight"].shape[1:2] == (8 * width,)  # stage 4
     return size, "last" if last else "concat"
 
 
-def _theirs(name: str, names: Names) -> str:
-    """The file's name of one of our tensors."""
-    for ours, theirs in names.items():
-        if part := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)") + r"(?=\.)", name):
-            numbered = re.sub(r"{(-?\d)}", lambda shift, part=part: str(int(part[1]) + int(shift[1])), theirs)
-            return numbered + name[part.end() :]
-    raise KeyError(name)
-
-
-def _fill(model: HyperIQA, state: State, names: Names, file: Path) -> None:
+def _fill(model: HyperIQA, state: State, layout: Layout, file: Path) -> None:
     """Load every tensor of the file into the model, or list those that do not fit."""
-    expected = {_theirs(name, names): value for name, value in model.state_dict().items()}
+    expected = {layout.theirs(name): value for name, value in model.state_dict().items()}
     state = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | state
     faults = {
         "missing": [name for name in expected if name not in state],
