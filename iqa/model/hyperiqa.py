@@ -22,8 +22,8 @@ Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one
 
 # What the target network reads. Each is registered with its `title`, the `suffix` of a model's name, `words` for the
 # table of parts, `path` and `formula` (TeX) for the report, and labels for the diagram: `each` (what is done to each
-# level) and `joined` (what is then done to all). There, {levels} are the levels with values of their own, {values} these
-# values, {channels} the channels that are read, {size} the number of values that come out.
+# level) and `joined` (what is then done to all). There, {levels} are the levels with values of their own, {values}
+# these values, {channels} the channels that are read, {size} the number of values that come out.
 TARGET_INPUTS = Registry("target input", suffix="", joined="")
 
 
