@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.data import crops
-from iqa.model.inside import look_inside
+from iqa.model.hyperiqa import look_inside
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import to_pixels
 

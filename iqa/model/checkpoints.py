@@ -37,25 +37,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """How one release names its tensors, what its model is, and how it scores.
+    """How one release names its tensors, what its model is, and how it scores."""
 
-    Args:
-        title: the model's name for people.
-        marks: starts of names that are in no layout further down.
-        names: of the tensors; the first start that fits counts.
-        high: the best score on the release's own scale, which begins at 0.
-        size: to which its authors resized images before they cut patches.
-        crop: height and width of their patches, in pixels.
-        params: what differs from `ModelParams()`.
-    """
-
-    title: str
-    marks: tuple[str, ...]
-    names: Names
-    high: float = 100.0
-    size: Size = SQUEEZED
-    crop: int = 224
-    params: dict[str, Any] = field(default_factory=dict)
+    title: str  # the model's name for people
+    marks: tuple[str, ...]  # starts of names that are in no layout further down
+    names: Names  # of the tensors; the first start that fits counts
+    high: float = 100.0  # the best score on the release's own scale, which begins at 0
+    size: Size = SQUEEZED  # to which its authors resized images before they cut patches
+    crop: int = 224  # height and width of their patches
+    params: dict[str, Any] = field(default_factory=dict)  # what differs from `ModelParams()`
 
     def theirs(self, name: str) -> str:
         """The file's name of one of our tensors."""
@@ -130,14 +120,11 @@ FREE |= {"fpn_channels", "attention_width", "attention_dropout"}  # of other fus
 def read(file: str | Path) -> tuple[HyperIQA, Layout]:
     """The model of a published checkpoint file, in evaluation mode, and its layout.
 
-    Layouts: HyperIQA (SSL92/hyperIQA), the same as IQA-PyTorch has it, HyperIQA with Swin tiny, small or base (fusion
-    last, concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Wrappers (`WRAPPERS`;
-    `params` comes before `params_ema`) and DataParallel's `module.` are removed; names of older timm versions are
-    known. Batch norm's counters of training steps (`num_batches_tracked`) may be missing and are then 0: they do not
-    affect a score.
-
-    The model takes RGB and normalises it with ImageNet's mean and deviation. IQA-PyTorch takes images as they are; the
-    other projects squeezed them to height 512 and width 384 before they cut patches of 224x224.
+    Layouts: HyperIQA (SSL92/hyperIQA), the same in IQA-PyTorch, HyperIQA with Swin tiny, small or base (fusion last,
+    concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Wrappers (`WRAPPERS`, the first
+    that is there) and DataParallel's `module.` are removed; names of older timm versions are known. Batch norm's
+    counters of training steps (`num_batches_tracked`) do not affect a score and may be missing. The model takes RGB and
+    normalises it with ImageNet's mean and deviation.
 
     Raises:
         CheckpointError: no such file, not a file of tensors, a file that would run code when read, an unknown layout,
@@ -149,7 +136,7 @@ def read(file: str | Path) -> tuple[HyperIQA, Layout]:
     if key is None:
         known = "; ".join(f"{layout.title}: {', '.join(layout.marks)}" for layout in LAYOUTS.values())
         some = ", ".join(list(state)[:10])
-        raise CheckpointError(file, f"unknown layout of {len(state)} tensors ({some}, ...); known: {known}")
+        raise CheckpointError(file, f"unknown layout of {len(state)} tensors ({some:.80}, ...); known: {known}")
     layout = LAYOUTS[key]
     if key == "swin":
         state = {name: value for name, value in state.items() if not name.endswith(SWIN_BUFFERS)}

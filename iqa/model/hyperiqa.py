@@ -4,6 +4,7 @@ Su, Yan, Zhu, Zhang, Ge, Sun, Zhang: Blindly Assess Image Quality in the Wild Gu
 Network, CVPR 2020. Names of the parts follow the paper; widths are parameters.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,39 @@ class HyperIQA(nn.Module):
         return (image - self.mean) / self.std
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What a batch of B patches gave."""
+
+    scores: Tensor  # (B,), float32, 0 worst and 1 best
+    maps: list[Tensor]  # of the backbone, finest first, (B, C_l, H_l, W_l)
+    layers: list[Layer]  # of the generated target network
+    scale_weights: Tensor | None  # (B, 4), finest first, adding up to 1; None where the fusion does not weight scales
+
+    @property
+    def generated(self) -> Tensor:
+        """(B, n): all generated weights and biases of each image's target network, layer by layer."""
+        return torch.cat([part.flatten(1) for layer in self.layers for part in layer], dim=1)
+
+
+@torch.inference_mode()
+def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
+    """The scores of `model(pixels)` in evaluation mode, and what led to them; pixels on any device.
+
+    >>> from iqa.model.params import ModelParams
+    >>> inside = look_inside(HyperIQA(ModelParams()), torch.zeros(2, 3, 224, 224, dtype=torch.uint8))
+    >>> inside.generated.shape
+    torch.Size([2, 33545])
+    """
+    training = model.training
+    model.eval()
+    maps, layers = model.generate(pixels.to(model.mean.device))
+    scores = model.assess(maps, layers).float()
+    weigh = getattr(model.fusion, "scale_weights", None)
+    model.train(training)
+    return Inside(scores, maps, layers, weigh(maps) if weigh else None)
+
+
 # what `describe` copies of the entries that a model's parts were registered with
 WORDS = {
     "fusion": ("reads", "words", "each", "pyramid", "weigh"),
@@ -209,14 +243,11 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     """The architecture as it is built: widths, maps and parameters, measured on one zero image of the given size.
 
     Returns:
-        name: of the model in the literature.
-        backbone, fusion, target_input: the parameters of those names.
-        input: [3, H, W].
+        name (of the model in the literature), backbone, fusion, target_input, input ([3, H, W]), parameters.
         levels: for each map, finest first: `stride`, `channels`, `height`, `width`, `fused` (whether the fusion
             reads it) and `local` (how many values it alone gives to the target network, or None).
         parts: for backbone, fusion, semantic, hyper, local and target: `name`, `title`, `output` (shape without the
             batch) and `parameters`; for fusion and local also the `WORDS` that they were registered with.
-        parameters: their sum.
         semantic_widths: channels from the fused map to the semantic map.
         target_widths: from the target network's input to its score.
         generated_weights: weights and biases that the hyper network makes for each image.
@@ -230,13 +261,9 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     local = model.local(maps)
     model.train(training)
     levels = [
-        {
-            "stride": stride,
-            **dict(zip(("channels", "height", "width"), features.shape[1:], strict=True)),
-            "fused": level in model.fusion.levels,
-            "local": model.local.features[level],
-        }
-        for level, (stride, features) in enumerate(zip(STRIDES, maps, strict=True))
+        {"stride": stride, **dict(zip(("channels", "height", "width"), level.shape[1:], strict=True))}
+        | {"fused": number in model.fusion.levels, "local": model.local.features[number]}
+        for number, (stride, level) in enumerate(zip(STRIDES, maps, strict=True))
     ]
     parts = []
     for name, title, output in (

@@ -65,12 +65,12 @@ class Unreadable(DataError):
 
 @dataclass(frozen=True)
 class Scale:
-    """The range and direction of scores, and the title of the database that has them."""
+    """The range and direction of scores."""
 
     low: float
     high: float
     higher_is_better: bool
-    of: str
+    of: str  # title of the database that has this scale
 
     def __str__(self) -> str:
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
@@ -83,22 +83,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class PatchScores:
-    """The scores of an image's patches.
+    """The scores of an image's patches."""
 
-    Args:
-        scores: (n,), float64, on the model's scale.
-        positions: (n, 2), top and left of each patch in the image as it was scored.
-        window: height and width of a patch in pixels.
-        height, width: of the image as it was scored.
-        scales: (n, 4), the weight of each scale, finest first; None unless asked for of a model that weights them.
-    """
-
-    scores: np.ndarray
-    positions: np.ndarray
-    window: tuple[int, int]
-    height: int
+    scores: np.ndarray  # (n,), float64, on the model's scale
+    positions: np.ndarray  # (n, 2), top and left of each patch in the image as it was scored
+    window: tuple[int, int]  # height and width of a patch
+    height: int  # of the image as it was scored
     width: int
-    scales: np.ndarray | None = None
+    scales: np.ndarray | None = None  # (n, 4), weight of each scale, finest first, where `look` asked for them
 
     @property
     def score(self) -> float:
@@ -130,25 +122,15 @@ class PatchScores:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model that knows how images are prepared for it and on which scale its scores are.
+    """A model that knows how images are prepared for it and on which scale its scores are."""
 
-    Args:
-        network: gives 0..1, 1 is best; in evaluation mode, on its device.
-        name: study and run, or the name in the literature.
-        input: kind of pixels, `rgb` or `mscn`.
-        crop: side of a crop in pixels.
-        size: to which images are brought first.
-        scale: of its scores.
-        options: how the images of its own test split are scored, for `iqa.model.scoring.score` and `predict`.
-    """
-
-    network: HyperIQA
-    name: str
-    input: str
-    crop: int
-    size: Size
-    scale: Scale
-    options: dict[str, Any]
+    network: HyperIQA  # gives 0..1, 1 is best; in evaluation mode, on its device
+    name: str  # study and run, or the name in the literature
+    input: str  # kind of pixels, `rgb` or `mscn`
+    crop: int  # side of a crop in pixels
+    size: Size  # to which images are brought first
+    scale: Scale  # of its scores
+    options: dict[str, Any]  # for `iqa.model.scoring.predict`: how the images of its own test split are scored
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
@@ -171,10 +153,7 @@ class Predictor:
         return self.patch_scores(image, batch_size, **how).score
 
     def quality_map(self, image: ImageLike, stride: int | None = None, batch_size: int | None = None) -> PatchScores:
-        """Scores of a dense grid of crops, every `stride` pixels (by default a quarter of the crop).
-
-        Arguments and errors as of `score`.
-        """
+        """Scores of a dense grid of crops, every `stride` pixels (by default a quarter of the crop); see `score`."""
         return self.patch_scores(image, batch_size, crops=dense.name, stride=stride)
 
     def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
@@ -195,8 +174,8 @@ class Predictor:
             except Unreadable as error:
                 return file, error
 
-        for file, found in _ahead(prepare, files, workers):
-            yield file, found if isinstance(found, Unreadable) else self._score(found, batch_size, **how)
+        for file, image in _ahead(prepare, files, workers):
+            yield file, image if isinstance(image, Unreadable) else self._score(image, batch_size, **how)
 
     def pixels(self, image: ImageLike) -> np.ndarray:
         """The network's input for an image: (height, width, 3), uint8."""
@@ -209,9 +188,9 @@ class Predictor:
         if min(height, width) < self.crop:
             height, width = Size(self.crop, self.crop).of(height, width)
         if height * width > max(LARGEST, opened.height * opened.width):
-            shape = f"{opened.height}x{opened.width}"
+            enlarged = f"{opened.height}x{opened.width} pixels would have to be enlarged to {height}x{width}"
             name = image if isinstance(image, str | Path) else "the image"
-            raise Unreadable(name, f"its {shape} pixels would have to be enlarged to {height}x{width} (height x width)")
+            raise Unreadable(name, f"its {enlarged} (height x width)")
         return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
 
     def _score(
@@ -226,10 +205,10 @@ class Predictor:
         positions, window = patch_positions(pixels, self.crop, crops, **cut)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
-        found = [of_batch for _, of_batch in batches]
-        noted = {key: np.concatenate([of_batch[key] for of_batch in found]) for key in found[0]}
-        scores = self.scale.denormalise(noted["scores"])
-        return PatchScores(scores, positions, window, *pixels.shape[:2], noted.get("scales"))
+        values = [of_batch for _, of_batch in batches]
+        scores = self.scale.denormalise(np.concatenate([of_batch["scores"] for of_batch in values]))
+        scales = np.concatenate([of_batch["scales"] for of_batch in values]) if "scales" in values[0] else None
+        return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
 def _open(image: ImageLike) -> Image.Image:
@@ -250,12 +229,10 @@ def _open(image: ImageLike) -> Image.Image:
 def _reason(file: Path, error: Exception) -> str:
     """Why a file cannot be decoded, without the remedy for databases that `decode` adds."""
     text = str(error) or type(error).__name__
-    if found := re.search(r"cannot be decoded \((.*)\); ", text, re.DOTALL):
-        text = found[1]
+    text = re.sub(r"(?s).*cannot be decoded \((.*)\); .*", r"\1", text)
     if text.startswith("cannot identify image file"):
         return "this is no image that can be decoded" if file.stat().st_size else "the file is empty"
-    system = re.match(r"\[Errno \d+\] (.+?): ", text)
-    return system[1] if system else text
+    return re.sub(r"(?s)\[Errno \d+\] (.+?): .*", r"\1", text)
 
 
 def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
@@ -309,18 +286,15 @@ def _model_file(source: str | Path) -> Path:
     study, _, run = str(source).partition("/")
     if study in studies and run and "/" not in run:
         return result_file(study, "train", run, "best.pt")
-    raise ModelError(
-        f"'{source}' is no file and no folder, and no training run: those are named study/run, where the studies are "
-        f"{', '.join(studies)}"
-    )
+    known = ", ".join(studies)
+    raise ModelError(f"'{source}' is no file and no folder, and no training run: study/run, with a study of {known}")
 
 
 def _is_trained(saved: Any) -> bool:
     """Whether a file's content is what a training run of this project writes."""
-    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
-        return False
-    about = saved.get("architecture", saved.get("params"))
-    return isinstance(about, dict) and isinstance(about.get("backbone"), str)
+    about = saved.get("architecture", saved.get("params")) if isinstance(saved, dict) else None
+    is_model = isinstance(about, dict) and isinstance(about.get("backbone"), str)
+    return is_model and isinstance(saved.get("state_dict"), dict)
 
 
 def _trained(file: Path, saved: dict[str, Any]) -> Predictor:

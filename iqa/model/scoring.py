@@ -12,8 +12,7 @@ from torch import Tensor
 
 from iqa.data.crops import CROPS, content_key, positions, whole
 from iqa.data.database import Database
-from iqa.model.hyperiqa import HyperIQA
-from iqa.model.inside import look_inside
+from iqa.model.hyperiqa import HyperIQA, look_inside
 from iqa.study.progress import bar
 
 # pixels of a forward pass; on a CPU more would not fit into its caches (measured with ResNet-50 and MobileNetV2)
@@ -131,7 +130,7 @@ def score_all(
     """Means over the patches of each image (n, ...) of what `score_patches` yields.
 
     The patches of all images fill the batches together; which patches an image gives depends on the image, the
-    crop mode and the seed alone, never on its batch. Whole images are batched with those of the same size.
+    crop mode and the seed alone, never on its batch.
 
     Args:
         indices: rows of `database.table`.

@@ -111,11 +111,10 @@ class Fit(lightning.LightningModule):
         broken = ~torch.isfinite(prediction)
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
-        names = ", ".join(map(str, self.database.table["image"].iloc[rows[:NAMED]]))
-        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        names = ", ".join([*self.database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
         return (
             f"the loss is not finite in epoch {self.current_epoch + 1}, batch {index + 1} ({values}); {which}: "
-            f"{names}{more}. A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
+            f"{names}. A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
         )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
