@@ -182,11 +182,10 @@ def load(file: Path) -> Any:
     except OSError as error:
         raise CheckpointError(file, f"cannot be read: {error.strerror}") from None
     except Exception as error:  # whatever torch's parsers meet
-        if found := re.search(r"GLOBAL (\S+)", str(error)):
-            reason = f"holds a pickled {found[1]}, which could run code; save its `state_dict()` alone"
-        else:
-            reason = "is damaged, or is no file of tensors that torch.save wrote; fetch it again"
-        raise CheckpointError(file, reason) from error
+        pickled = re.search(r"GLOBAL (\S+)", str(error))
+        reason = pickled and f"holds a pickled {pickled[1]}, which could run code; save its `state_dict()` alone"
+        damaged = "is damaged, or is no file of tensors that torch.save wrote; fetch it again"
+        raise CheckpointError(file, reason or damaged) from error
 
 
 def _tensors(file: Path) -> State:

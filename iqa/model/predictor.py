@@ -338,7 +338,7 @@ def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadabl
     Raises:
         DataError: a folder holds no image.
     """
-    found: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     refused: list[Unreadable] = []
     for path in map(Path, named):
         files = [path]
@@ -350,5 +350,5 @@ def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadabl
             if not files and not closed:
                 raise DataError(f"{path}: no images in this folder ({' '.join(sorted(SUFFIXES))}); name another")
         for file in files:
-            found.setdefault(file.parent.resolve() / file.name, file)
-    return list(found.values()), refused
+            images.setdefault(file.parent.resolve() / file.name, file)
+    return list(images.values()), refused

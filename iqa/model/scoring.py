@@ -101,7 +101,7 @@ def score_patches(
 
 
 def mean_per_image(batches: Iterable[tuple[np.ndarray, Values]], images: int) -> Values:
-    """Means over the patches of each of `images` images, (images, ...), of what `score_patches` yields."""
+    """Means (images, ...) over each image's patches of what `score_patches` yields."""
     totals, counts = {"scores": np.zeros(images)}, np.zeros(images)
     for numbers, values in batches:
         np.add.at(counts, numbers, 1)

@@ -20,10 +20,10 @@ def loss_terms(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     known = registered("iqa.training.losses")
     for part in text.split("+"):
-        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
-        if not found or found[2] not in known or found[2] in weights:
+        term = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        if not term or term[2] not in known or term[2] in weights:
             raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
-        weights[found[2]] = float(found[1] or 1)
+        weights[term[2]] = float(term[1] or 1)
     return weights
 
 

@@ -42,7 +42,7 @@ def train(
     """
     monitored = monitored or {}
     _check_splits(params, database, monitored)
-    data = {each.name: contents_hash(each.fingerprint, params.input) for each in (database, *monitored.values())}
+    data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
     now, before = identity.fit_identity(params, data), identity.read_state(folder)
     reasons = identity.compare(before, now, folder)
     if "history" in before and not reasons:
