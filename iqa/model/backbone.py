@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from iqa.model.params import ModelParams
 from iqa.study import paths
 
 STRIDES = (4, 8, 16, 32)
@@ -20,9 +21,8 @@ class Backbone(nn.Module):
     """Four feature maps of any timm network that has levels at strides 4, 8, 16 and 32.
 
     Args:
-        name: timm model name.
-        arguments: passed on to `timm.create_model`.
-        drop_path: rate of stochastic depth; at 0 the argument is left out, as some networks do not have it.
+        params: of the model: `backbone`, `backbone_args` and `drop_path` (at 0 it is not passed on to the network, as
+            some have no stochastic depth).
         pretrained: load timm's published weights (timm downloads them unless they are in its cache).
         weights: local file with the weights of the whole timm network instead, classifier included.
 
@@ -31,19 +31,13 @@ class Backbone(nn.Module):
         RuntimeError: the weights cannot be loaded or do not fit; none is ever left at random values.
     """
 
-    def __init__(
-        self,
-        name: str,
-        arguments: dict[str, Any],
-        drop_path: float = 0.0,
-        pretrained: bool = False,
-        weights: str | Path | None = None,
-    ):
+    def __init__(self, params: ModelParams, pretrained: bool = False, weights: str | Path | None = None):
         super().__init__()
+        name, arguments = params.backbone, params.backbone_args
         if not timm.is_model(name):
             near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
             raise ValueError(f"backbone '{name}' is not a timm model; near it: {near}")
-        arguments = arguments | ({"drop_path_rate": drop_path} if drop_path else {})
+        arguments = arguments | ({"drop_path_rate": params.drop_path} if params.drop_path else {})
         source = _pretrained(name, arguments, weights) if weights else {"pretrained": pretrained}
         try:
             self.body = timm.create_model(name, features_only=True, **arguments, **source)

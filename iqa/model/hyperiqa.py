@@ -161,7 +161,7 @@ class HyperIQA(nn.Module):
     def __init__(self, params: ModelParams, pretrained: bool = False, weights: str | Path | None = None):
         super().__init__()
         self.params = params
-        self.backbone = Backbone(params.backbone, params.backbone_args, params.drop_path, pretrained, weights)
+        self.backbone = Backbone(params, pretrained, weights)
         channels = self.backbone.channels
         self.fusion = FUSIONS[params.fusion](channels, params)
         widths = [self.fusion.channels, *params.semantic_widths, params.semantic_channels]
