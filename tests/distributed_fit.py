@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tiny
 
-from iqa.training.fit import fit
+from iqa.training.train import train
 
 if __name__ == "__main__":
     share = {"devices": int(sys.argv[2]), "nodes": int(sys.argv[3])}
-    fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | share), tiny.database(), Path(sys.argv[1]))
+    train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | share), tiny.database(), Path(sys.argv[1]))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tiny
 
-from iqa.training import fit
 from iqa.training.fit import Fit
+from iqa.training.train import train
 
 FOLDER, EPOCH, PLACE = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
@@ -23,4 +23,4 @@ def killing(method):
 
 
 setattr(Fit, PLACE, killing(getattr(Fit, PLACE)))
-fit.fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), tiny.database(), FOLDER)
+train(tiny.PARAMS.model_copy(update=tiny.RESUMED), tiny.database(), FOLDER)

@@ -35,7 +35,7 @@ def gather(model: Predictor, database: Database, split: str = "test") -> Gathere
     Patches are those of the model's own test split (`Predictor.options`).
     """
     indices = database.indices(split)
-    scored = score_all(model.network, database, indices, **model.options, look=True, told=f"looking into {model.name}")
+    scored = score_all(model.network, database, indices, **model.options, look=True, label=f"looking into {model.name}")
     table = database.table.iloc[indices].reset_index(drop=True)
     prediction = database.denormalise(scored["scores"])
     sizes = np.array([database.pixels(index, model.options["input"]).shape[:2] for index in indices])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from iqa.data import crops
-from iqa.model.inside import look_inside
+from iqa.model.hyperiqa import look_inside
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import to_pixels
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from iqa.app import steps
 from iqa.data import prepare
+from iqa.data.cache import contents_hash
 from iqa.data.params import DataPrepParams
-from iqa.data.pixels import pixel_code
 from iqa.study import code, disk, paths
 from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, versions
 from iqa.study.param_files import read_yaml
@@ -144,7 +144,7 @@ class State:
         if _opens(params, place):
             kinds = [params.input] if isinstance(params, TrainParams) else self.params[place].inputs
             fingerprint = self.data(run)
-            return NOT_HERE if fingerprint == NOT_HERE else code.digest(fingerprint, *map(pixel_code, kinds))
+            return NOT_HERE if fingerprint == NOT_HERE else contents_hash(fingerprint, *kinds)
         record = self.record(place)
         if record is None:
             return "not made"

@@ -436,13 +436,13 @@ class Trainer:
         self.status.value = "stops after this epoch ..."
 
     def _fit(self, params: TrainParams) -> None:
-        from iqa.training.fit import fit
+        from iqa.training.train import train
 
         with show_errors(self.message):
             try:
                 out = RunFolder(params)
                 data = cached_database(params.study, params.database)
-                history = fit(params, data, out.path, after_epoch=self._after_epoch)
+                history = train(params, data, out.path, after_epoch=self._after_epoch)
                 self._draw(history)
                 self._compare(out, data, history)
                 self.status.value = f"done: {out}"

@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 from iqa.data.prepare import open_database
-from iqa.training.fit import fit
 from iqa.training.params import TrainParams
+from iqa.training.train import train
 
 
 def main(folder: Path) -> None:
     """Train the run of a results folder together with the other processes."""
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
     opened = {name: open_database(params.study, name) for name in params.databases()}
-    fit(params, opened.pop(params.database), folder, opened)
+    train(params, opened.pop(params.database), folder, opened)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL
 from PIL import Image
 
 from iqa.data import DataError
 from iqa.data.files import some
-from iqa.data.pixels import PIXELS, Size, decode, pixel_code, resize
-from iqa.study import paths, progress
+from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
 from iqa.study.disk import amount, disk_full, free, remembered, write_whole
 
@@ -44,6 +45,17 @@ OPEN, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # files that a process may
 MAPPED = 2**14 if OPEN < 0 else min(OPEN // 2, 2**14)  # files that are kept mapped; each counts as open
 
 Facts = tuple[int, int, int]  # height, width, enlarged
+
+
+def pixel_code(kind: str) -> str:
+    """A hash that changes when the Pillow version or the code that makes this kind of input does."""
+    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
+    return digest(PIL.__version__, code.definitions(*parts, names=[kind]))
+
+
+def contents_hash(fingerprint: str, *kinds: str) -> str:
+    """A hash of all that scores and pixels of some kinds of input depend on: the fingerprint, and the code."""
+    return digest(fingerprint, *map(pixel_code, kinds))
 
 
 class Store:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.data import DataError
-from iqa.data.pixels import Size, pixel_code
-from iqa.study.code import digest
+from iqa.data.pixels import Size
 
 if TYPE_CHECKING:
     from iqa.data.cache import Store
@@ -67,10 +66,6 @@ class Database(Labels):
                 f"in its parameter file under data_prep"
             )
         return self.stores[input][index]
-
-    def identity(self, input: str) -> str:
-        """A hash of all that scores and pixels of an input depend on: the fingerprint, and the code that makes it."""
-        return digest(self.fingerprint, pixel_code(input))
 
     def indices(self, split: str) -> np.ndarray:
         """Numbers of the images of a split (`train`, `val` or `test`), ascending."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import PIL
 from PIL import ExifTags, Image
 from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
-from iqa.study import code, paths
+from iqa.study import paths
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")
@@ -117,9 +116,3 @@ def mscn(image: np.ndarray) -> np.ndarray:
     variance = uniform_filter(intensity**2, **window) - mean**2
     value = (intensity - mean) / (np.sqrt(variance.clip(min=0)) + 0.04)
     return (value * 40 + 128).round().clip(0, 255).astype(np.uint8)
-
-
-def pixel_code(kind: str) -> str:
-    """A hash that changes when the Pillow version or the code that makes this kind of input does."""
-    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
-    return code.digest(PIL.__version__, code.definitions(*parts, names=[kind]))

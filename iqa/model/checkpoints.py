@@ -1,13 +1,12 @@
 """Published HyperIQA checkpoints: four layouts to read, the original one also to write.
 
-A layout is a table of names, `{start of our name: start of the name in the file}`; reading looks names up in it, and
-writing gives them out. Dropout does not affect a score and no file holds its rates: those that are part of a design are
-set (0.5 where the scales are weighed; 0.5 after the first layer of MS-HyperIQA's target network); the Swin project's
-rates in the heads and in the backbone were command-line options that differed between its runs, and stay 0.
+Dropout does not affect a score, and no file holds its rates: those that are part of a design are set (0.5 where the
+scales are weighted; 0.5 after the first layer of MS-HyperIQA's target network). The Swin project's rates in the heads
+and in the backbone were command-line options that differed between its runs, and stay 0.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.study import paths
 
-Names = dict[str, str]  # of parts or tensors: ours -> the file's
+Names = dict[str, str]  # start of our name -> start of the file's; {} stands for a number, {1} for that number plus 1
 State = dict[str, Tensor]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_hyper", "model", "params", "params_ema")
@@ -32,117 +31,100 @@ SWIN_SIZES = {(96, 6): "tiny", (96, 18): "small", (128, 18): "base"}  # width of
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or written; the message names the file and every tensor that does not fit."""
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A published model, ready to score.
-
-    Args:
-        model: in eval mode; its scores are 0..1, 1 for the best quality.
-        layout: `hyperiqa`, `iqa_pytorch`, `swin` or `ms_hyperiqa`.
-        title: the model's name for people.
-        high: the release's own scores are 0..high, `high` times the model's.
-        size: how its authors resized images before they cut patches out.
-        crop: height and width of their patches, in pixels.
-    """
-
-    model: HyperIQA
-    layout: str
-    title: str
-    high: float
-    size: Size
-    crop: int = 224
+    def __init__(self, file: Path, reason: str):
+        super().__init__(f"{paths.shown(file)}: {reason}")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one release names its tensors, how its model differs from `ModelParams()`, and what its scores mean."""
+    """How one release names its tensors, what its model is, and how it scores."""
 
-    title: str
-    marks: tuple[str, ...]  # names that start so are in no layout further down
-    names: Names
-    high: float = 100.0
-    size: Size = SQUEEZED
-    params: dict[str, Any] = field(default_factory=dict)
+    title: str  # the model's name for people
+    marks: tuple[str, ...]  # starts of names that are in no layout further down
+    names: Names  # of the tensors; the first start that fits counts
+    high: float = 100.0  # the best score on the release's own scale, which begins at 0
+    size: Size = SQUEEZED  # to which its authors resized images before they cut patches
+    crop: int = 224  # height and width of their patches
+    params: dict[str, Any] = field(default_factory=dict)  # what differs from `ModelParams()`
+
+    def theirs(self, name: str) -> str:
+        """The file's name of one of our tensors."""
+        for ours, theirs in self.names.items():
+            if part := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)") + r"(?=\.)", name):
+                numbered = re.sub(r"{(-?\d)}", lambda shift, part=part: str(int(part[1]) + int(shift[1])), theirs)
+                return numbered + name[part.end() :]
+        raise KeyError(name)
 
 
-def _numbered(mine: str, other: str, count: int, first: int = 1) -> Names:
-    return {mine.format(n): other.format(n + first) for n in range(count)}
-
-
-def _lda(body: str) -> Names:
-    reduce = _numbered("local.reduce.{}", body + ".lda{}_pool.0", 3)
-    return reduce | _numbered("local.project.{}", body + ".lda{}_fc", 4)
-
-
-HYPER = {
-    **_numbered("hyper.weights.{}", "fc{}w_conv", 4),
-    **_numbered("hyper.biases.{}", "fc{}b_fc", 4),
+ORIGINAL = {
+    "backbone.body": "res",
+    "semantic": "conv1",
+    "local.reduce.{}": "res.lda{1}_pool.0",
+    "local.project.{}": "res.lda{1}_fc",
+    "hyper.weights.{}": "fc{1}w_conv",
+    "hyper.biases.{}": "fc{1}b_fc",
     "hyper.last_weight": "fc5w_fc",
     "hyper.last_bias": "fc5b_fc",
 }
-RESNET = {"backbone.body": "res", **_lda("res"), **HYPER}
+SWIN = {
+    "backbone.body": "swin.backbone",
+    "fusion.attend": "multiscale_attention.attention_net",
+    "local.reduce.{}": "swin.lda{1}_pool.0",
+    "local.project.{}": "swin.lda{1}_fc",
+}
+PYRAMID = {
+    "fusion.lateral.{}": "fpn.lateral_conv{2}",
+    "fusion.smooth.{}": "fpn.smooth_conv{2}",
+    "fusion.attention.{}.channel": "attention_p{2}.channel_attention.fc",
+    "fusion.attention.{}.spatial": "attention_p{2}.spatial_attention.conv",
+    "semantic": "fusion_conv",
+}
+IQA_PYTORCH = {
+    "backbone.body": "base_model",
+    "semantic": "conv1",
+    "local.reduce.{}": "lda_modules.{0}.0",
+    "local.project.3": "lda_modules.3.2",
+    "local.project.{}": "lda_modules.{0}.3",
+    "hyper.weights.{}": "fc_w_modules.{0}",
+    "hyper.biases.{}": "fc_b_modules.{0}.2",
+    "hyper.last_weight": "fc_w_modules.4.2",
+    "hyper.last_bias": "fc_b_modules.4.2",
+}
 LAYOUTS = {
     "iqa_pytorch": Layout(
         title="HyperIQA (IQA-PyTorch)",
         marks=("base_model.", "lda_modules.", "fc_w_modules.", "fc_b_modules."),
-        names={
-            "backbone.body": "base_model",
-            "semantic": "conv1",
-            **_numbered("local.reduce.{}", "lda_modules.{}.0", 3, first=0),
-            **_numbered("local.project.{}", "lda_modules.{}.3", 3, first=0),
-            "local.project.3": "lda_modules.3.2",
-            **_numbered("hyper.weights.{}", "fc_w_modules.{}", 4, first=0),
-            **_numbered("hyper.biases.{}", "fc_b_modules.{}.2", 4, first=0),
-            "hyper.last_weight": "fc_w_modules.4.2",
-            "hyper.last_bias": "fc_b_modules.4.2",
-        },
+        names=IQA_PYTORCH,
         high=1.0,
         size=Size(),
     ),
     "swin": Layout(
         title="HyperIQA with Swin",
         marks=("swin.", "multiscale_attention."),
-        names={
-            "backbone.body": "swin.backbone",
-            "fusion.attend": "multiscale_attention.attention_net",
-            "semantic": "conv1",
-            **_lda("swin"),
-            **HYPER,
-        },
+        names=ORIGINAL | SWIN,
         params={"backbone_args": {"strict_img_size": False}, "semantic_widths": [512, 256]},
     ),
     "ms_hyperiqa": Layout(
         title="MS-HyperIQA",
         marks=("fpn.", "attention_p", "fusion_conv."),
-        names={
-            **_numbered("fusion.lateral.{}", "fpn.lateral_conv{}", 3, first=2),
-            **_numbered("fusion.smooth.{}", "fpn.smooth_conv{}", 3, first=2),
-            **_numbered("fusion.attention.{}.channel", "attention_p{}.channel_attention.fc", 3, first=2),
-            **_numbered("fusion.attention.{}.spatial", "attention_p{}.spatial_attention.conv", 3, first=2),
-            "semantic": "fusion_conv",
-            **RESNET,
-        },
+        names=ORIGINAL | PYRAMID,
         params={"fusion": "fpn_cbam", "semantic_widths": [256], "dropout": 0.5, "dropout_layers": 1},
     ),
-    "hyperiqa": Layout(title="HyperIQA", marks=("res.",), names={"semantic": "conv1", **RESNET}),
+    "hyperiqa": Layout(title="HyperIQA", marks=("res.",), names=ORIGINAL),
 }
-# parameters of a model that the original layout has no place for, and that change nothing there
+# parameters that the original layout has no place for, and that change nothing in its models
 FREE = {"semantic_dropout", "dropout", "dropout_layers", "drop_path", "output_scale"}
 FREE |= {"fpn_channels", "attention_width", "attention_dropout"}  # of other fusions
 
 
-def read(file: str | Path) -> Checkpoint:
-    """The model of a published checkpoint file.
+def read(file: str | Path) -> tuple[HyperIQA, Layout]:
+    """The model of a published checkpoint file, in evaluation mode, and its layout.
 
-    Layouts: HyperIQA (SSL92/hyperIQA), the same as IQA-PyTorch has it, HyperIQA with Swin tiny, small or base (fusion
-    last, concat or attention), MS-HyperIQA. The layout and its options follow from names and shapes. Files are
-    unwrapped (`WRAPPERS`; `params` comes before `params_ema`) and freed of DataParallel's `module.`; those of older
-    timm versions are read as well. Batch-norm's counters of training steps (`num_batches_tracked`) may be missing and
-    are then 0: they do not affect a score.
-
-    Images go in as RGB; the model normalises them with ImageNet's mean and deviation. IQA-PyTorch takes images as they
-    are; the other projects squeezed them to height 512 and width 384 before they cut patches of 224x224 out.
+    Layouts: HyperIQA (SSL92/hyperIQA), the same in IQA-PyTorch, HyperIQA with Swin tiny, small or base (fusion last,
+    concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Wrappers (`WRAPPERS`, the first
+    that is there) and DataParallel's `module.` are removed; names of older timm versions are known. Batch norm's
+    counters of training steps (`num_batches_tracked`) do not affect a score and may be missing. The model takes RGB and
+    normalises it with ImageNet's mean and deviation.
 
     Raises:
         CheckpointError: no such file, not a file of tensors, a file that would run code when read, an unknown layout,
@@ -154,65 +136,68 @@ def read(file: str | Path) -> Checkpoint:
     if key is None:
         known = "; ".join(f"{layout.title}: {', '.join(layout.marks)}" for layout in LAYOUTS.values())
         some = ", ".join(list(state)[:10])
-        raise _error(file, f"unknown layout of {len(state)} tensors ({some}, ...); known by starts of names: {known}")
+        raise CheckpointError(file, f"unknown layout of {len(state)} tensors ({some:.80}, ...); known: {known}")
     layout = LAYOUTS[key]
-    title, names, params = layout.title, layout.names, {"output_scale": layout.high, **layout.params}
     if key == "swin":
         state = {name: value for name, value in state.items() if not name.endswith(SWIN_BUFFERS)}
-        names = _swin_stages(state) | names
-        size, fusion = _swin_options(state, names, file)
-        title = f"{title}-{size.title()}, {fusion} fusion"
-        params |= {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
-    model = HyperIQA(ModelParams(**params))
-    _fill(model, state, names, file)
-    return Checkpoint(model.eval(), key, title, layout.high, layout.size)
+        layout = replace(layout, names=_swin_stages(state) | layout.names)
+        size, fusion = _swin_options(state, layout, file)
+        params = layout.params | {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
+        layout = replace(layout, title=f"{layout.title}-{size.title()}, {fusion} fusion", params=params)
+    model = HyperIQA(ModelParams(output_scale=layout.high, **layout.params))
+    _fill(model, state, layout, file)
+    return model.eval(), layout
 
 
 def write_original(model: HyperIQA, file: str | Path) -> None:
     """Write a HyperIQA with ResNet-50 in the layout of SSL92/hyperIQA, for code that reads that.
 
-    Scores of that layout are 0-100. So what generates the last layer's weight and bias (`fc5w_fc`, `fc5b_fc`) is
-    multiplied by 100 / `output_scale`, which is 1 for a model that was read from this layout. That the model takes RGB
-    images is not checked.
+    Scores of that layout are 0..100, so what generates the last layer's weight and bias (`fc5w_fc`, `fc5b_fc`) is
+    multiplied by 100 / `output_scale`. Whether the model takes RGB images is not checked.
 
     Raises:
         CheckpointError: the model is another one; the message lists every parameter that does not fit.
     """
-    file, own, wanted = Path(file), model.params.model_dump(), ModelParams().model_dump()
-    own["backbone"] = own["backbone"].split(".")[0]  # without the name of timm's weights
-    faults = [
-        f"{key} {own[key]!r} (not {wanted[key]!r})" for key in wanted if key not in FREE and own[key] != wanted[key]
-    ]
-    if faults:
-        raise _error(file, f"the original layout has no place for this model: {', '.join(faults)}")
-    layout = LAYOUTS["hyperiqa"]
-    state = {name: value.cpu() for name, value in model.state_dict().items()}
-    for name in state:
-        if name.startswith("hyper.last_"):
-            state[name] = state[name] * (layout.high / model.params.output_scale)
-    torch.save({_theirs(name, layout.names): value for name, value in state.items()}, file)
+    file, values, wanted = Path(file), model.params.model_dump(), ModelParams().model_dump()
+    values["backbone"] = values["backbone"].split(".")[0]  # without the name of timm's weights
+    differing = [key for key in wanted if key not in FREE and values[key] != wanted[key]]
+    if differing:
+        faults = ", ".join(f"{key} {values[key]!r} (not {wanted[key]!r})" for key in differing)
+        raise CheckpointError(file, f"the original layout has no place for this model: {faults}")
+    layout, state = LAYOUTS["hyperiqa"], {}
+    for name, value in model.state_dict().items():
+        scale = layout.high / model.params.output_scale if name.startswith("hyper.last_") else 1
+        state[layout.theirs(name)] = value.cpu() if scale == 1 else value.cpu() * scale
+    torch.save(state, file)
+
+
+def load(file: Path) -> Any:
+    """What torch.save wrote to a file, on the CPU. Nothing but tensors and plain values is ever unpickled.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, or holds something else.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(file, f"cannot be read: {error.strerror}") from None
+    except Exception as error:  # whatever torch's parsers meet
+        pickled = re.search(r"GLOBAL (\S+)", str(error))
+        reason = pickled and f"holds a pickled {pickled[1]}, which could run code; save its `state_dict()` alone"
+        damaged = "is damaged, or is no file of tensors that torch.save wrote; fetch it again"
+        raise CheckpointError(file, reason or damaged) from error
 
 
 def _tensors(file: Path) -> State:
-    """The named tensors of a file, out of their wrappers. Nothing but tensors and plain values is ever unpickled."""
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _error(file, f"cannot be read: {error.strerror}") from None
-    except Exception as error:  # whatever torch's parsers meet
-        if found := re.search(r"GLOBAL (\S+)", str(error)):
-            reason = f"holds a pickled {found[1]}, which could run code; save its `state_dict()` alone"
-        else:
-            reason = "is damaged, or is no file of tensors that torch.save wrote; fetch it again"
-        raise _error(file, reason) from error
+    """The named tensors of a file, without their wrappers."""
+    state = load(file)
     while isinstance(state, dict) and (inside := [state[key] for key in WRAPPERS if isinstance(state.get(key), dict)]):
         state = inside[0]
     if not isinstance(state, dict) or not state:
-        raise _error(file, f"holds no named tensors: {state!r:.60}")
-    if others := [
-        str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))
-    ]:
-        raise _error(file, f"holds what is no tensor: {', '.join(others)}")
+        raise CheckpointError(file, f"holds no named tensors: {state!r:.60}")
+    others = [str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(file, f"holds what is no tensor: {', '.join(others)}")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state
@@ -223,48 +208,39 @@ def _swin_stages(state: State) -> Names:
     stages = "swin.backbone.layers"
     stages += "." if any(name.startswith(f"{stages}.") for name in state) else "_"
     first = -1 if any(name.startswith(f"{stages}0.downsample.") for name in state) else 0
-    downsample = _numbered("backbone.body.layers_{}.downsample", stages + "{}.downsample", 4, first)
-    return downsample | _numbered("backbone.body.layers_{}", stages + "{}", 4, first=0)
+    downsample = {"backbone.body.layers_{}.downsample": f"{stages}{{{first}}}.downsample"}
+    return downsample | {"backbone.body.layers_{}": stages + "{0}"}
 
 
-def _swin_options(state: State, names: Names, file: Path) -> tuple[str, str]:
-    """Size and fusion of a model of the Swin project. What then does not fit them is for `_fill` to list."""
-    patches, third = f"{names['backbone.body']}.patch_embed.", f"{names['backbone.body.layers_2']}.blocks."
+def _swin_options(state: State, layout: Layout, file: Path) -> tuple[str, str]:
+    """Size and fusion of a model of the Swin project; `_fill` lists the tensors that then do not fit."""
+    patches, third = (layout.theirs(f"backbone.body.{part}.") for part in ("patch_embed", "layers_2.blocks"))
     width = next((value.shape[0] for name, value in state.items() if name.startswith(patches) and value.ndim), 0)
     depth = len({name.removeprefix(third).split(".")[0] for name in state if name.startswith(third)})
     size = SWIN_SIZES.get((width, depth))
     if size is None:
-        found = f"{patches}* {width} wide, {depth} blocks in {third}*"
-        raise _error(file, f"unknown size of Swin: {found}; known (width, blocks): {SWIN_SIZES}")
-    if any(name.startswith(names["fusion.attend"]) for name in state):
+        shape = f"{patches}* {width} wide, {depth} blocks in {third}*"
+        raise CheckpointError(file, f"unknown size of Swin: {shape}; known (width, blocks): {SWIN_SIZES}")
+    if any(name.startswith(layout.names["fusion.attend"]) for name in state):
         return size, "attention"
     last = "conv1.0.weight" in state and state["conv1.0.weight"].shape[1:2] == (8 * width,)  # stage 4
     return size, "last" if last else "concat"
 
 
-def _theirs(name: str, names: Names) -> str:
-    """The file's name of one of our tensors; the first part in the table that holds it counts."""
-    part = next(part for part in names if name.startswith(f"{part}."))
-    return names[part] + name.removeprefix(part)
-
-
-def _fill(model: HyperIQA, state: State, names: Names, file: Path) -> None:
+def _fill(model: HyperIQA, state: State, layout: Layout, file: Path) -> None:
     """Load every tensor of the file into the model, or list those that do not fit."""
-    own = model.state_dict()
-    due = {_theirs(name, names): value for name, value in own.items()}
-    state = {name: value for name, value in due.items() if name.endswith(COUNTER)} | state
-    shapes = {name: (tuple(state[name].shape), tuple(value.shape)) for name, value in due.items() if name in state}
+    expected = {layout.theirs(name): value for name, value in model.state_dict().items()}
+    state = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | state
     faults = {
-        "missing": [name for name in due if name not in state],
-        "unexpected": [name for name in state if name not in due],
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [name for name in state if name not in expected],
         "wrong shape": [
-            f"{name} {found} instead of {needed}" for name, (found, needed) in shapes.items() if found != needed
+            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in state and state[name].shape != value.shape
         ],
     }
     if any(faults.values()):
-        raise _error(file, "; ".join(f"{kind}: {', '.join(listed)}" for kind, listed in faults.items() if listed))
-    model.load_state_dict(dict(zip(own, (state[name] for name in due), strict=True)))
-
-
-def _error(file: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{paths.shown(file)}: {reason}")
+        listed = "; ".join(f"{kind}: {', '.join(tensors)}" for kind, tensors in faults.items() if tensors)
+        raise CheckpointError(file, listed)
+    model.load_state_dict(dict(zip(model.state_dict(), (state[name] for name in expected), strict=True)))

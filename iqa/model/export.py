@@ -1,14 +1,15 @@
 """Write a model as an ONNX file that other programs can run, and keep it only if it scores as PyTorch does.
 
-The graph takes `pixels`, uint8 RGB (batch, 3, height, width), as files and cameras give them (or, for a model of such
-input, their MSCN image, see `iqa.data.pixels.mscn`), and gives `score` (batch,), on the scale of the database that the
-model was trained on and in its direction: what `Predictor.__call__` gives. Division by 255 and normalisation are in it.
-What else a user must know stands in the file's metadata, see `metadata`.
+The graph takes `pixels`, uint8 RGB (batch, 3, height, width), as files and cameras give them (or, for a model of that
+kind, their MSCN image, see `iqa.data.pixels.mscn`). It gives `score` (batch,), as `Predictor.__call__` does: on the
+scale and in the direction of the database that the model was trained on. It contains the division by 255 and the
+normalisation. The file's metadata hold what else a user must know, see `metadata`.
 """
 
 import copy
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,20 @@ class ExportError(ValueError):
 def export(
     predictor: Predictor, file: str | Path, height: int | None = None, width: int | None = None
 ) -> dict[str, Any]:
-    """Write a model as one ONNX file of its own, without external data, once it is checked with onnxruntime.
+    """Write a model as one ONNX file without external data, and check it with onnxruntime.
 
-    The batch size is free. So are height and width, from the crop upwards, with two exceptions: where they are given,
-    they are fixed; and networks whose maps have their channels last (timm's window transformers, such as Swin) have the
-    crop's unless others are given, as PyTorch takes many minutes to follow their windows through unknown sizes.
+    The batch size is free. So are height and width, from the crop upwards, unless they are given. Networks whose maps
+    have their channels last (timm's window transformers, such as Swin) always have a fixed size, by default the crop's:
+    PyTorch takes many minutes to follow their windows through unknown sizes.
 
     Returns:
-        file: as it is printed; bytes: its size; opset.
-        inputs: the shape of each input, with names for what is free.
-        dynamic: whether height and width are free.
-        checks: `batch`, `height`, `width` and `difference` (largest, on 0..1) of each comparison with PyTorch.
+        `file` (path for printing), `bytes` (its size), `opset`, `inputs` (the shape of each input, with names for free
+        axes), `dynamic` (whether height and width are free), and `checks`: `batch`, `height`, `width` and `difference`
+        (largest, on 0..1) of each comparison with PyTorch.
 
     Raises:
         ExportError: the file cannot be written, PyTorch cannot export the network, or onnxruntime gives a score that
-            differs by more than 1e-4 of the scale's range; no file is left then, but one that was there before.
+            differs by more than 1e-4 of the scale's range; an earlier file stays as it was.
     """
     file = Path(file)
     if not file.parent.is_dir() or file.is_dir():
@@ -67,37 +67,31 @@ def export(
     if dynamic:
         sizes += [(height + 32, width + 75), (3 * height // 2, 2 * width)]
 
-    scored = _Scored(network, predictor.scale).eval()
-    program = _program(scored, sizes[-1], dynamic, predictor.name)
+    scorer = _Scorer(network, predictor.scale).eval()
+    program = _program(scorer, sizes[-1], dynamic, predictor.name)
     program.model.metadata_props.update(metadata(predictor))
     program.model.producer_name, program.model.producer_version = "iqa", __version__
     partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         program.save(partial, external_data=False)
-        checks = _check(partial, scored, sizes, predictor.name)
+        checks = _check(partial, scorer, sizes, predictor.name)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
     axes = ["batch", 3, *(("height", "width") if dynamic else (height, width))]
-    return {
-        "file": paths.shown(file),
-        "bytes": file.stat().st_size,
-        "opset": OPSET,
-        "inputs": {"pixels": axes},
-        "dynamic": dynamic,
-        "checks": checks,
-    }
+    about = {"file": paths.shown(file), "bytes": file.stat().st_size, "opset": OPSET, "inputs": {"pixels": axes}}
+    return about | {"dynamic": dynamic, "checks": checks}
 
 
 def metadata(predictor: Predictor) -> dict[str, str]:
     """What a user of the file must know; values other than text are JSON.
 
     name: of the model. input: `rgb` or `mscn`, the kind of pixels. pixels, score: input and output in words.
-    crop: side, in pixels, of the crops that the model was trained on. size: to which size images were brought before.
-    database, score_low, score_high, higher_is_better: the scale of the scores. mean, std: what the graph itself
-    normalises pixels on 0..1 with.
+    crop: side in pixels of the crops of the training. size: to which images were brought before that.
+    database, score_low, score_high, higher_is_better: the scale of the scores. mean, std: with which the graph
+    normalises pixels on 0..1.
     """
-    scale, params, size = predictor.scale, predictor.network.params, predictor.size
+    scale, params = predictor.scale, predictor.network.params
     kind = {"rgb": "RGB", "mscn": "MSCN image of RGB pixels (see iqa.data.pixels.mscn)"}[predictor.input]
     values = {
         "name": predictor.name,
@@ -105,7 +99,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
         "pixels": f"{kind}, uint8, (batch, 3, height, width), not normalised: the graph does that",
         "score": f"(batch,), {scale}",
         "crop": predictor.crop,
-        "size": {"height": size.height, "width": size.width, "keep_aspect": size.keep_aspect},
+        "size": vars(predictor.size),
         "database": scale.of,
         "score_low": scale.low,
         "score_high": scale.high,
@@ -116,8 +110,8 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
-class _Scored(nn.Module):
-    """A network that gives its scores on a scale."""
+class _Scorer(nn.Module):
+    """A network whose scores are on a scale."""
 
     def __init__(self, network: HyperIQA, scale: Scale):
         super().__init__()
@@ -132,7 +126,7 @@ class _Scored(nn.Module):
 class _OnnxSame(nn.Module):
     """TensorFlow's 'same' padding by ONNX's own convolution, for export alone.
 
-    timm computes it from the map's size, in a way that PyTorch takes many minutes to follow through unknown sizes.
+    timm computes the padding from the map's size, which PyTorch takes many minutes to follow through unknown sizes.
     """
 
     def __init__(self, conv: Conv2dSame):
@@ -152,28 +146,28 @@ class _OnnxSame(nn.Module):
         )
 
 
-def _program(scored: _Scored, size: tuple[int, int], dynamic: bool, name: str) -> torch.onnx.ONNXProgram:
-    """The ONNX graph, traced at a size; without the traces of files and lines that PyTorch notes at each node."""
-    scored = copy.deepcopy(scored)
-    for key, module in list(scored.named_modules()):
-        if type(module) is Conv2dSame and module.dilation == (1, 1):  # what onnxruntime knows
-            scored.set_submodule(key, _OnnxSame(module))
+def _program(scorer: _Scorer, size: tuple[int, int], dynamic: bool, name: str) -> torch.onnx.ONNXProgram:
+    """The ONNX graph, traced at a size, without the files and lines that PyTorch notes at each node."""
+    scorer = copy.deepcopy(scorer)
+    for key, module in list(scorer.named_modules()):
+        if type(module) is Conv2dSame and module.dilation == (1, 1):  # what onnxruntime supports
+            scorer.set_submodule(key, _OnnxSame(module))
     free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
     shapes = ({axis: torch.export.Dim.DYNAMIC for axis in free},)
     names = {"input_names": ["pixels"], "output_names": ["score"], "dynamic_shapes": (free,)}
     try:
-        graph = torch.export.export(scored, (_images(2, *size),), dynamic_shapes=shapes, strict=False)
+        graph = torch.export.export(scorer, (_images(2, *size),), dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(graph, **names, opset_version=OPSET, dynamo=True, verbose=False)
-    except Exception as error:  # of many kinds, as what a network does to its input can be anything
+    except Exception as error:  # whatever a network raises
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        remedy = "; give a height and a width that it is to have" if dynamic else ""
+        remedy = "; give a height and a width" if dynamic else ""
         raise ExportError(f"{name}: PyTorch cannot export this network: {reason}{remedy}") from error
     ClearMetadataAndDocStringPass()(program.model)
     return program
 
 
 @torch.inference_mode()
-def _check(file: Path, scored: _Scored, sizes: list[tuple[int, int]], name: str) -> list[dict[str, Any]]:
+def _check(file: Path, scorer: _Scorer, sizes: list[tuple[int, int]], name: str) -> list[dict[str, Any]]:
     """Differences between the file's scores by onnxruntime and PyTorch's, on 0..1, for all sizes and batch sizes.
 
     Raises:
@@ -183,31 +177,29 @@ def _check(file: Path, scored: _Scored, sizes: list[tuple[int, int]], name: str)
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    unit = scored.scale.high - scored.scale.low
     checks = []
-    for height, width in sizes:
-        for batch in BATCHES:
-            pixels = _images(batch, height, width)
-            case = f"{name}: {batch} x 3 x {height} x {width} pixels"
-            try:
-                (found,) = session.run(["score"], {"pixels": pixels.numpy()})
-            except Exception as error:  # onnxruntime's own exceptions have no common class but this
-                raise ExportError(f"{case} cannot be scored by onnxruntime ({error}); nothing is written") from error
-            expected = scored(pixels).numpy()
-            if found.shape != expected.shape:
-                raise ExportError(f"{case} give scores of shape {found.shape} in onnxruntime; nothing is written")
-            difference = float(np.abs(found - expected).max()) / unit
-            if not difference <= TOLERANCE:
-                raise ExportError(
-                    f"{case} get other scores from onnxruntime than from PyTorch: by up to {difference:.1e} on 0..1, "
-                    f"where {TOLERANCE:.0e} is allowed; nothing is written"
-                )
-            checks.append({"batch": batch, "height": height, "width": width, "difference": difference})
+    for (height, width), batch in product(sizes, BATCHES):
+        pixels = _images(batch, height, width)
+        case = f"{name}: {batch} x 3 x {height} x {width} pixels"
+        try:
+            (scores,) = session.run(["score"], {"pixels": pixels.numpy()})
+        except Exception as error:  # onnxruntime's exceptions have no other class in common
+            raise ExportError(f"{case} cannot be scored by onnxruntime ({error}); nothing is written") from error
+        expected = scorer(pixels).numpy()
+        if scores.shape != expected.shape:
+            raise ExportError(f"{case} give scores of shape {scores.shape} in onnxruntime; nothing is written")
+        difference = float(np.abs(scores - expected).max()) / (scorer.scale.high - scorer.scale.low)
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{case} get other scores from onnxruntime than from PyTorch: by up to {difference:.1e} on 0..1, "
+                f"where {TOLERANCE:.0e} is allowed; nothing is written"
+            )
+        checks.append({"batch": batch, "height": height, "width": width, "difference": difference})
     return checks
 
 
 def _images(batch: int, height: int, width: int) -> Tensor:
-    """Noise (B, 3, H, W), uint8, that becomes stronger from image to image: images that differ in quality."""
+    """Noise (B, 3, H, W), uint8, stronger from image to image: images that differ in quality."""
     noise = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
     strength = torch.linspace(20, 60, batch)[:, None, None, None]
     return (128 + strength * noise).clip(0, 255).to(torch.uint8)

@@ -1,13 +1,13 @@
 """Which feature maps feed the hyper network, and how they become one map.
 
-Each fusion takes the widths of the four levels, finest first, and the model's parameters. `levels` names the levels
-that it reads (0 is the finest), `channels` the width of its output (B, channels, grid, grid).
+A fusion is made from the widths of the four levels, finest first, and the model's parameters. `levels` are those that
+it reads (0 is the finest), `channels` is the width of its output (B, channels, grid, grid). A fusion that weights the
+levels has a method `scale_weights`.
 
-A fusion is registered with what is said of it: `title` (the name of a model with it), `reads` (maps, in the report),
-`words` (in the table of parts), and how the diagram draws it: `each` (what is done to a level), `pyramid` (what comes
-before it, where coarser levels are then added to finer ones), `weigh` (what gives a level its weight). There, {levels}
-are the levels that are read, {grid} is the output's height and width, {channels} its width per level. A fusion that
-weighs the levels has a method `scale_weights`.
+It is registered with its words: `title` (of a model with it), `reads` (maps, in the report), `words` (in the table of
+parts), and labels for the diagram: `each` (what is done to each level), `pyramid` (what is done before, where coarser
+levels are then added to finer ones), `weigh` (what gives a level its weight). There, {levels} are the levels that are
+read, {grid} is the output's height and width, {channels} its width per level.
 """
 
 import torch
@@ -61,10 +61,10 @@ class Concat(nn.Module):
     weigh="mean\nMLP\nsoftmax",
 )
 class Attention(Concat):
-    """`Concat` of maps that are weighted for each image: the deepest map decides how much each scale counts.
+    """`Concat` of maps that are weighted for each image, by what its deepest map shows.
 
-    Weights are the softmax over the scales of a two-layer perceptron of the globally pooled deepest map. They are
-    four positive numbers that add up to 1, kept as `weights` by whoever calls `scale_weights`.
+    The weights are the softmax over the scales of a two-layer perceptron of the globally pooled deepest map: four
+    positive numbers that add up to 1.
     """
 
     def __init__(self, channels: list[int], params: ModelParams):
@@ -78,16 +78,14 @@ class Attention(Concat):
         )
 
     def scale_weights(self, maps: list[Tensor]) -> Tensor:
-        """(B, 4): how much each scale counts, finest first."""
+        """(B, 4): the weight of each scale, finest first."""
         return self.attend(maps[-1].mean(dim=(2, 3))).softmax(dim=1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, C_1 + ... + C_4, grid, grid) of the maps (B, C_l, H_l, W_l)."""
         weights = self.scale_weights(maps).unbind(dim=1)
-        pooled = (
-            pool(each, self.grid) * weight[:, None, None, None] for each, weight in zip(maps, weights, strict=True)
-        )
-        return torch.cat(list(pooled), dim=1)
+        pairs = zip(maps, weights, strict=True)
+        return torch.cat([pool(level, self.grid) * weight[:, None, None, None] for level, weight in pairs], dim=1)
 
 
 @FUSIONS.add(
@@ -96,18 +94,12 @@ class Attention(Concat):
     words="means of {levels}, concatenated",
     each="mean\n{grid}",
 )
-class Pooled(nn.Module):
+class Pooled(Concat):
     """The 'super semantic vector': all maps pooled globally and concatenated; the same at every place of the grid."""
-
-    levels = ALL
-
-    def __init__(self, channels: list[int], params: ModelParams):
-        super().__init__()
-        self.channels = sum(channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, C_1 + ... + C_4, 1, 1) of the maps (B, C_l, H_l, W_l)."""
-        return torch.cat([each.mean(dim=(2, 3), keepdim=True) for each in maps], dim=1)
+        return torch.cat([level.mean(dim=(2, 3), keepdim=True) for level in maps], dim=1)
 
 
 @FUSIONS.add(
@@ -142,13 +134,13 @@ class FpnCbam(nn.Module):
         """(B, 3 * fpn_channels, grid, grid) of the maps (B, C_l, H_l, W_l)."""
         pyramid: list[Tensor] = []  # coarsest first
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
-            own = lateral(maps[level])
+            x = lateral(maps[level])
             if pyramid:
-                own = own + interpolate(pyramid[-1], size=own.shape[2:], mode="bilinear", align_corners=False)
-            pyramid.append(own)
+                x = x + interpolate(pyramid[-1], size=x.shape[2:], mode="bilinear", align_corners=False)
+            pyramid.append(x)
         parts = [
-            pool(attention(smooth(each)), self.grid)
-            for each, smooth, attention in zip(reversed(pyramid), self.smooth, self.attention, strict=True)
+            pool(attention(smooth(x)), self.grid)
+            for x, smooth, attention in zip(reversed(pyramid), self.smooth, self.attention, strict=True)
         ]
         return torch.cat(parts, dim=1)
 

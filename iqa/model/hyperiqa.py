@@ -4,6 +4,7 @@ Su, Yan, Zhu, Zhang, Ge, Sun, Zhang: Blindly Assess Image Quality in the Wild Gu
 Network, CVPR 2020. Names of the parts follow the paper; widths are parameters.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from iqa.study.registry import Registry
 
 Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one generated layer
 
-# What the target network reads. Each is registered with its `title`, the `suffix` of a model's name, its `words` in the
-# table of parts, `path` and `formula` (TeX) for the report, and how the diagram draws it: `each` (what is done to a
-# level) and `joined` (what is then done to all of them). There, {levels} are the levels with values of their own,
-# {values} these values, {channels} the channels that are read, {size} the values that come out.
+# What the target network reads. Each is registered with its `title`, the `suffix` of a model's name, `words` for the
+# table of parts, `path` and `formula` (TeX) for the report, and labels for the diagram: `each` (what is done to each
+# level) and `joined` (what is then done to all). There, {levels} are the levels with values of their own, {values}
+# these values, {channels} the channels that are read, {size} the number of values that come out.
 TARGET_INPUTS = Registry("target input", suffix="", joined="")
 
 
@@ -37,10 +38,10 @@ TARGET_INPUTS = Registry("target input", suffix="", joined="")
     each="LDA\n{values}",
 )
 class LocalDistortionAware(nn.Module):
-    """LDA: what each level says of local distortions, as one vector, the input of the target network.
+    """LDA: the features of local distortions of all levels as one vector (Su et al., Section 3.3).
 
-    Levels 1..3: 1x1 convolution without bias, average pooling to a grid, linear map to `features` values.
-    Level 4: average pooling, linear map to the rest of `size` values (Su et al., Section 3.3).
+    Levels 1..3: 1x1 convolution without bias, average pooling to a grid, linear map to `lda_features` values.
+    Level 4: average pooling, linear map to the rest of `target_widths[0]` values.
     """
 
     def __init__(self, channels: list[int], params: ModelParams):
@@ -61,11 +62,10 @@ class LocalDistortionAware(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """(B, size) of the maps (B, C_l, H_l, W_l)."""
+        """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
         parts = []
         for level, reduce, grid, project in zip(maps, self.reduce, self.grids, self.project, strict=True):
-            # a convolution of single pixels and a mean can change places: the mean first leaves much less to convolve
-            pooled = reduce(pool(level, grid))  # (B, r, grid, grid)
+            pooled = reduce(pool(level, grid))  # (B, r, grid, grid); the order does not matter, but this is quicker
             parts.append(project(pooled.flatten(1)))
         return torch.cat(parts, dim=1)
 
@@ -97,7 +97,7 @@ class HyperNetwork(nn.Module):
     """Weights and biases of the target network from a semantic map (Su et al., Section 3.2, Fig. 3).
 
     The weights of the hidden layers are 3x3 convolutions of the map, read row by row as matrices; the last
-    layer's weights and all biases are linear maps of the pooled vector.
+    layer's weights and all biases are linear maps of the map's mean.
     """
 
     def __init__(self, channels: int, grid: int, widths: list[int]):
@@ -119,7 +119,7 @@ class HyperNetwork(nn.Module):
     def forward(self, semantic: Tensor) -> list[Layer]:
         """Layers ((B, out, in), (B, out, 1)), the last with out = 1, of the semantic map (B, C, grid, grid).
 
-        A map (B, C, 1, 1) is taken as the same at every place of the grid.
+        A map (B, C, 1, 1) stands for one that is the same at every place of the grid.
         """
         batch = semantic.shape[0]
         pooled = semantic.mean(dim=(2, 3))  # (B, C)
@@ -134,8 +134,7 @@ class HyperNetwork(nn.Module):
 def target_network(local: Tensor, layers: list[Layer], drop: float = 0.0, drop_layers: int = 0) -> Tensor:
     """Scores (B,) of local features (B, in) by each image's own network: sigmoid layers, then a linear one.
 
-    Eq. 3-4 of Su et al.; a batched matrix product per layer. `drop` is the dropout after each of the first
-    `drop_layers` hidden layers.
+    Su et al., Eq. 3-4. `drop` is the rate of dropout after each of the first `drop_layers` hidden layers.
     """
     x = local.unsqueeze(2)  # (B, in, 1)
     *hidden, (last_weight, last_bias) = layers
@@ -151,18 +150,18 @@ class HyperIQA(nn.Module):
 
     Args:
         params: widths and parts; the defaults are the paper's.
-        pretrained: load timm's published weights of the backbone.
-        weights: a local file with weights of the backbone instead.
+        pretrained, weights: of the backbone, see `Backbone`.
 
-    Example:
-        >>> model = HyperIQA(ModelParams()).eval()
-        >>> scores = model(torch.zeros(2, 3, 224, 224, dtype=torch.uint8))  # (2,)
+    >>> from iqa.model.params import ModelParams
+    >>> model = HyperIQA(ModelParams()).eval()
+    >>> model(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape
+    torch.Size([2])
     """
 
     def __init__(self, params: ModelParams, pretrained: bool = False, weights: str | Path | None = None):
         super().__init__()
         self.params = params
-        self.backbone = Backbone(params.backbone, params.backbone_args, params.drop_path, pretrained, weights)
+        self.backbone = Backbone(params, pretrained, weights)
         channels = self.backbone.channels
         self.fusion = FUSIONS[params.fusion](channels, params)
         widths = [self.fusion.channels, *params.semantic_widths, params.semantic_channels]
@@ -180,13 +179,18 @@ class HyperIQA(nn.Module):
 
         Any H, W from the training crop upwards: where the maps are larger, pooling windows grow with them.
         """
-        params = self.params
+        return self.assess(*self.generate(pixels))
+
+    def generate(self, pixels: Tensor) -> tuple[list[Tensor], list[Layer]]:
+        """The backbone's maps (B, C_l, H_l, W_l), finest first, and the layers of each image's target network."""
         maps = self.backbone(self.normalise(pixels))
-        semantic = self.semantic(self.fusion(maps))
-        layers = self.hyper(semantic)
-        local = self.local(maps)
-        scores = target_network(local, layers, params.dropout, params.dropout_layers if self.training else 0)
-        return scores / params.output_scale
+        return maps, self.hyper(self.semantic(self.fusion(maps)))
+
+    def assess(self, maps: list[Tensor], layers: list[Layer]) -> Tensor:
+        """Scores (B,) of what `generate` gives."""
+        params = self.params
+        drop_layers = params.dropout_layers if self.training else 0
+        return target_network(self.local(maps), layers, params.dropout, drop_layers) / params.output_scale
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Zero mean and unit deviation per channel, as the backbone expects."""
@@ -194,6 +198,40 @@ class HyperIQA(nn.Module):
         return (image - self.mean) / self.std
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What a batch of B patches gave."""
+
+    scores: Tensor  # (B,), float32, 0 worst and 1 best
+    maps: list[Tensor]  # of the backbone, finest first, (B, C_l, H_l, W_l)
+    layers: list[Layer]  # of the generated target network
+    scale_weights: Tensor | None  # (B, 4), finest first, adding up to 1; None where the fusion does not weight scales
+
+    @property
+    def generated(self) -> Tensor:
+        """(B, n): all generated weights and biases of each image's target network, layer by layer."""
+        return torch.cat([part.flatten(1) for layer in self.layers for part in layer], dim=1)
+
+
+@torch.inference_mode()
+def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
+    """The scores of `model(pixels)` in evaluation mode, and what led to them; pixels on any device.
+
+    >>> from iqa.model.params import ModelParams
+    >>> inside = look_inside(HyperIQA(ModelParams()), torch.zeros(2, 3, 224, 224, dtype=torch.uint8))
+    >>> inside.generated.shape
+    torch.Size([2, 33545])
+    """
+    training = model.training
+    model.eval()
+    maps, layers = model.generate(pixels.to(model.mean.device))
+    scores = model.assess(maps, layers).float()
+    weigh = getattr(model.fusion, "scale_weights", None)
+    model.train(training)
+    return Inside(scores, maps, layers, weigh(maps) if weigh else None)
+
+
+# what `describe` copies of the entries that a model's parts were registered with
 WORDS = {
     "fusion": ("reads", "words", "each", "pyramid", "weigh"),
     "local": ("words", "path", "formula", "each", "joined"),
@@ -205,14 +243,11 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     """The architecture as it is built: widths, maps and parameters, measured on one zero image of the given size.
 
     Returns:
-        name: what the literature calls it.
-        backbone, fusion, target_input: the parameters of those names.
-        input: [3, H, W].
+        name (of the model in the literature), backbone, fusion, target_input, input ([3, H, W]), parameters.
         levels: for each map, finest first: `stride`, `channels`, `height`, `width`, `fused` (whether the fusion
-            reads it) and `local` (values that it gives to the target network by itself; None where it does not).
+            reads it) and `local` (how many values it alone gives to the target network, or None).
         parts: for backbone, fusion, semantic, hyper, local and target: `name`, `title`, `output` (shape without the
-            batch) and `parameters`; for fusion and local also what they were registered with (`WORDS`).
-        parameters: their sum.
+            batch) and `parameters`; for fusion and local also the `WORDS` that they were registered with.
         semantic_widths: channels from the fused map to the semantic map.
         target_widths: from the target network's input to its score.
         generated_weights: weights and biases that the hyper network makes for each image.
@@ -226,22 +261,22 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     local = model.local(maps)
     model.train(training)
     levels = [
-        {
-            "stride": stride,
-            **dict(zip(("channels", "height", "width"), each.shape[1:], strict=True)),
-            "fused": level in model.fusion.levels,
-            "local": model.local.features[level],
-        }
-        for level, (stride, each) in enumerate(zip(STRIDES, maps, strict=True))
+        {"stride": stride, **dict(zip(("channels", "height", "width"), level.shape[1:], strict=True))}
+        | {"fused": number in model.fusion.levels, "local": model.local.features[number]}
+        for number, (stride, level) in enumerate(zip(STRIDES, maps, strict=True))
     ]
-    rows = [
+    parts = []
+    for name, title, output in (
         ("backbone", params.backbone, maps[-1].shape[1:]),
         ("fusion", f"{params.fusion} fusion", fused.shape[1:]),
         ("semantic", "semantic features", semantic.shape[1:]),
         ("hyper", "hyper network", [generated]),
         ("local", model.local.title, local.shape[1:]),
         ("target", "target network", []),
-    ]
+    ):
+        part = getattr(model, name, nn.Identity())  # the target network has no parameters of its own
+        words = {key: getattr(part, key) for key in WORDS.get(name, ())}
+        parts.append({"name": name, "title": title, "output": list(output), "parameters": _count(part)} | words)
     return {
         "name": model.fusion.title.format(name=params.fusion) + model.local.suffix,
         "backbone": params.backbone,
@@ -249,11 +284,7 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
         "target_input": params.target_input,
         "input": [3, height, width],
         "levels": levels,
-        "parts": [
-            {"name": name, "title": title, "output": list(output), "parameters": _count(getattr(model, name, None))}
-            | {key: getattr(getattr(model, name), key) for key in WORDS.get(name, ())}
-            for name, title, output in rows
-        ],
+        "parts": parts,
         "parameters": _count(model),
         "semantic_widths": [model.fusion.channels, *params.semantic_widths, params.semantic_channels],
         "target_widths": [*params.target_widths, 1],
@@ -261,5 +292,5 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     }
 
 
-def _count(module: nn.Module | None) -> int:
-    return sum(p.numel() for p in module.parameters()) if module is not None else 0
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,24 +1,20 @@
-"""Score image files with a trained model: the same image gets the same score, whatever is scored beside it.
+"""Score image files with a trained model: an image gets the same score whatever is scored beside it.
 
     model = iqa.load_model("demo/main_s1")
     model.score("photo.jpg")  # on model.scale
     model.quality_map("photo.jpg").per_pixel()
 
-What a file goes through:
-
-1. It is decoded to 8-bit RGB by the rules of `iqa.data.cache.decode`: the EXIF orientation is applied; grey, palette
-   and CMYK are converted; transparent pixels are laid over white; 16-bit grey is divided by 257; of several frames
-   the first is taken. Floating-point pixels cannot be read.
+1. A file is decoded to 8-bit RGB (`iqa.data.pixels.decode`: EXIF orientation, grey, palette, CMYK, transparency over
+   white, 16 bits, first of several frames). Floating-point pixels cannot be read.
 2. It is brought to the size at which the model was trained. Where a side is then still shorter than a crop, the image
    is enlarged, its aspect kept, until it just covers one (Lanczos; one resampling for both).
 3. It becomes the model's kind of input, `rgb` or `mscn`.
 4. Patches are cut (`iqa.model.scoring.patch_positions`), and their scores averaged in double precision.
 
-Determinism. A score can depend, in its last bits, on the place of a patch in its batch, as matrix products are
-computed in blocks. So one forward pass holds patches of one image only, in their order: neighbours, the order of files
-and the number of workers cannot matter. With the same batch size a score is the same to the bit on one machine;
-another batch size changes it by less than 1e-5 of the scale's range. Random crops follow from the seed and the image's
-pixels alone.
+Matrix products are computed in blocks, so a score can depend, in its last bits, on the place of a patch in its batch.
+Therefore a forward pass holds patches of one image only, in their order. With the same batch size a score is the same
+to the bit on one machine; another batch size changes it by less than 1e-5 of the scale's range. Random crops follow
+from the seed and the image's pixels alone.
 """
 
 import os
@@ -46,7 +42,7 @@ from iqa.model.scoring import choose_device, patch_positions, score_patches
 from iqa.study import paths
 from iqa.study.results import result_file
 
-# of the images of a folder
+# of the files that are taken from a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
 SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
@@ -59,12 +55,7 @@ class ModelError(ValueError):
 
 
 class Unreadable(DataError):
-    """An image that cannot be scored.
-
-    Args:
-        image: its file.
-        reason: why.
-    """
+    """An image file that cannot be scored, and the reason."""
 
     def __init__(self, image: str | Path, reason: str):
         super().__init__(f"{image}: {reason}")
@@ -74,47 +65,32 @@ class Unreadable(DataError):
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale on which scores are given.
-
-    Args:
-        low, high: its ends.
-        higher_is_better: its direction.
-        of: title of the database that has it.
-    """
+    """The range and direction of scores."""
 
     low: float
     high: float
     higher_is_better: bool
-    of: str
+    of: str  # title of the database that has this scale
 
     def __str__(self) -> str:
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
         return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}"
 
     def denormalise(self, value: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Scores on this scale of scores on 0..1 (1 is best); those outside 0..1 are not cut."""
+        """Scores on this scale of scores on 0..1 (1 is best); those outside 0..1 are not clipped."""
         return self.low + (value if self.higher_is_better else 1 - value) * (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class PatchScores:
-    """The scores of an image's patches.
+    """The scores of an image's patches."""
 
-    Args:
-        scores: (n,), float64, on the model's scale.
-        positions: (n, 2), top and left of each patch in the image as it was scored.
-        window: height and width of a patch in pixels.
-        height, width: of the image as it was scored.
-        scales: (n, 4), how much each scale counts, finest first; None where it was not asked for, or where the model's
-            fusion does not weigh the scales.
-    """
-
-    scores: np.ndarray
-    positions: np.ndarray
-    window: tuple[int, int]
-    height: int
+    scores: np.ndarray  # (n,), float64, on the model's scale
+    positions: np.ndarray  # (n, 2), top and left of each patch in the image as it was scored
+    window: tuple[int, int]  # height and width of a patch
+    height: int  # of the image as it was scored
     width: int
-    scales: np.ndarray | None = None
+    scales: np.ndarray | None = None  # (n, 4), weight of each scale, finest first, where `look` asked for them
 
     @property
     def score(self) -> float:
@@ -128,18 +104,14 @@ class PatchScores:
 
     @property
     def grid(self) -> np.ndarray:
-        """(rows, columns): the scores by position, of patches that lie on a grid.
-
-        Raises:
-            ValueError: they do not (random crops).
-        """
+        """(rows, columns): the scores by position; ValueError where the patches are no grid (random crops)."""
         rows, columns = (len(np.unique(starts)) for starts in self.positions.T)
         if rows * columns != len(self.scores):
             raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
         return self.scores.reshape(rows, columns)
 
     def per_pixel(self) -> np.ndarray:
-        """(height, width): the mean score of the patches that cover each pixel, NaN where there is none."""
+        """(height, width): the mean score of the patches that cover each pixel, NaN where none does."""
         total, count = np.zeros((2, self.height, self.width))
         for (top, left), score in zip(self.positions, self.scores, strict=True):
             covered = np.s_[top : top + self.window[0], left : left + self.window[1]]
@@ -150,25 +122,15 @@ class PatchScores:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model that knows how images are prepared for it and on which scale its scores are given.
+    """A model that knows how images are prepared for it and on which scale its scores are."""
 
-    Args:
-        network: gives 0..1, 1 is best; in evaluation mode, on its device.
-        name: study and run, or what the literature calls it.
-        input: kind of pixels, `rgb` or `mscn`.
-        crop: side of a crop in pixels.
-        size: to which size images are brought first.
-        scale: of its scores.
-        options: how the images of its own test split are scored, for `iqa.model.scoring.score` and `predict`.
-    """
-
-    network: HyperIQA
-    name: str
-    input: str
-    crop: int
-    size: Size
-    scale: Scale
-    options: dict[str, Any]
+    network: HyperIQA  # gives 0..1, 1 is best; in evaluation mode, on its device
+    name: str  # study and run, or the name in the literature
+    input: str  # kind of pixels, `rgb` or `mscn`
+    crop: int  # side of a crop in pixels
+    size: Size  # to which images are brought first
+    scale: Scale  # of its scores
+    options: dict[str, Any]  # for `iqa.model.scoring.predict`: how the images of its own test split are scored
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
@@ -179,23 +141,19 @@ class Predictor:
 
         Args:
             image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
-            batch_size: patches per forward pass, at most; what suits the device and the crop when not given.
-            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; a grid of about 25 crops by
-                default. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, and
-                with scores that differ in the third digit. `look`: note how much each scale counts.
+            batch_size: most patches per forward pass; by default what suits the device and the crop.
+            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default a grid of about 25
+                crops. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, with
+                scores that differ in the third digit. `look`: return the weights of the scales, too.
 
         Raises:
             Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
-            ValueError: the pixels are of another kind.
+            ValueError: the pixels have another shape or type.
         """
         return self.patch_scores(image, batch_size, **how).score
 
     def quality_map(self, image: ImageLike, stride: int | None = None, batch_size: int | None = None) -> PatchScores:
-        """Scores of a dense grid of crops, every `stride` pixels (a quarter of the crop by default).
-
-        `.grid` are the scores by position, `.per_pixel()` is their average over overlapping crops in the size of the
-        image as it is scored, and `.score` is their mean. Arguments and errors as of `score`.
-        """
+        """Scores of a dense grid of crops, every `stride` pixels (by default a quarter of the crop); see `score`."""
         return self.patch_scores(image, batch_size, crops=dense.name, stride=stride)
 
     def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
@@ -205,11 +163,9 @@ class Predictor:
     def score_files(
         self, files: Iterable[str | Path], batch_size: int | None = None, workers: int = 4, **how: Any
     ) -> Iterator[tuple[str | Path, PatchScores | Unreadable]]:
-        """Each file with its patches' scores, or with the reason why it cannot be read, in the order given.
+        """Each file with its patches' scores, or with the reason why it cannot be read, in the given order.
 
-        Args:
-            workers: threads that prepare the next images while one is in the network.
-            batch_size, how: as of `score`.
+        `workers` threads prepare the next images while one is scored; other arguments as of `score`.
         """
 
         def prepare(file: str | Path) -> tuple[str | Path, np.ndarray | Unreadable]:
@@ -218,11 +174,11 @@ class Predictor:
             except Unreadable as error:
                 return file, error
 
-        for file, found in _ahead(prepare, files, workers):
-            yield file, found if isinstance(found, Unreadable) else self._score(found, batch_size, **how)
+        for file, image in _ahead(prepare, files, workers):
+            yield file, image if isinstance(image, Unreadable) else self._score(image, batch_size, **how)
 
     def pixels(self, image: ImageLike) -> np.ndarray:
-        """What the network is given of an image: (height, width, 3), uint8, of its kind of input."""
+        """The network's input for an image: (height, width, 3), uint8."""
         return PIXELS[self.input](self.rgb(image))
 
     def rgb(self, image: ImageLike) -> np.ndarray:
@@ -232,9 +188,9 @@ class Predictor:
         if min(height, width) < self.crop:
             height, width = Size(self.crop, self.crop).of(height, width)
         if height * width > max(LARGEST, opened.height * opened.width):
-            shape = f"{opened.height}x{opened.width}"
+            enlarged = f"{opened.height}x{opened.width} pixels would have to be enlarged to {height}x{width}"
             name = image if isinstance(image, str | Path) else "the image"
-            raise Unreadable(name, f"its {shape} pixels would have to be enlarged to {height}x{width} (height x width)")
+            raise Unreadable(name, f"its {enlarged} (height x width)")
         return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
 
     def _score(
@@ -249,10 +205,10 @@ class Predictor:
         positions, window = patch_positions(pixels, self.crop, crops, **cut)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
-        found = [of_batch for _, of_batch in batches]
-        noted = {key: np.concatenate([of_batch[key] for of_batch in found]) for key in found[0]}
-        scores = self.scale.denormalise(noted["scores"])
-        return PatchScores(scores, positions, window, *pixels.shape[:2], noted.get("scales"))
+        values = [of_batch for _, of_batch in batches]
+        scores = self.scale.denormalise(np.concatenate([of_batch["scores"] for of_batch in values]))
+        scales = np.concatenate([of_batch["scales"] for of_batch in values]) if "scales" in values[0] else None
+        return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
 def _open(image: ImageLike) -> Image.Image:
@@ -271,18 +227,16 @@ def _open(image: ImageLike) -> Image.Image:
 
 
 def _reason(file: Path, error: Exception) -> str:
-    """Why a file cannot be decoded; the remedy in the message of `decode` is meant for databases."""
+    """Why a file cannot be decoded, without the remedy for databases that `decode` adds."""
     text = str(error) or type(error).__name__
-    if found := re.search(r"cannot be decoded \((.*)\); ", text, re.DOTALL):
-        text = found[1]
+    text = re.sub(r"(?s).*cannot be decoded \((.*)\); .*", r"\1", text)
     if text.startswith("cannot identify image file"):
         return "this is no image that can be decoded" if file.stat().st_size else "the file is empty"
-    system = re.match(r"\[Errno \d+\] (.+?): ", text)
-    return system[1] if system else text
+    return re.sub(r"(?s)\[Errno \d+\] (.+?): .*", r"\1", text)
 
 
 def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
-    """`work(item)` of each item, in order; threads are at most two items each ahead of the reader."""
+    """`work(item)` for each item, in order; threads run at most two items each ahead of the reader."""
     items = iter(items)
     pool = ThreadPoolExecutor(workers)
     try:
@@ -299,20 +253,19 @@ def load_model(source: str | Path, device: str = "auto") -> Predictor:
     """A trained model, ready to score images.
 
     Args:
-        source: a file or folder where there is one of this name: a `best.pt`, the results folder of a training run,
-            or a checkpoint published by the authors of a model (`iqa.model.checkpoints`). Otherwise `study/run`, a
-            finished training run.
+        source: an existing file or folder: a `best.pt`, the results folder of a training run, or a published
+            checkpoint (`iqa.model.checkpoints`). Otherwise `study/run`, a finished training run.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
-        ModelError: there is no such model, its weights do not fit, or the device is not there.
+        ModelError: there is no such model, its weights do not fit, or the device does not exist.
         ResultsError: the run is not finished; says which command makes it.
-        CheckpointError: the file is none of the known checkpoints.
+        CheckpointError: the file cannot be read, or is none of the known checkpoints.
         ParameterError: the file holds parameters of a model that this version does not know.
     """
     file = _model_file(source)
-    saved = _saved_run(file)
-    predictor = _published(file) if saved is None else _own(file, saved)
+    saved = checkpoints.load(file)
+    predictor = _trained(file, saved) if _is_trained(saved) else _published(file)
     try:
         predictor.network.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:
@@ -333,32 +286,29 @@ def _model_file(source: str | Path) -> Path:
     study, _, run = str(source).partition("/")
     if study in studies and run and "/" not in run:
         return result_file(study, "train", run, "best.pt")
-    raise ModelError(
-        f"'{source}' is no file and no folder, and no training run: those are named study/run, where the studies are "
-        f"{', '.join(studies)}"
-    )
+    known = ", ".join(studies)
+    raise ModelError(f"'{source}' is no file and no folder, and no training run: study/run, with a study of {known}")
 
 
-def _saved_run(file: Path) -> dict[str, Any] | None:
-    """What a training run of this project saved in a file; None if the file is of another kind."""
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # of many kinds; `checkpoints.read` says what is wrong with a file that nobody can read
-        return None
-    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
-        return None
-    about = saved.get("architecture", saved.get("params"))
-    return saved if isinstance(about, dict) and isinstance(about.get("backbone"), str) else None
+def _is_trained(saved: Any) -> bool:
+    """Whether a file's content is what a training run of this project writes."""
+    about = saved.get("architecture", saved.get("params")) if isinstance(saved, dict) else None
+    is_model = isinstance(about, dict) and isinstance(about.get("backbone"), str)
+    return is_model and isinstance(saved.get("state_dict"), dict)
 
 
-def _own(file: Path, saved: dict[str, Any]) -> Predictor:
-    """The model of a training run."""
+def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
+    """The model of a training run; files of older versions tell all by the parameters of the training alone."""
     shown = paths.shown(file)
     try:
-        saved = saved if "architecture" in saved else saved | _of_params(saved["params"])
-        name, about, options = saved["name"], saved["database"], {key: saved["scoring"][key] for key in SCORING}
-        size = Size(**about["size"])
-        scale = Scale(about["low"], about["high"], about["higher_is_better"], about["title"])
+        if "architecture" not in saved:
+            params = saved["params"]
+            saved["name"] = f"{params['study']}/{params['run']}"
+            saved["architecture"] = {key: params[key] for key in ModelParams.model_fields}
+            saved["scoring"] = {option: params[key] for option, key in SCORING.items()}
+        database, options = saved["database"], {key: saved["scoring"][key] for key in SCORING}
+        scale = Scale(database["low"], database["high"], database["higher_is_better"], database["title"])
+        about = saved["name"], options["input"], options["crop"], Size(**database["size"]), scale, options
     except KeyError as error:
         raise ModelError(f"{shown} lacks {error}; train the model again") from None
     architecture = ModelParams.build(saved["architecture"], shown)
@@ -367,42 +317,32 @@ def _own(file: Path, saved: dict[str, Any]) -> Predictor:
         network.load_state_dict(saved["state_dict"])
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{shown}: {error}") from None
-    return Predictor(network, name, options["input"], options["crop"], size, scale, options)
-
-
-def _of_params(params: dict[str, Any]) -> dict[str, Any]:
-    """What a file of an older version tells in the parameters of its training alone."""
-    return {
-        "name": f"{params['study']}/{params['run']}",
-        "architecture": {key: params[key] for key in ModelParams.model_fields},
-        "scoring": {option: params[key] for option, key in SCORING.items()},
-    }
+    return Predictor(network, *about)
 
 
 def _published(file: Path) -> Predictor:
-    """The model of a checkpoint that its authors published: 25 random crops, as in Su et al. (CVPR 2020)."""
-    read = checkpoints.read(file)
-    options = {"input": rgb.name, "crops": random.name, "patches": 25, "crop": read.crop}
+    """The model of a published checkpoint: 25 random crops, as in Su et al. (CVPR 2020)."""
+    network, layout = checkpoints.read(file)
+    options = {"input": rgb.name, "crops": random.name, "patches": 25, "crop": layout.crop}
     options |= {"batch_size": 32, "seed": 0, "precision": "32-true"}
-    scale = Scale(0.0, read.high, True, read.title)
-    return Predictor(read.model, read.title, rgb.name, read.crop, read.size, scale, options)
+    scale = Scale(0.0, layout.high, True, layout.title)
+    return Predictor(network, layout.title, rgb.name, layout.crop, layout.size, scale, options)
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:
     """The files to score, and the folders that cannot be read.
 
-    A folder gives its files with the suffix of an image (`SUFFIXES`, in any letter case), sorted, those of its
-    subfolders included; links to folders are not followed. A file that is named is taken whatever its suffix. What is
-    named twice is taken once.
+    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders; links
+    to folders are not followed. A named file is taken whatever its suffix, and only once.
 
     Raises:
         DataError: a folder holds no image.
     """
-    found: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     refused: list[Unreadable] = []
     for path in map(Path, named):
         files = [path]
-        if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where it may not look)
+        if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where access is denied)
             closed: list[OSError] = []
             inside = [Path(folder, name) for folder, _, names in os.walk(path, onerror=closed.append) for name in names]
             files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
@@ -410,5 +350,5 @@ def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadabl
             if not files and not closed:
                 raise DataError(f"{path}: no images in this folder ({' '.join(sorted(SUFFIXES))}); name another")
         for file in files:
-            found.setdefault(file.parent.resolve() / file.name, file)
-    return list(found.values()), refused
+            images.setdefault(file.parent.resolve() / file.name, file)
+    return list(images.values()), refused

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from iqa.data.crops import CROPS, content_key, positions, whole
 from iqa.data.database import Database
-from iqa.model.hyperiqa import HyperIQA
-from iqa.model.inside import look_inside
+from iqa.model.hyperiqa import HyperIQA, look_inside
 from iqa.study.progress import bar
 
-# pixels of a forward pass; on a CPU more would leave its caches (measured with ResNet-50 and MobileNetV2)
+# pixels of a forward pass; on a CPU more would not fit into its caches (measured with ResNet-50 and MobileNetV2)
 AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
 Window = tuple[int, int]  # height and width of a patch
-Found = dict[str, np.ndarray]  # `scores` of patches or images, and where it was asked for `weights` and `scales`
+Values = dict[str, np.ndarray]  # `scores` of patches or images and, if asked for, `weights` and `scales`
 
 
 def choose_device(name: str) -> torch.device:
@@ -62,29 +61,29 @@ def score_patches(
     *,
     exact: bool = False,
     look: bool = False,
-    told: str = "",
-) -> Iterator[tuple[np.ndarray, Found]]:
-    """Score patches batch by batch; a batch is filled with all that have one size, whatever images they are of.
+    label: str = "",
+) -> Iterator[tuple[np.ndarray, Values]]:
+    """Score patches batch by batch; patches of one size share batches, whatever images they are of.
 
     Args:
         network: in evaluation mode while a batch is scored.
         image: gives the pixels (H, W, 3) of an image by its number.
         places: image, top and left of each patch, by the size of the patches.
-        batch_size: patches per forward pass, at most; what suits the device and the window when not given.
+        batch_size: most patches per forward pass; by default what suits the device and the window.
         precision: `32-true` or `bf16-mixed`.
-        exact: without TF32 and other choices of cuDNN that are quicker, but not the same on each call.
-        look: also note the generated `weights` (B, w) and, where the fusion weighs them, that of the `scales` (B, 4).
-        told: what a progress bar is called; none where it is empty.
+        exact: without TF32 and other quick choices of cuDNN that differ from call to call.
+        look: return the generated `weights` (B, w), too, and those of the `scales` (B, 4) if the fusion weights them.
+        label: of a progress bar; empty for no bar.
 
     Yields:
-        The image of each patch (B,), and what was found; `scores` are on 0..1, 1 is best.
+        The image of each patch (B,), and its values; `scores` are on 0..1, 1 is best.
     """
     device = network.mean.device
-    todo = []
-    for (height, width), listed in places.items():
+    batches = []
+    for (height, width), patches in places.items():
         size = batch_size or max(1, AT_ONCE.get(device.type, AT_ONCE["cuda"]) // (height * width))
-        todo += [(height, width, listed[start : start + size]) for start in range(0, len(listed), size)]
-    for height, width, batch in bar(todo, total=len(todo), desc=told, unit="batch") if told else todo:
+        batches += [(height, width, patches[start : start + size]) for start in range(0, len(patches), size)]
+    for height, width, batch in bar(batches, total=len(batches), desc=label, unit="batch") if label else batches:
         windows = [image(number)[top : top + height, left : left + width] for number, top, left in batch]
         pixels = to_pixels(windows).to(device, non_blocking=True)
         lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -93,24 +92,23 @@ def score_patches(
         network.eval()
         with lower, same if exact else nullcontext():
             inside = look_inside(network, pixels) if look else None
-            scores = inside.scores if inside else network(pixels)
+            values = {"scores": (inside.scores if inside else network(pixels)).double()}
         network.train(training)
-        found = {"scores": scores.double()}
         if inside:
-            found["weights"] = inside.generated.float()
-            found |= {} if inside.scale_weights is None else {"scales": inside.scale_weights.double()}
-        yield np.array([number for number, _, _ in batch]), {key: value.cpu().numpy() for key, value in found.items()}
+            values["weights"] = inside.generated.float()
+            values |= {} if inside.scale_weights is None else {"scales": inside.scale_weights.double()}
+        yield np.array([number for number, _, _ in batch]), {key: value.cpu().numpy() for key, value in values.items()}
 
 
-def mean_per_image(batches: Iterable[tuple[np.ndarray, Found]], images: int) -> Found:
-    """Means over the patches of each of `images` images, (images, ...), of what `score_patches` found."""
+def mean_per_image(batches: Iterable[tuple[np.ndarray, Values]], images: int) -> Values:
+    """Means (images, ...) over each image's patches of what `score_patches` yields."""
     totals, counts = {"scores": np.zeros(images)}, np.zeros(images)
-    for numbers, found in batches:
+    for numbers, values in batches:
         np.add.at(counts, numbers, 1)
-        for key, values in found.items():
+        for key, value in values.items():
             if key not in totals:
-                totals[key] = np.zeros((images, *values.shape[1:]), values.dtype)
-            np.add.at(totals[key], numbers, values)
+                totals[key] = np.zeros((images, *value.shape[1:]), value.dtype)
+            np.add.at(totals[key], numbers, value)
     for total in totals.values():
         np.divide(total.T, counts.astype(total.dtype), out=total.T)
     return totals
@@ -126,29 +124,29 @@ def score_all(
     batch_size: int,
     precision: str = "32-true",
     look: bool = False,
-    told: str = "",
+    label: str = "",
     **cut: Any,
-) -> Found:
-    """Means over the patches of each image (n, ...) of what `score_patches` finds; `scores` are on 0..1, 1 is best.
+) -> Values:
+    """Means over the patches of each image (n, ...) of what `score_patches` yields.
 
     The patches of all images fill the batches together; which patches an image gives depends on the image, the
-    crop mode and the seed alone, never on its batch. Whole images are batched with those of the same size.
+    crop mode and the seed alone, never on its batch.
 
     Args:
         indices: rows of `database.table`.
         input: kind of pixels, `rgb` or `mscn`.
         crop, cut: side of the crops, and `crops`, `patches` and `seed`, see `patch_positions`.
-        batch_size, precision, look, told: as in `score_patches`.
+        batch_size, precision, look, label: as in `score_patches`.
     """
     places = defaultdict(list)
     for number, index in enumerate(indices):
-        found, window = patch_positions(database.pixels(index, input), crop, **cut)
-        places[window] += [(number, top, left) for top, left in found.tolist()]
+        corners, window = patch_positions(database.pixels(index, input), crop, **cut)
+        places[window] += [(number, top, left) for top, left in corners.tolist()]
 
     def image(number: int) -> np.ndarray:
         return database.pixels(indices[number], input)
 
-    batches = score_patches(network, image, places, batch_size, precision, look=look, told=told)
+    batches = score_patches(network, image, places, batch_size, precision, look=look, label=label)
     return mean_per_image(batches, len(indices))
 
 
@@ -160,7 +158,7 @@ def score(network: HyperIQA, database: Database, indices: np.ndarray, **options:
 def predict(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> pd.DataFrame:
     """The database's rows with a column `prediction` on the database's own scale and direction.
 
-    `options` are what `score_all` takes; `iqa.model.predictor.Predictor.options` holds those of a trained model.
+    `options` are those of `score_all`; `iqa.model.predictor.Predictor.options` holds those of a trained model.
     """
     table = database.table.iloc[indices].reset_index(drop=True)
     table["prediction"] = database.denormalise(score(network, database, indices, **options))

@@ -6,8 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from iqa.study import code
-
 YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -82,7 +80,7 @@ class Params(Checked):
 
     def words(self) -> frozenset[str]:
         """Words in the parameters, among them the names of losses, fusions and readers that the run uses."""
-        return frozenset(code.words(self.model_dump()))
+        return frozenset(re.findall(r"\w+", str(self.model_dump())))
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the results."""

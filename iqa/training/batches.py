@@ -1,4 +1,4 @@
-"""Batches of training patches: which, in which order, and how they are changed, decided by seed and epoch alone."""
+"""Batches of random training patches; seed and epoch alone decide their order and augmentation."""
 
 from collections.abc import Iterator
 
@@ -28,24 +28,23 @@ class Patches(Dataset):
     def __getitems__(self, items: list[Item]) -> Batch:
         windows, mirrored = zip(*(self._patch(*item) for item in items), strict=True)
         pixels = to_pixels(windows)
-        for patch, mirror in zip(pixels, mirrored, strict=True):
+        for patch, mirror, item in zip(pixels, mirrored, items, strict=True):
             if mirror:  # in torch: four times as quick as a mirrored copy by numpy
                 patch.copy_(patch.flip(2))
-        if self.params.color_jitter:
-            for patch, item in zip(pixels, items, strict=True):
+            if self.params.color_jitter:
                 patch.copy_(self._jitter(patch, *item))
         images = np.array([image for _, image, _ in items])
         return pixels, torch.from_numpy(self.targets[images]), torch.from_numpy(images)
 
     def _patch(self, epoch: int, image: int, patch: int) -> tuple[np.ndarray, bool]:
-        """A window of an image, and whether it is to be mirrored."""
+        """A window of an image, and whether to mirror it."""
         pixels = self.database.pixels(image, self.params.input)
         crop = self.params.crop
         (top,), (left,), (flip,) = crop_positions(self.params.seed, epoch, image, 1, *pixels.shape[:2], crop, patch)
         return pixels[top : top + crop, left : left + crop], bool(flip)
 
     def _jitter(self, pixels: Tensor, epoch: int, image: int, patch: int) -> Tensor:
-        """The patch (3, H, W) with another brightness, contrast and saturation, which alters its quality as well."""
+        """The patch (3, H, W) with another brightness, contrast and saturation, which alters its quality, too."""
         factors = jitter_factors(self.params.seed, epoch, image, 1, self.params.color_jitter, patch)
         brightness, contrast, saturation = factors[0].tolist()
         pixels = functional.adjust_contrast(functional.adjust_brightness(pixels, brightness), contrast)
@@ -55,8 +54,8 @@ class Patches(Dataset):
 class EpochOrder(Sampler):
     """Every patch of the given images once per epoch, in an order decided by seed and epoch alone.
 
-    Of several processes each takes its share of every batch, so that together they see the batches that one would see.
-    Where the last batch cannot be shared evenly, its first patches are taken twice.
+    Each of several processes takes its share of every batch, so together they see the batches that one would see. Where
+    the last batch cannot be shared evenly, its first patches are taken twice.
 
     Args:
         images: rows of the database's table.
@@ -98,11 +97,11 @@ def train_loader(database: Database, params: TrainParams, share: tuple[int, int]
         batch_size=params.batch_size // share[1],
         sampler=order,
         num_workers=params.workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         persistent_workers=params.workers > 0,
         pin_memory=choose_device(params.device).type == "cuda",
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+def _unchanged(batch: Batch) -> Batch:
+    return batch  # a function with a name, as worker processes cannot be sent a lambda

@@ -11,7 +11,8 @@ from iqa.training.params import TrainParams
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
 MODEL = "best.pt"
-ROOTS = ("iqa.training.fit.fit", "iqa.data.database.Database")  # the code that trains: a function and what it is given
+# the code that trains: a function and what it is called with
+ROOTS = ("iqa.training.fit.fit", "iqa.training.params.TrainParams", "iqa.data.database.Database")
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 
 
@@ -19,16 +20,15 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     """Parameters, code, data, weights and versions that decide a fit.
 
     Args:
-        data: hash of each database that is read, by name; see `Database.identity`.
+        data: hash of each database that is read, by name; see `iqa.data.cache.contents_hash`.
     """
     tests = bool(params.monitor_databases) or params.selects_on_test
-    decisive = params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"}))
     files = {}
     if params.weights:  # a missing file is the model's error
         file = paths.resolve(params.weights)
         files[params.weights] = disk.content_hashes(file.parent, [file.name])[0] if file.is_file() else NOT_HERE
     return {
-        "values": decisive,
+        "values": params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"})),
         "code": code.definitions(*ROOTS, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": files,
@@ -37,7 +37,7 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What an earlier fit left in `fit.json`; empty where there is none or it is of an older kind."""
+    """What an earlier fit left in `fit.json`; empty where there is none or it is damaged."""
     file = folder / STATE
     try:
         state = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -48,7 +48,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def compare(state: dict[str, Any], now: Identity, folder: Path) -> list[Reason]:
-    """Why an earlier fit cannot be taken as it is or gone on with; empty if it can.
+    """Why an earlier fit can be neither taken over nor gone on with; empty if it can.
 
     Args:
         state: of `read_state`.
@@ -65,13 +65,18 @@ def compare(state: dict[str, Any], now: Identity, folder: Path) -> list[Reason]:
 
 
 def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
-    """Let a finished fit pass for one of now, so that it is not repeated."""
+    """Give a finished fit the present identity, so that it is not repeated."""
     state = read_state(folder)
     if "history" in state:
         finish(folder, fit_identity(params, data), state["history"])
 
 
+def begin(folder: Path, identity: Identity) -> None:
+    """Record what a fit that begins is made from."""
+    write_json(folder / STATE, {"identity": identity})
+
+
 def finish(folder: Path, identity: Identity, history: list[dict[str, float]]) -> None:
-    """Write down that a fit is finished."""
+    """Record that a fit is finished."""
     model = code.file_hash(folder / MODEL)
     write_json(folder / STATE, {"identity": identity, "model": model, "history": history})

@@ -29,23 +29,19 @@ def launch(params: TrainParams, folder: Path, log: Callable[[Path, str], None]) 
     """
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={params.devices}"]
     if params.nodes == 1:
-        command += ["--standalone", "-m", WORKER, str(folder)]
+        command += ["--standalone"]
     else:
-        where = f"--rdzv-endpoint={platform.node()}:{_free_port()}"
-        meet = ["--rdzv-backend=c10d", where, f"--rdzv-id={params.study}-{params.run}"]
-        command += [f"--nnodes={params.nodes}", *meet, "-m", WORKER, str(folder)]
-        if "SLURM_JOB_ID" in os.environ:
-            cores = params.devices * (params.threads + params.workers)
-            tasks = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1", f"-c{cores}"]
-            command = ["srun", *tasks, "--kill-on-bad-exit=1", *command]
-        else:
-            log(folder, f"waiting for {params.nodes - 1} more nodes; start there: {shlex.join(command)}")
-    done = subprocess.run(command, check=False, cwd=paths.ROOT)
-    if done.returncode:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            where = f"--rdzv-endpoint={platform.node()}:{free.getsockname()[1]}"
+        name = f"--rdzv-id={params.study}-{params.run}"
+        command += [f"--nnodes={params.nodes}", "--rdzv-backend=c10d", where, name]
+    command += ["-m", WORKER, str(folder)]
+    if params.nodes > 1 and "SLURM_JOB_ID" in os.environ:
+        cores = params.devices * (params.threads + params.workers)
+        tasks = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1", f"-c{cores}"]
+        command = ["srun", *tasks, "--kill-on-bad-exit=1", *command]
+    elif params.nodes > 1:
+        log(folder, f"waiting for {params.nodes - 1} more nodes; start there: {shlex.join(command)}")
+    if subprocess.run(command, check=False, cwd=paths.ROOT).returncode:
         raise RuntimeError(f"training with {params.processes()} processes failed; the reason is above and in train.log")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]

@@ -1,13 +1,12 @@
 """Training losses of predicted scores, as pure functions of a batch, and their weighted sum.
 
-All take predictions and targets of shape (B,) on the normalised scale (0..1, 1 is best) and return a scalar >= 0
-that is differentiable in the predictions. They are computed in at least float32, also under mixed precision.
-
-Each raises ValueError where prediction and target are not vectors of one length, B >= 1.
+All take predictions and targets of shape (B,) on the normalised scale (0..1, 1 is best), B >= 1, and return a scalar
+>= 0 that is differentiable in the predictions; other shapes raise ValueError. They compute in at least float32, also
+under mixed precision.
 
 A loss is registered with what the report says of it: `title` and `formula` (TeX), and where it needs them `source` (a
-citation), `where` (TeX that explains symbols), `note` (a sentence) and `options`: the parameters of the training that
-it takes besides prediction and target, in this order, with the words for each.
+citation), `where` (TeX that explains symbols), `note` (a sentence) and `options`: the further parameters of the
+training that it takes, in this order, with the words for each.
 """
 
 from typing import Any
@@ -58,23 +57,19 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
 def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs.
 
-    Only pairs with different targets count; a batch without one (equal targets, a batch of one) has loss 0 with
-    gradient 0. The loss is 0 once every such pair is in the right order by at least `margin` (>= 0, in units of
-    the scores).
+    Only pairs with different targets count; a batch without one has loss 0 with gradient 0. The loss is 0 once every
+    such pair is in the right order by at least `margin` (>= 0, in units of the scores; ValueError if negative).
 
-    Source: the margin ranking loss of Liu, van de Weijer & Bagdanov, "RankIQA: learning from rankings for
-    no-reference image quality assessment", ICCV 2017, section 3, taken over the pairs of a batch.
+    Source: Liu, van de Weijer & Bagdanov, "RankIQA: learning from rankings for no-reference image quality assessment",
+    ICCV 2017, section 3, taken over the pairs of a batch.
 
     >>> ranking(torch.tensor([0.5, 0.0]), torch.tensor([1.0, 2.0]), margin=0.1)
     tensor(0.6000)
     """
     if margin < 0:
         raise ValueError(f"the margin of the ranking loss must not be negative, got {margin}")
-    prediction, target = _batch(prediction, target)
-    predicted_gap = prediction[:, None] - prediction[None, :]  # (B, B)
-    order = torch.sign(target[:, None] - target[None, :])  # (B, B): -1, 0 where the targets are equal, 1
-    hinge = torch.relu(margin - order * predicted_gap) * order.abs()
-    return hinge.sum() / order.abs().sum().clamp(min=1)
+    ordered_gap, counted = _pairs(prediction, target)
+    return (torch.relu(margin - ordered_gap) * counted).sum() / counted.sum().clamp(min=1)
 
 
 @LOSSES.add(
@@ -86,12 +81,11 @@ def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
 def plcc(prediction: Tensor, target: Tensor) -> Tensor:
     """`(1 - r) / 2` with Pearson's correlation r of the batch, in [0, 1]; no unit.
 
-    Neither offset nor scale of the predictions matters, up to 1e-6 that is added to their sum of squares. Where a side
-    is constant (a batch of one, equal targets) there is no correlation to raise: the loss is 1/2, and its gradient is
-    0 if it is the targets that are constant.
+    Neither offset nor scale of the predictions matters, up to 1e-6 that is added to their sum of squares. Where
+    predictions or targets are constant the loss is 1/2; its gradient is 0 if the targets are.
 
-    Source: the correlation-based loss, in the form of Li, Jiang & Jiang, "Norm-in-norm loss with faster convergence
-    and better performance for image quality assessment", ACM Multimedia 2020.
+    Source: Li, Jiang & Jiang, "Norm-in-norm loss with faster convergence and better performance for image quality
+    assessment", ACM Multimedia 2020.
 
     >>> plcc(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([5.0, 3.0, 1.0]))
     tensor(1.0000)
@@ -114,9 +108,9 @@ def plcc(prediction: Tensor, target: Tensor) -> Tensor:
 def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over ordered pairs of `1 - sqrt(P Q) - sqrt((1 - P)(1 - Q))`, in [0, 1]; no unit.
 
-    `Q` is 1 if t_i > t_j, else 0, and `P = Phi((p_i - p_j) / (sqrt(2) s))` the probability that i is seen as the
-    better one when scores have normal noise of standard deviation s (Thurstone, case V), here a tenth of the scale.
-    Only pairs with different targets count; a batch without one has loss 0 with gradient 0.
+    `Q` is 1 if t_i > t_j, else 0. `P = Phi((p_i - p_j) / (sqrt(2) s))` is the probability that i is judged the better
+    one when scores have normal noise of standard deviation s (Thurstone, case V), here a tenth of the scale. Only pairs
+    with different targets count; a batch without one has loss 0 with gradient 0.
 
     Source: Tsai et al., "FRank: a ranking method with fidelity loss", SIGIR 2007; for image quality Zhang, Ma, Zhai &
     Yang, "Uncertainty-aware blind image quality assessment in the laboratory and wild", IEEE TIP 2021.
@@ -124,10 +118,8 @@ def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
     >>> fidelity(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0])) < 1e-3
     tensor(True)
     """
-    prediction, target = _batch(prediction, target)
-    order = torch.sign(target[:, None] - target[None, :])  # (B, B)
-    right = torch.special.ndtr(order * (prediction[:, None] - prediction[None, :]) / (2**0.5 * 0.1))
-    counted = order.abs()
+    ordered_gap, counted = _pairs(prediction, target)
+    right = torch.special.ndtr(ordered_gap / (2**0.5 * 0.1))
     return ((1 - (right + TINY).sqrt()).clamp(min=0) * counted).sum() / counted.sum().clamp(min=1)
 
 
@@ -135,8 +127,8 @@ def total(prediction: Tensor, target: Tensor, weights: dict[str, float], options
     """Terms of the training loss, unweighted, and their weighted sum `total`.
 
     Args:
-        weights: weight of each term, by its name in `LOSSES`; see `TrainParams.terms`.
-        options: parameters of the training; a term takes those that it was registered with.
+        weights: of the terms, by name in `LOSSES`; see `TrainParams.terms`.
+        options: parameters of the training, of which a term takes those that it was registered with.
     """
     if not weights:
         raise ValueError(f"a training loss needs a term; known are: {', '.join(LOSSES)}")
@@ -146,10 +138,7 @@ def total(prediction: Tensor, target: Tensor, weights: dict[str, float], options
 
 
 def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, Any]:
-    """What the report says of a training loss (`loss.json`): its `terms`, with what each was registered with.
-
-    Arguments as of `total`.
-    """
+    """What the report says of a training loss (`loss.json`): its `terms`, with their words; arguments as of `total`."""
     terms = []
     for name, weight in weights.items():
         loss = LOSSES[name]
@@ -157,6 +146,13 @@ def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, An
         taken = [{"words": text, "value": options[key]} for key, text in loss.options.items()]
         terms.append({"name": name, "weight": weight, **words, "options": taken})
     return {"terms": terms}
+
+
+def _pairs(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Of all ordered pairs (B, B): by how much the better image's prediction is higher, and 1 if the targets differ."""
+    prediction, target = _batch(prediction, target)
+    order = torch.sign(target[:, None] - target[None, :])
+    return order * (prediction[:, None] - prediction[None, :]), order.abs()
 
 
 def _batch(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from iqa.study.registry import registered
 
 
 def loss_terms(text: str) -> dict[str, float]:
-    """Weights of the terms of a loss such as `l1`, `l1 + 0.5*plcc`; see `iqa.training.losses`.
+    """Weights of the terms of a loss such as `l1` or `l1 + 0.5*plcc`, by name in `iqa.training.losses.LOSSES`.
 
     Raises:
         ValueError: an unknown term, one that comes twice, or a text of another form.
@@ -20,16 +20,11 @@ def loss_terms(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     known = registered("iqa.training.losses")
     for part in text.split("+"):
-        found = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
-        if not found or found[2] not in known or found[2] in weights:
+        term = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        if not term or term[2] not in known or term[2] in weights:
             raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
-        weights[found[2]] = float(found[1] or 1)
+        weights[term[2]] = float(term[1] or 1)
     return weights
-
-
-def _loss(text: str) -> str:
-    loss_terms(text)
-    return text
 
 
 class TrainParams(ModelParams, FigureParams):
@@ -63,7 +58,7 @@ class TrainParams(ModelParams, FigureParams):
     pretrained: bool = False
     weights: str | None = None
     # loss
-    loss: Annotated[str, AfterValidator(_loss)] = "l1"
+    loss: Annotated[str, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
     rank_weight: Rate = 0.3
     rank_margin: Rate = 0.1
     # optimisation
@@ -110,7 +105,7 @@ class TrainParams(ModelParams, FigureParams):
         return self
 
     def processes(self) -> int:
-        """How many processes share each batch: `devices` on each of `nodes`."""
+        """Number of processes that share each batch: `devices` on each of `nodes`."""
         return self.devices * self.nodes
 
     def needs(self) -> list[tuple[str, str]]:
@@ -128,18 +123,18 @@ class TrainParams(ModelParams, FigureParams):
 
     @property
     def selects_on_test(self) -> bool:
-        """Whether the best epoch is chosen on the test images, which makes its test figures too good."""
+        """Whether the best epoch is chosen on the test images, which makes its test metrics too good."""
         return self.select_on.startswith("test_")
 
     def terms(self) -> dict[str, float]:
-        """Weights of the terms of the training loss, the ranking loss among them if it counts."""
+        """Weights of the terms of the training loss, among them the ranking loss unless its weight is 0."""
         weights = loss_terms(self.loss)
         if self.rank_weight:
             weights["ranking"] = weights.get("ranking", 0.0) + self.rank_weight
         return weights
 
     def architecture(self) -> ModelParams:
-        """The part of the parameters that describes the model."""
+        """The parameters of the model."""
         return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
 
     def scoring(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale, Unreadable
 from iqa.study import paths
 from iqa.study.results import RunFolder
-from iqa.training.fit import fit
+from iqa.training.train import train
 
 BLUR = [("gaussian_blur", 3.0)]
 
@@ -145,7 +145,7 @@ def trained(tmp_path_factory):
     data = tiny.database()
     params = tiny.PARAMS.model_copy(update={"run": "main_s1", "epochs": 2})
     out = RunFolder(params)
-    fit(params, data, out.path)
+    train(params, data, out.path)
     table = playground.predict_test_split(widgets.cached_model(out.path / "best.pt"), data)
     out.save_table("predictions", table)
     out.save_json("metrics", {"database": "demo"})

@@ -159,7 +159,7 @@ def test_a_fusion_makes_the_runs_due_that_use_it_and_no_others(project):
 def test_a_loss_makes_the_runs_due_that_use_it_and_no_others(project):
     (project / "params/smoke/train/other.yaml").write_text("seeds: [1]\nloss: l2\nrank_weight: 0.0\n")
     before = fit_code(project, "other_s1")
-    change(project / "iqa/training/losses.py", "order.abs().sum().clamp(min=1)", "order.abs().sum().clamp(min=2)")
+    change(project / "iqa/training/losses.py", "counted.sum().clamp(min=1)", "counted.sum().clamp(min=2)")
     assert "code: iqa/training/losses.py: ranking has changed" in told(project)["train/main_s1"]
     assert fit_code(project, "other_s1") == before
 

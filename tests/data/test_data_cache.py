@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from iqa.data import DataError, cache, pixels
-from iqa.data.cache import open_stores
-from iqa.data.pixels import Size, decode, mscn, pixel_code, resize
+from iqa.data import DataError, cache
+from iqa.data.cache import open_stores, pixel_code
+from iqa.data.pixels import Size, decode, mscn, resize
 from iqa.study import code, disk, paths
 from iqa.study.disk import DiskError, content_hashes, publish
 
@@ -261,7 +261,7 @@ def test_the_code_of_a_step_changes_the_kinds_that_it_makes(tmp_path, monkeypatc
 
 def test_another_pillow_changes_the_pixels(monkeypatch):
     now = [pixel_code("rgb"), pixel_code("mscn")]
-    monkeypatch.setattr(pixels.PIL, "__version__", "0")
+    monkeypatch.setattr(cache.PIL, "__version__", "0")
     assert not {pixel_code("rgb"), pixel_code("mscn")} & set(now)
 
 

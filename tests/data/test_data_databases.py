@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from iqa.data import DataError, cache, database, pixels
+from iqa.data import DataError, cache, pixels
 from iqa.data.audit import audit
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import decode
@@ -263,12 +263,12 @@ def test_the_identity_of_an_input_follows_the_code_that_makes_its_pixels_and_the
 ):
     def hashes():
         opened = prepare(params(release))
-        return opened.fingerprint, opened.identity("rgb"), opened.identity("mscn")
+        return opened.fingerprint, *(cache.contents_hash(opened.fingerprint, kind) for kind in ("rgb", "mscn"))
 
     first = hashes()
     assert len(set(first)) == 3 and hashes() == first
-    code = {kind: pixels.pixel_code(kind) for kind in pixels.PIXELS}
-    monkeypatch.setattr(database, "pixel_code", (code | {"mscn": "changed"}).get)
+    code = {kind: cache.pixel_code(kind) for kind in pixels.PIXELS}
+    monkeypatch.setattr(cache, "pixel_code", (code | {"mscn": "changed"}).get)
     assert [now == before for now, before in zip(hashes(), first, strict=True)] == [True, True, False]
     edit(release / TEST, "0.88", "0.89")
     assert not set(hashes()) & set(first)

@@ -10,7 +10,7 @@ import torch
 from reference_models import Original, as_older_timm, blank, build, content, images, randomise
 
 from iqa.data.pixels import Size
-from iqa.model.checkpoints import CheckpointError, read, write_original
+from iqa.model.checkpoints import LAYOUTS, CheckpointError, read, write_original
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.training.params import TrainParams
@@ -63,11 +63,11 @@ def original():
 def test_scores_are_those_of_the_published_network_at_any_size_alone_or_in_a_batch(kind, high, tmp_path):
     reference = build(kind)
     randomise(reference, high)
-    checkpoint = read(save(content(kind, reference), tmp_path))
+    model, _ = read(save(content(kind, reference), tmp_path))
     batches = [images(2, 224, 224), images(1, 256, 320, seed=1), images(1, 512, 384, seed=2)]
     expected = torch.cat([reference(pixels) for pixels in batches])
-    together = torch.cat([checkpoint.model(pixels) for pixels in batches])
-    alone = torch.cat([checkpoint.model(batches[0][i : i + 1]) for i in range(2)])
+    together = torch.cat([model(pixels) for pixels in batches])
+    alone = torch.cat([model(batches[0][i : i + 1]) for i in range(2)])
     tolerance = 1e-4 if high == 100 else 1e-5
     assert expected.std() > 1000 * tolerance, "the scores are too alike to tell a wrong model by them"
     assert torch.allclose(together * high, expected, rtol=0, atol=tolerance)
@@ -84,11 +84,11 @@ def test_scores_are_those_of_the_published_network_at_any_size_alone_or_in_a_bat
     ],
 )
 def test_a_layout_says_what_its_scores_and_images_are(kind, high, size, tmp_path):
-    checkpoint = read_shapes(save(blank(kind), tmp_path))
-    assert checkpoint.layout == kind.split("-")[0]
-    assert (checkpoint.high, checkpoint.size, checkpoint.crop) == (high, size, 224)
-    assert checkpoint.model.params.output_scale == high
-    assert not checkpoint.model.training
+    model, layout = read_shapes(save(blank(kind), tmp_path))
+    assert layout.title.startswith(LAYOUTS[kind.split("-")[0]].title)
+    assert (layout.high, layout.size, layout.crop) == (high, size, 224)
+    assert model.params.output_scale == high
+    assert not model.training
 
 
 @pytest.mark.parametrize(
@@ -105,22 +105,22 @@ def test_a_layout_says_what_its_scores_and_images_are(kind, high, size, tmp_path
 def test_files_have_the_known_number_of_tensors_and_parameters(kind, tensors, parameters, tmp_path):
     state = blank(kind)
     assert len(state) == tensors
-    assert sum(p.numel() for p in read_shapes(save(state, tmp_path)).model.parameters()) == parameters
+    assert sum(p.numel() for p in read_shapes(save(state, tmp_path))[0].parameters()) == parameters
 
 
 @pytest.mark.parametrize("fusion", ["last", "concat", "attention"])
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])
 def test_size_and_fusion_of_a_swin_model_follow_from_its_tensors(size, fusion, tmp_path):
-    checkpoint = read_shapes(save(blank(f"swin-{size}-{fusion}"), tmp_path))
-    assert checkpoint.model.params.backbone == f"swin_{size}_patch4_window7_224"
-    assert checkpoint.model.params.fusion == fusion
-    assert checkpoint.title == f"HyperIQA with Swin-{size.title()}, {fusion} fusion"
+    model, layout = read_shapes(save(blank(f"swin-{size}-{fusion}"), tmp_path))
+    assert model.params.backbone == f"swin_{size}_patch4_window7_224"
+    assert model.params.fusion == fusion
+    assert layout.title == f"HyperIQA with Swin-{size.title()}, {fusion} fusion"
 
 
 def test_dropout_is_set_where_it_is_part_of_the_published_design(tmp_path):
-    params = read_shapes(save(blank("ms_hyperiqa"), tmp_path)).model.params
+    params = read_shapes(save(blank("ms_hyperiqa"), tmp_path))[0].params
     assert (params.dropout, params.dropout_layers) == (0.5, 1)
-    params = read_shapes(save(blank("swin-tiny-attention"), tmp_path)).model.params
+    params = read_shapes(save(blank("swin-tiny-attention"), tmp_path))[0].params
     assert (params.attention_dropout, params.dropout, params.semantic_dropout, params.drop_path) == (0.5, 0, 0, 0)
 
 
@@ -129,7 +129,7 @@ def test_files_of_older_timm_versions_give_the_same_model(dotted_only, tmp_path)
     state = content("swin-tiny-last", build("swin-tiny-last"))
     older = {name.replace("layers_", "layers."): value for name, value in state.items()}
     older = older if dotted_only else as_older_timm(state)
-    new, old = (read(save(each, tmp_path)).model.state_dict() for each in (state, older))
+    new, old = (read(save(each, tmp_path))[0].state_dict() for each in (state, older))
     assert new.keys() == old.keys()
     assert all(torch.equal(new[name], old[name]) for name in new)
 
@@ -150,20 +150,20 @@ def test_files_of_older_timm_versions_give_the_same_model(dotted_only, tmp_path)
     ],
 )
 def test_wrapped_tensors_are_found(wrap, tmp_path):
-    assert read_shapes(save(wrap(blank("hyperiqa")), tmp_path)).layout == "hyperiqa"
+    assert read_shapes(save(wrap(blank("hyperiqa")), tmp_path))[1] == LAYOUTS["hyperiqa"]
 
 
 def test_wrapped_tensors_arrive_in_the_model(original, tmp_path):
     file, reference = original
     wrapped = {"model": {f"module.{name}": value for name, value in reference.state_dict().items()}}
-    bare, unwrapped = (read(each).model.state_dict() for each in (file, save(wrapped, tmp_path)))
+    bare, unwrapped = (read(each)[0].state_dict() for each in (file, save(wrapped, tmp_path)))
     assert all(torch.equal(bare[name], unwrapped[name]) for name in bare)
 
 
 def test_counters_of_training_steps_may_be_missing(original, tmp_path):
     file, reference = original
     lean = {name: value for name, value in reference.state_dict().items() if "num_batches" not in name}
-    full, filled = (read(each).model.state_dict() for each in (file, save(lean, tmp_path)))
+    full, filled = (read(each)[0].state_dict() for each in (file, save(lean, tmp_path)))
     for name, value in filled.items():
         assert value == 0 if "num_batches" in name else torch.equal(value, full[name])
 
@@ -277,12 +277,12 @@ def test_a_file_of_something_else_than_named_tensors_is_an_error(values, message
 
 def test_reading_writing_and_reading_changes_no_bit(original, tmp_path):
     file, _ = original
-    first = read(file).model
+    first, _ = read(file)
     write_original(first, tmp_path / "written.pkl")
     before, after = (torch.load(each, weights_only=True) for each in (file, tmp_path / "written.pkl"))
     assert len(after) == 355 and before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
-    second = read(tmp_path / "written.pkl").model.state_dict()
+    second = read(tmp_path / "written.pkl")[0].state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.state_dict().items())
 
 
@@ -297,7 +297,7 @@ def test_an_own_model_is_written_so_that_it_scores_0_to_100(tmp_path):
     scores = model(pixels)
     assert (scores[0] - scores[1]).abs() > 1e-3
     assert torch.allclose(reference(pixels), 100 * scores, atol=1e-4)
-    assert torch.allclose(read(tmp_path / "own.pkl").model(pixels), scores, atol=1e-6)
+    assert torch.allclose(read(tmp_path / "own.pkl")[0](pixels), scores, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import pytest
 import tiny
 import torch
 
-from iqa.model import inside
+from iqa.model import hyperiqa
 from iqa.model.fusion import FUSIONS
-from iqa.model.hyperiqa import HyperIQA, target_network
-from iqa.model.inside import look_inside
+from iqa.model.hyperiqa import HyperIQA, look_inside, target_network
 
 PIXELS = torch.randint(0, 256, (3, 3, 72, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -20,8 +19,8 @@ def model(request):
     return HyperIQA(tiny.PARAMS.architecture().model_copy(update={"fusion": request.param})).eval()
 
 
-def test_the_example_in_the_docstring_holds():
-    assert doctest.testmod(inside).failed == 0
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(hyperiqa).failed == 0
 
 
 def test_the_scores_are_those_of_the_model_and_follow_from_the_generated_network(model):

@@ -14,7 +14,7 @@ import iqa
 from iqa.data import DataError
 from iqa.data.pixels import Size, mscn
 from iqa.model import checkpoints, predictor
-from iqa.model.checkpoints import Checkpoint, CheckpointError
+from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
 from iqa.model.scoring import patch_positions, predict
@@ -34,7 +34,7 @@ def save(folder, database=SEEN, older=False, **changes) -> Path:
     torch.manual_seed(0)
     network = HyperIQA(params.architecture())
     saved = {"params": params.model_dump(), "database": database, "history_row": {"epoch": 1}}
-    saved |= {} if older else fit._about(params)
+    saved |= {} if older else fit.describe(params)
     torch.save(saved | {"state_dict": network.state_dict()}, folder / "best.pt")
     return folder / "best.pt"
 
@@ -174,12 +174,17 @@ def test_a_device_that_is_not_there_is_an_error(folder):
 
 def test_a_published_checkpoint_keeps_its_own_preparation_and_range(tmp_path, monkeypatch):
     network = HyperIQA(tiny.PARAMS.architecture())
-    published = Checkpoint(network, "hyperiqa", "HyperIQA", 100.0, Size(512, 384, keep_aspect=False))
-    monkeypatch.setattr(checkpoints, "read", lambda file: published)
+    layout = LAYOUTS["hyperiqa"]
+    monkeypatch.setattr(checkpoints, "read", lambda file: (network, layout))
     torch.save({"params": {"backbone": torch.zeros(1)}, "state_dict": {}}, tmp_path / "weights.pth")
     model = load_model(tmp_path / "weights.pth", "cpu")
     assert model.network is network and not network.training
-    assert (model.name, model.input, model.crop, model.size) == ("HyperIQA", "rgb", 224, published.size)
+    assert (model.name, model.input, model.crop, model.size) == (
+        "HyperIQA",
+        "rgb",
+        224,
+        Size(512, 384, keep_aspect=False),
+    )
     assert model.scale == Scale(0.0, 100.0, True, "HyperIQA")
     assert (model.options["crops"], model.options["patches"]) == ("random", 25)
 

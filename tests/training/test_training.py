@@ -16,9 +16,9 @@ import pytest
 import tiny
 import torch
 
-from iqa.data import database
+from iqa.data import cache
+from iqa.data.cache import contents_hash, pixel_code
 from iqa.data.crops import jitter_factors
-from iqa.data.pixels import pixel_code
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
@@ -28,6 +28,7 @@ from iqa.training.batches import EpochOrder, Patches, train_loader
 from iqa.training.fit import Fit, best_epoch, fit
 from iqa.training.identity import ROOTS, fit_identity
 from iqa.training.params import TrainParams
+from iqa.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def data():
 @pytest.fixture(scope="module")
 def fitted(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
-    return folder, fit(tiny.PARAMS, data, folder)
+    return folder, train(tiny.PARAMS, data, folder)
 
 
 def epochs_trained(monkeypatch) -> list[int]:
@@ -74,9 +75,9 @@ def test_the_history_so_far_is_told_after_each_epoch_and_what_that_raises_ends_t
             raise KeyError("enough")
 
     with pytest.raises(KeyError, match="enough"):
-        fit(tiny.PARAMS, data, tmp_path, after_epoch=stop_after_two)
+        train(tiny.PARAMS, data, tmp_path, after_epoch=stop_after_two)
     assert told == [[1], [1, 2]]
-    history = fit(tiny.PARAMS, data, tmp_path, after_epoch=lambda history: told.append(list(history["epoch"])))
+    history = train(tiny.PARAMS, data, tmp_path, after_epoch=lambda history: told.append(list(history["epoch"])))
     assert told[-1] == [1, 2, 3]
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
 
@@ -97,8 +98,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, fitted,
     folder, history = fitted
     (tmp_path / "again").mkdir()
     (tmp_path / "other").mkdir()
-    again = fit(tiny.PARAMS, data, tmp_path / "again")
-    fit(tiny.PARAMS.model_copy(update={"seed": 2}), data, tmp_path / "other")
+    again = train(tiny.PARAMS, data, tmp_path / "again")
+    train(tiny.PARAMS.model_copy(update={"seed": 2}), data, tmp_path / "other")
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
     assert all(
         torch.equal(a, b) for a, b in zip(weights(folder).values(), weights(tmp_path / "again").values(), strict=True)
@@ -110,13 +111,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(data, fitted,
 
 @pytest.mark.slow
 def test_loader_workers_change_nothing(data, fitted, tmp_path):
-    history = fit(tiny.PARAMS.model_copy(update={"workers": 2}), data, tmp_path)
+    history = train(tiny.PARAMS.model_copy(update={"workers": 2}), data, tmp_path)
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
 
 
 @pytest.mark.parametrize("change", [{"channels_last": False}, {"fused": False}])
 def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rounding(data, fitted, tmp_path, change):
-    history = fit(tiny.PARAMS.model_copy(update=change), data, tmp_path)
+    history = train(tiny.PARAMS.model_copy(update=change), data, tmp_path)
     assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
     assert history.columns.equals(fitted[1].columns)
 
@@ -126,7 +127,7 @@ def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_ot
 ):
     # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    history = fit(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
+    history = train(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
     assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
     assert weights(tmp_path).keys() == weights(fitted[0]).keys()
     assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
@@ -138,7 +139,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, 
     params = tiny.PARAMS.model_copy(update={"dropout": 0.3})
     (tmp_path / "whole").mkdir()
     (tmp_path / "broken").mkdir()
-    whole = fit(params, data, tmp_path / "whole")
+    whole = train(params, data, tmp_path / "whole")
 
     original = Fit.on_train_epoch_start
 
@@ -150,9 +151,9 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(Fit, "on_train_epoch_start", stop)
         with pytest.raises(RuntimeError, match="power failure"):
-            fit(params, data, tmp_path / "broken")
+            train(params, data, tmp_path / "broken")
     seen = epochs_trained(monkeypatch)
-    resumed = fit(params, data, tmp_path / "broken")
+    resumed = train(params, data, tmp_path / "broken")
     assert seen == [3]
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
     pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "broken").values(), strict=True)
@@ -164,11 +165,11 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, 
 def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, place):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    whole = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "whole")
+    whole = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "whole")
     command = [sys.executable, "tests/killed_fit.py", str(tmp_path / "killed"), "1", place]
     died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    resumed = fit(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "killed")
+    resumed = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "killed")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
     pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "killed").values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -182,7 +183,7 @@ def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, 
 def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    alone = fit(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
+    alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
     devices = 2 // nodes
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -202,11 +203,11 @@ def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes):
 
 def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path, monkeypatch):
     params = tiny.PARAMS.model_copy(update={"epochs": 1})
-    fit(params, data, tmp_path)
+    train(params, data, tmp_path)
     seen = epochs_trained(monkeypatch)
-    first = fit(params, data, tmp_path)
+    first = train(params, data, tmp_path)
     assert seen == [] and len(first) == 1
-    fit(params.model_copy(update={"rank_weight": 0.0}), data, tmp_path)
+    train(params.model_copy(update={"rank_weight": 0.0}), data, tmp_path)
     assert seen == [1]
 
 
@@ -222,10 +223,11 @@ def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
 
 
 def test_a_fit_depends_on_the_code_that_makes_the_input_it_reads_and_no_other(data, monkeypatch):
-    before = {kind: data.identity(kind) for kind in ("rgb", "mscn")}
-    monkeypatch.setattr(database, "pixel_code", lambda kind: "new" if kind == "mscn" else pixel_code(kind))
-    assert data.identity("rgb") == before["rgb"] and data.identity("mscn") != before["mscn"]
-    first, second = (fit_identity(tiny.PARAMS, {"tiny": sha}) for sha in (before["mscn"], data.identity("mscn")))
+    before = {kind: contents_hash(data.fingerprint, kind) for kind in ("rgb", "mscn")}
+    monkeypatch.setattr(cache, "pixel_code", lambda kind: "new" if kind == "mscn" else pixel_code(kind))
+    now = {kind: contents_hash(data.fingerprint, kind) for kind in before}
+    assert now["rgb"] == before["rgb"] and now["mscn"] != before["mscn"]
+    first, second = (fit_identity(tiny.PARAMS, {"tiny": found["mscn"]}) for found in (before, now))
     reasons = differences(first, second, TrainParams.defaults())
     assert list(map(str, reasons)) == ["reads data_prep/tiny: its contents differ"]
 
@@ -246,7 +248,7 @@ def test_what_a_fit_runs_is_among_the_definitions_that_identify_it(data, tmp_pat
 
     sys.setprofile(note)
     try:
-        fit(tiny.PARAMS, data, tmp_path)
+        fit(tiny.PARAMS, data, tmp_path, {})
     finally:
         sys.setprofile(None)
     assert len(run) > 30
@@ -257,25 +259,25 @@ def test_a_database_without_validation_images_cannot_be_trained_on(tmp_path):
     data = tiny.database()
     data.table.loc[data.table["split"] == "val", "split"] = "test"
     with pytest.raises(ValueError, match="'tiny' has no images in split 'val'"):
-        fit(tiny.PARAMS, data, tmp_path)
+        train(tiny.PARAMS, data, tmp_path)
 
 
 def test_a_broken_loss_stops_with_its_epoch_batch_and_images(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"lr": 1e30, "clip": 0.0, "schedule": "constant"})
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d+ \(l1 .*: \d+\.png, .*lower `lr`"):
-        fit(params, data, tmp_path)
+        train(params, data, tmp_path)
     assert "history" not in json.loads((tmp_path / "fit.json").read_text())
 
 
 def test_frozen_normalisations_keep_their_statistics(data, tmp_path):
-    fit(tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_batch_norm": True}), data, tmp_path)
+    train(tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_batch_norm": True}), data, tmp_path)
     means = [value for name, value in weights(tmp_path).items() if name.endswith("running_mean")]
     assert means and all(torch.equal(value, torch.zeros_like(value)) for value in means)
 
 
 def test_a_frozen_backbone_stays_as_it_was_and_the_heads_learn(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"epochs": 1, "freeze_backbone": True})
-    history = fit(params, data, tmp_path)
+    history = train(params, data, tmp_path)
     torch.manual_seed(params.seed)
     first = HyperIQA(params.architecture()).state_dict()
     same = {name.split(".")[0]: True for name in first}
@@ -287,7 +289,7 @@ def test_a_frozen_backbone_stays_as_it_was_and_the_heads_learn(data, tmp_path):
 
 def test_a_hyper_network_that_stops_learning_stays_as_it_was_after_that_epoch(data, tmp_path):
     update = {"hypernet_epochs": 1, "save_all_epochs": True, "schedule": "constant", "weight_decay": 0.1}
-    fit(tiny.PARAMS.model_copy(update=update), data, tmp_path)
+    train(tiny.PARAMS.model_copy(update=update), data, tmp_path)
     first, second, third = (
         torch.load(tmp_path / "epochs" / f"epoch_{epoch:03}.pt", weights_only=True)["state_dict"] for epoch in (1, 2, 3)
     )
@@ -299,17 +301,17 @@ def test_a_hyper_network_that_stops_learning_stays_as_it_was_after_that_epoch(da
 
 def test_a_choice_on_the_test_split_scores_it_after_each_epoch(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"select_on": "test_srcc", "patience": 3})
-    history = fit(params, data, tmp_path)
+    history = train(params, data, tmp_path)
     saved = torch.load(tmp_path / "best.pt", weights_only=True)
     assert saved["history_row"]["test_srcc"] == history["test_srcc"].max()
-    assert "test_srcc" not in fit(tiny.PARAMS.model_copy(update={"epochs": 1}), data, tmp_path)
+    assert "test_srcc" not in train(tiny.PARAMS.model_copy(update={"epochs": 1}), data, tmp_path)
 
 
 def test_monitored_databases_are_in_the_history_and_choose_nothing(data, fitted, tmp_path):
     other = tiny.database(24)
     other.table["split"] = "test"
     params = tiny.PARAMS.model_copy(update={"monitor_databases": ["other"]})
-    history = fit(params, data, tmp_path, {"other": other})
+    history = train(params, data, tmp_path, {"other": other})
     assert {"other_srcc", "other_plcc"} <= set(history)
     expected = fitted[1].drop(columns="seconds")
     pd.testing.assert_frame_equal(history[expected.columns], expected, check_exact=True)
@@ -353,7 +355,7 @@ def test_processes_share_the_batches_that_one_would_see(batch):
 
 def test_patience_ends_a_fit_early(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"epochs": 12, "patience": 1, "lr": 0.0, "schedule": "constant"})
-    assert len(fit(params, data, tmp_path)) < 12
+    assert len(train(params, data, tmp_path)) < 12
 
 
 def test_every_patch_comes_once_per_epoch_in_an_order_of_its_own():
@@ -387,7 +389,7 @@ def test_batches_hold_the_training_split_alone(data):
 def test_it_learns_and_predicts_on_the_databases_own_scale(tmp_path):
     low_is_good = tiny.database(80, low=1.0, high=5.0, up=False)
     params = tiny.PARAMS.model_copy(update={"epochs": 15, "lr": 5e-3})
-    fit(params, low_is_good, tmp_path)
+    train(params, low_is_good, tmp_path)
     model = load_model(tmp_path / "best.pt")
     predictions = predict(model.network, low_is_good, low_is_good.indices("test"), **model.options)
     assert predictions["prediction"].corr(predictions["mos"], method="spearman") > 0.8

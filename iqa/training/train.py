@@ -1,0 +1,97 @@
+"""Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import distributed
+
+from iqa.data.cache import contents_hash
+from iqa.data.database import Database
+from iqa.study.identity import Identity, Reason
+from iqa.training import identity
+from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
+from iqa.training.launch import launch
+from iqa.training.params import TrainParams
+
+
+def train(
+    params: TrainParams,
+    database: Database,
+    folder: Path,
+    monitored: dict[str, Database] | None = None,
+    after_epoch: AfterEpoch | None = None,
+) -> pd.DataFrame:
+    """Train, and return the history, one row per epoch.
+
+    `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (to go on after
+    the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
+    epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
+    (`iqa.training.identity`); anything else starts anew, and the log says why.
+
+    Args:
+        monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
+        after_epoch: called with the history after each epoch, in place of a progress bar (of one process); an error
+            that it raises ends the fit, which can go on later.
+
+    Raises:
+        ValueError: the database has no images to train on, to validate with, or to select on.
+        FloatingPointError: the loss is not finite.
+        RuntimeError: one of several processes failed.
+    """
+    monitored = monitored or {}
+    _check_splits(params, database, monitored)
+    data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
+    now, before = identity.fit_identity(params, data), identity.read_state(folder)
+    reasons = identity.compare(before, now, folder)
+    if "history" in before and not reasons:
+        print(f"these parameters were already trained here: {len(before['history'])} epochs are taken as they are")
+        _update_params(folder, params, now, before["history"])
+        return write_history(folder, before["history"])
+    resume = not reasons and all((folder / name).is_file() for name in ("last.ckpt", identity.MODEL))
+    launched = distributed.is_torchelastic_launched()
+    if not launched:
+        _begin(params, database, folder, now, resume, reasons if before else [])
+    if params.processes() > 1 and not launched:
+        launch(params, folder, log)
+        return pd.DataFrame(identity.read_state(folder)["history"])
+    history = fit(params, database, folder, monitored, after_epoch, resume)
+    if not launched or distributed.get_rank() == 0:
+        identity.finish(folder, now, history)
+    return pd.DataFrame(history)
+
+
+def _check_splits(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
+    needed = [(database, "train"), (database, "val"), *((other, "test") for other in monitored.values())]
+    needed += [(database, "test")] if params.selects_on_test else []
+    for data, split in needed:
+        if not len(data.indices(split)):
+            remedy = "; see `val_fraction`" if split == "val" else ""
+            raise ValueError(f"database '{data.name}' has no images in split '{split}'{remedy}")
+
+
+def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:
+    """Write the present parameters into a model that is taken over; those that decide nothing may differ."""
+    saved = torch.load(folder / identity.MODEL, map_location="cpu", weights_only=True)
+    if saved["params"] != params.model_dump():
+        save(saved | describe(params), folder / identity.MODEL)
+        identity.finish(folder, now, history)
+
+
+def _begin(
+    params: TrainParams, database: Database, folder: Path, now: Identity, resume: bool, reasons: list[Reason]
+) -> None:
+    """Log what is done and why, and remove what another fit left."""
+    if resume:
+        log(folder, "going on from last.ckpt")
+        return
+    for name in ("last.ckpt", "best.pt", "train.log", "history.csv"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    identity.begin(folder, now)
+    for reason in reasons:
+        log(folder, f"training anew: {reason}")
+    counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
+    model = f"{params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
+    log(folder, f"{params.run}: {model}")
