@@ -278,9 +278,9 @@ def test_why_takes_a_study_a_step_or_a_run(project):
     (project / "params/smoke/train/last.yaml").open("a").write("\nlr: 0.5\n")
     assert told(project, "smoke/train").keys() == {"train/last_s1"}
     assert told(project, "smoke/train/last_s1").keys() == {"train/last_s1"}
-    assert "the run of study 'smoke' is up to date" in finished.run(
-        project, "iqa.app.cli", "why", "smoke/train/main_s1"
-    )
+    printed = finished.run(project, "iqa.app.cli", "why", "smoke/train/main_s1")
+    assert printed == "Due in study 'smoke': nothing.
+"
     assert "is no step" in finished.run(project, "iqa.app.cli", "why", "smoke/tain", fails=True)
     assert "params/smok does not exist" in finished.run(project, "iqa.app.cli", "why", "smok", fails=True)
 
