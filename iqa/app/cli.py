@@ -241,8 +241,8 @@ def _table(options: argparse.Namespace) -> int:
         _print_columns({"name": list(found.titles), "table": list(found.titles.values())}, left=("name", "table"))
         return 0
     run.refresh(options.study, *found.of_run(options.name))
-    files = found.write(options.name, appendix.table_folder(options.study))
-    print(tables.markdown(tables.rounded(found[options.name])))
+    files = found.write([options.name], appendix.table_folder(options.study))
+    print(tables.markdown(found[options.name]))
     print("\n".join(map(paths.shown, files)))
     return 0
 

@@ -1,7 +1,6 @@
 """Tables and figures of `04_complexity`."""
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,79 +10,85 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from iqa.show.common import LOOKS, wrapped
-from iqa.show.style import BLUE, INK, WIDTH, in_style
-from iqa.show.tables import COUNTERS, interval_or_none, missing, published_text, records, table_of, text_or_none
+from iqa.show.common import LOOKS, add_legend, draw_figure, name_rows, note, stagger, wrapped
+from iqa.show.style import BLUE, INK, in_style
+from iqa.show.tables import (
+    COUNTERS,
+    Table,
+    interval_or_none,
+    missing,
+    published_text,
+    records,
+    renamed,
+    table_of,
+)
+
+SETTING = ["precision", "compiled"]
+COMPLEXITY = {
+    "Run": "run",
+    "Backbone": "backbone",
+    "Fusion": "fusion",
+    "Parameters (M):.2fM": "parameters",
+    "Trainable (M):.2fM": "trainable_parameters",
+    "Backbone (M):.2fM": "backbone_parameters",
+    "Heads (M):.2fM": "head_parameters",
+    "Weights made:,.0f": "generated_weights",
+}
+PARTS = {
+    "Run": "run",
+    "Part": "title",
+    "Parameters:,.0f": "parameters",
+    "Trainable:,.0f": "trainable_parameters",
+    "MACs, estimated:,.0f": "macs_estimated",
+    "MACs, torch:,.0f": "macs_torch",
+}
+TIMES_MS = {"Median": "median", "Mean": "mean", "SD": "std", "Min": "min", "Max": "max", "p95": "p95"}
+MEMORY = {
+    "Run": "run",
+    "Device": "device",
+    "Precision": "precision",
+    "Batch:,.0f": "batch_size",
+    "Scoring (MiB):,.1fB": "inference_bytes",
+    "Training (MiB):,.1fB": "training_bytes",
+}
+COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
 
 
 def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
     """Parameters and multiply-accumulates (MACs) of each run's model by the counters that were used."""
-    counters = [name for name in COUNTERS if f"macs_{name}" in complexity]
-    return table_of(
-        {
-            "Run": row["run"],
-            "Backbone": row["backbone"],
-            "Fusion": row["fusion"],
-            "Parameters (M)": row["parameters"],
-            "Trainable (M)": row["trainable_parameters"],
-            "Backbone (M)": row["backbone_parameters"],
-            "Heads (M)": row["head_parameters"],
-            "Weights made": row["generated_weights"],
-            **{f"GMACs, {name}": row[f"macs_{name}"] for name in counters},
-        }
-        for row in records(complexity)
-    )
+    counters = {f"GMACs, {name}:.4gG": f"macs_{name}" for name in COUNTERS if f"macs_{name}" in complexity}
+    return renamed(complexity, COMPLEXITY | counters)
 
 
 def complexity_counts_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """`complexity` on a page that tells backbone and fusion elsewhere."""
+    """`complexity_table` for a page that names backbone and fusion elsewhere."""
     return complexity_table(frame).drop(columns=["Backbone", "Fusion"])
 
 
 def counters_table(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
     """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
-    return table_of(
-        {
-            **({"Run": row["run"]} if run is None else {}),
-            "Operation": row["kind"],
-            **{f"MACs, {counter}": row[f"macs_{counter}"] for counter in COUNTERS},
-            "Missed by": text_or_none(row["missed_by"]),
-        }
-        for row in records(counters)
-        if run in (None, row["run"])
-    )
+    columns = {"Operation": "kind"} | {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS}
+    columns |= {"Missed by": "missed_by"}
+    if run is None:
+        return renamed(counters, {"Run": "run"} | columns)
+    return renamed(counters[counters["run"] == run], columns)
 
 
 def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
     """Parameters and MACs of each part of each model, from `parts.csv`."""
-    return table_of(
-        {
-            "Run": row["run"],
-            "Part": row["title"],
-            "Parameters": row["parameters"],
-            "Trainable": row["trainable_parameters"],
-            "MACs, estimated": row["macs_estimated"],
-            "MACs, torch": row["macs_torch"],
-        }
-        for row in records(parts)
-    )
+    return renamed(parts, PARTS)
 
 
 def latency_table(latency: pd.DataFrame) -> pd.DataFrame:
     """Time of one image, from `latency.csv`; where it could not be measured, the reason."""
-    rows = [row for _, own in _by_setting(latency) for row in own if row["batch_size"] == 1]
-    reasons = any(text_or_none(row["reason"]) for row in rows)
+    rows = [row for part in _by_setting(latency) for row in part if row["batch_size"] == 1]
+    reasons = any(not missing(row["reason"]) for row in rows)
     return table_of(
         {
             **_setting(row),
-            "Median (ms)": row["median_ms"],
-            "Mean (ms)": row["mean_ms"],
-            "SD (ms)": row["std_ms"],
-            "Min (ms)": row["min_ms"],
-            "Max (ms)": row["max_ms"],
-            "p95 (ms)": row["p95_ms"],
-            "Passes": row["passes"],
-            **({"Reason": text_or_none(row["reason"])} if reasons else {}),
+            **{f"{title} (ms):.1f": row[f"{name}_ms"] for title, name in TIMES_MS.items()},
+            "Passes:,.0f": row["passes"],
+            **({"Reason": row["reason"]} if reasons else {}),
         }
         for row in rows
     )
@@ -92,20 +97,19 @@ def latency_table(latency: pd.DataFrame) -> pd.DataFrame:
 def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
     """The most images per second, the largest batch that ran and what stopped a larger one, from `latency.csv`."""
     rows = []
-    for _, own in _by_setting(latency):
-        ran = [row for row in own if not missing(row["images_per_second"])]
+    for part in _by_setting(latency):
+        ran = [row for row in part if not missing(row["images_per_second"])]
         quickest = max(ran, key=lambda row: row["images_per_second"], default={})
         largest = ran[-1] if ran else {}
-        failed = [row for row in own if text_or_none(row["reason"])]
-        stopped = f"batch of {failed[0]['batch_size']:.0f}: {failed[0]['reason']}" if failed else None
+        failed = next((row for row in part if not missing(row["reason"])), None)
         rows.append(
             {
-                **_setting(own[0]),
-                "Images/s": quickest.get("images_per_second"),
-                "Quickest batch": quickest.get("batch_size"),
-                "Largest batch": largest.get("batch_size"),
-                "Memory (MiB)": largest.get("peak_bytes"),
-                "Stopped by": stopped,
+                **_setting(part[0]),
+                "Images/s:,.1f": quickest.get("images_per_second"),
+                "Quickest batch:,.0f": quickest.get("batch_size"),
+                "Largest batch:,.0f": largest.get("batch_size"),
+                "Memory (MiB):,.1fB": largest.get("peak_bytes"),
+                "Stopped by": failed and f"batch of {failed['batch_size']:.0f}: {failed['reason']}",
             }
         )
     return table_of(rows)
@@ -113,70 +117,46 @@ def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
 
 def memory_table(memory: pd.DataFrame) -> pd.DataFrame:
     """Peak memory of scoring and of training, from `memory.csv`."""
-    rows = records(memory)
-    reasons = any(text_or_none(row["reason"]) for row in rows)
-    return table_of(
-        {
-            "Run": row["run"],
-            "Device": row["device"],
-            "Precision": row["precision"],
-            "Batch": row["batch_size"],
-            "Scoring (MiB)": row["inference_bytes"],
-            "Training (MiB)": row["training_bytes"],
-            **({"Reason": text_or_none(row["reason"])} if reasons else {}),
-        }
-        for row in rows
-    )
+    reasons = any(not missing(reason) for reason in memory["reason"])
+    return renamed(memory, MEMORY | ({"Reason": "reason"} if reasons else {}))
 
 
 def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
     """Cost beside agreement of each run, measured and published, from `overview.csv`.
 
-    All columns, as a file holds them; on a page they are two, `overview_costs` and `overview_agreement`.
+    A page has two narrower tables in its place, `overview_costs_table` and `overview_agreement_table`.
     """
     rows = records(overview)
-    devices = {row["device"] for row in rows}
-    on_test = any(row["chosen_on"] == "TEST" for row in rows)
-    published = any(not missing(row["published_srcc"]) for row in rows)
-    return table_of(
-        {
-            "Run": row["run"],
-            "Backbone": row["backbone"],
-            "Fusion": row["fusion"],
-            "Parameters (M)": row["parameters"],
-            "GMACs": row["macs_torch"],
-            **({"Device": row["device"]} if len(devices) > 1 else {}),
-            "Latency (ms)": row["latency_ms"],
-            "Images/s": row["images_per_second"],
-            **{
-                name.upper(): interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) or row["status"]
-                for name in ("srcc", "plcc")
-            },
-            **({"Chosen on": row["chosen_on"]} if on_test else {}),
-            **{f"Published {name.upper()}": published_text(row[f"published_{name}"]) for name in _if(published)},
-            **({"Published protocol": text_or_none(row["published_protocol"])} if published else {}),
+    columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion"}
+    columns |= {"Parameters (M):.2fM": "parameters", "GMACs:.4gG": "macs_torch"}
+    columns |= {"Device": "device"} if len({row["device"] for row in rows}) > 1 else {}
+    columns |= {"Latency (ms):.1f": "latency_ms", "Images/s:,.1f": "images_per_second", "SRCC": "srcc", "PLCC": "plcc"}
+    columns |= {"Chosen on": "chosen_on"} if any(row["chosen_on"] == "TEST" for row in rows) else {}
+    if any(not missing(row["published_srcc"]) for row in rows):
+        columns |= {f"Published {name.upper()}": f"published_{name}" for name in ("srcc", "plcc")}
+        columns |= {"Published protocol": "published_protocol"}
+    shown = [
+        row
+        | {
+            key: interval_or_none(row[key], row[f"{key}_low"], row[f"{key}_high"]) or row["status"]
+            for key in ("srcc", "plcc")
         }
+        | {key: published_text(row[key]) for key in ("published_srcc", "published_plcc")}
         for row in rows
-    )
-
-
-OVERVIEW_COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
+    ]
+    return table_of({title: row[name] for title, name in columns.items()} for row in shown)
 
 
 def overview_costs_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `overview` that tell what a model is and costs, and the SRCC that it reaches."""
+    """The columns of `overview_table` that tell what a model is and costs, and the SRCC that it reaches."""
     table = overview_table(frame)
-    return table[[name for name in table if name in ("Run", "Device", "SRCC", *OVERVIEW_COSTS)]]
+    return table[[name for name in table if name in ("Run", "Device", "SRCC", *COSTS)]]
 
 
 def overview_agreement_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The other columns of `overview`, one row per run: agreement, measured and published."""
-    table = overview_table(frame).drop(columns=OVERVIEW_COSTS)
-    return table.drop(columns="Device", errors="ignore").drop_duplicates("Run").reset_index(drop=True)
-
-
-def _if(published: bool) -> tuple[str, ...]:
-    return ("srcc", "plcc") if published else ()
+    """The other columns of `overview_table`, one row per run: agreement, measured and published."""
+    table = overview_table(frame).drop(columns=COSTS).drop(columns="Device", errors="ignore")
+    return table.drop_duplicates("Run").reset_index(drop=True)
 
 
 def where_measured(latency: pd.DataFrame) -> list[str]:
@@ -185,19 +165,18 @@ def where_measured(latency: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(f"{row['device']}: {row['hardware']}; {row['software']}" for row in rows))
 
 
-def _by_setting(latency: pd.DataFrame) -> Iterable[tuple[Any, list[dict[str, Any]]]]:
+def _by_setting(latency: pd.DataFrame) -> list[list[dict[str, Any]]]:
     """The rows of each run, device, precision and compilation."""
-    keys = ["run", "device", "precision", "compiled"]
-    return [(key, records(own)) for key, own in latency.groupby(keys, sort=False)]
+    return [records(part) for _, part in latency.groupby(["run", "device", *SETTING], sort=False)]
 
 
 def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Run": row["run"], "Device": row["device"], "Precision": setting_words(row)}
+    return {"Run": row["run"], "Device": row["device"], "Precision": setting_words(row["precision"], row["compiled"])}
 
 
-def setting_words(row: dict[str, Any]) -> str:
-    """Precision, and whether it is compiled, of a row of `latency.csv`."""
-    return row["precision"] + (", compiled" if row["compiled"] else "")
+def setting_words(precision: str, compiled: bool) -> str:
+    """Precision, and whether the model was compiled."""
+    return precision + (", compiled" if compiled else "")
 
 
 @in_style
@@ -208,31 +187,25 @@ def latency(latency: pd.DataFrame) -> Figure:
         latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns
             it with a column `run`.
     """
-    runs, settings = list(latency["run"].unique()), _settings(latency)
-    names = [wrapped(run, 26) for run in runs]
+    runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
     height = 0.14 * len(settings) + 0.16
-    size = (WIDTH, 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3))
-    figure = Figure(figsize=size, layout="constrained")
-    devices = list(latency["device"].unique())
-    axes = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
-    for ax, device in zip(axes, devices, strict=True):
+    height = 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3)
+    figure, axes = draw_figure(height, 1, len(devices), sharey=True)
+    for ax, device in zip(axes[0], devices, strict=True):
         for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
-            own = latency[(latency["device"] == device) & (latency["batch_size"] == 1) & _is(latency, setting)]
-            y = [runs.index(run) + (place - (len(settings) - 1) / 2) * 0.8 / len(settings) for run in own["run"]]
-            ax.hlines(y, own["min_ms"], own["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
+            part = _select(latency[latency["batch_size"] == 1], device, setting)
+            y = [runs.index(run) + stagger(place, len(settings)) for run in part["run"]]
+            ax.hlines(y, part["min_ms"], part["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
-            ax.plot(own["median_ms"], y, label=setting_words(dict(zip(SETTING, setting, strict=True))), **point)
-            for height, reason in zip(y, own["reason"], strict=True):
-                if isinstance(reason, str) and reason:
-                    at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
-                    ax.text(0.02, height, reason.split(":")[0], **at)
+            ax.plot(part["median_ms"], y, label=setting_words(*setting), **point)
+            for height, reason in zip(y, part["reason"], strict=True):
+                if not missing(reason):
+                    note(ax, height, reason.split(":")[0])
         ax.set_xlim(left=0)
         ax.set_title(wrapped(_hardware(latency, device), 68 // len(devices)))
         ax.set_xlabel("ms per image")
-        ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(runs)), names)
-    axes[0].set_ylim(len(runs) - 0.5, -0.5)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        name_rows(ax, [wrapped(run, 26) for run in runs])
+    add_legend(figure, axes[0, 0], 3)
     return figure
 
 
@@ -245,28 +218,26 @@ def throughput(latency: pd.DataFrame) -> Figure:
     Args:
         latency: as for `latency`.
     """
-    runs, settings, devices = list(latency["run"].unique()), _settings(latency), list(latency["device"].unique())
+    runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
     columns = 3 if max(map(len, runs)) <= 22 else 2
-    size = (WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(devices), len(settings), sharex=True, sharey="row", squeeze=False)
+    sizes = sorted(latency["batch_size"].unique())
+    sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
+    height = 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns)
+    figure, grid = draw_figure(height, len(devices), len(settings), sharex=True, sharey="row")
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
-            here = latency[(latency["device"] == device) & _is(latency, setting)]
+            here = _select(latency, device, setting)
             for place, run in enumerate(runs):
-                own, look = here[here["run"] == run], line_look(place)
-                speed = own["images_per_second"]
-                ax.plot(own["batch_size"], speed, label=run, markersize=4, **look)
-                failed = own[speed.isna()]
+                part, look = here[here["run"] == run], line_look(place)
+                speed = part["images_per_second"]
+                ax.plot(part["batch_size"], speed, label=run, markersize=4, **look)
+                failed = part[speed.isna()]
                 if len(failed) and speed.notna().any():
                     ax.plot(failed["batch_size"], speed.dropna().iloc[-1:], "x", color=look["color"], markersize=6)
             ax.set_xscale("log", base=2)
-            sizes = sorted(latency["batch_size"].unique())
-            sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            title = setting_words(dict(zip(SETTING, setting, strict=True)))
-            ax.set_title(wrapped(title, 72 // len(settings)))
+            ax.set_title(wrapped(setting_words(*setting), 72 // len(settings)))
         axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
@@ -275,20 +246,20 @@ def throughput(latency: pd.DataFrame) -> Figure:
             axes[0].set_ylim(bottom=0)
     for ax in grid[-1]:
         ax.set_xlabel("images per batch")
-    legend = {"loc": "outside lower left", "ncols": columns, "handlelength": 3.5}
-    figure.legend(*grid[0][0].get_legend_handles_labels(), **legend)
+    add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
     return figure
 
 
-SETTING = ("precision", "compiled")
+def _keys(latency: pd.DataFrame) -> tuple:
+    """The run, the setting and the device of each row."""
+    return latency["run"], zip(latency["precision"], latency["compiled"].astype(bool), strict=True), latency["device"]
 
 
-def _settings(latency: pd.DataFrame) -> list[tuple[str, bool]]:
-    return list(dict.fromkeys(zip(latency["precision"], latency["compiled"].astype(bool), strict=True)))
-
-
-def _is(latency: pd.DataFrame, setting: tuple[str, bool]) -> pd.Series:
-    return (latency["precision"] == setting[0]) & (latency["compiled"].astype(bool) == setting[1])
+def _select(latency: pd.DataFrame, device: str, setting: tuple[str, bool]) -> pd.DataFrame:
+    """The rows of one device and setting."""
+    precision, compiled = setting
+    same = (latency["precision"] == precision) & (latency["compiled"].astype(bool) == compiled)
+    return latency[same & (latency["device"] == device)]
 
 
 def _hardware(latency: pd.DataFrame, device: str) -> str:
@@ -314,9 +285,8 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
             counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
-    lines = -(-len(rows) // 2)
-    figure = Figure(figsize=(WIDTH, 3.1 + 0.17 * lines), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, axes = draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
+    panels = axes[0]
     published = [_first_number(value) for value in rows["published_srcc"]]
     device = rows["hardware"].dropna()
     titles = ("GMACs per image", f"ms per image on {device.iloc[-1] if len(device) else 'this machine'}")
@@ -324,15 +294,16 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
         known = values.notna() & (rows["srcc"].notna() | pd.Series(published).notna())
         for place in np.flatnonzero(known):
             area = 28 + 420 * rows["parameters"][place] / rows["parameters"].max()
-            marks = [(rows["srcc"][place], BLUE, "white"), (published[place], "none", INK)]
-            for srcc, face, ink in marks:
+            inside = area > 90  # its number fits into the bubble
+            for srcc, face, ink, alpha in (
+                (rows["srcc"][place], BLUE, "white", 0.75),
+                (published[place], "none", INK, 1.0),
+            ):
                 if np.isfinite(srcc):
-                    alpha = 0.75 if face != "none" else 1.0
                     ax.scatter(values[place], srcc, s=area, facecolor=face, edgecolor=BLUE, alpha=alpha, zorder=3)
-                    inside = area > 90
                     at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}
-                    colour = ink if inside else INK
-                    ax.annotate(place + 1, (values[place], srcc), (0, 0 if inside else 7), color=colour, **at)
+                    at |= {"xytext": (0, 0 if inside else 7), "color": ink if inside else INK}
+                    ax.annotate(place + 1, (values[place], srcc), **at)
         ax.set_xlabel(wrapped(title, 52))
         ax.xaxis.get_major_locator().set_params(nbins=5)
         ax.margins(0.14)
@@ -375,3 +346,14 @@ def _first_number(value: Any) -> float:
         return float(value)
     found = re.search(r"\d+\.\d+", value)
     return float(found[0]) if found else float("nan")
+
+
+TABLES = (
+    Table("complexity", "Parameters and MACs", complexity_table, ("complexity/complexity.csv",)),
+    Table("overview", "Cost and agreement", overview_table, ("complexity/overview.csv",)),
+    Table("counters", "MACs by kind of operation", counters_table, ("complexity/counters.csv",)),
+    Table("parts", "Parameters and MACs of the parts", parts_table, ("complexity/parts.csv",)),
+    Table("latency", "Time of one image", latency_table, ("complexity/latency.csv",)),
+    Table("throughput", "Throughput", throughput_table, ("complexity/latency.csv",)),
+    Table("memory", "Peak memory", memory_table, ("complexity/memory.csv",)),
+)

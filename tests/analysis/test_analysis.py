@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-import report_fixture
 import tiny
 import torch
 from matplotlib.figure import Figure
@@ -102,7 +101,7 @@ def test_the_units_of_the_weights_do_not_matter_and_equal_weights_have_no_compon
 
 
 def test_components_are_turned_towards_the_quality():
-    points, variance, _ = weights.weight_space({"a": report_fixture.gathered()}, 5)
+    points, variance, _ = weights.weight_space({"a": tiny.gathered()}, 5)
     assert points["pc1"].corr(points["good"]) > 0.9 and points["pc2"].corr(points["good"]) > -1e-9
     assert variance["component"].tolist() == [1, 2, 3, 4, 5] and variance["explained"].is_monotonic_decreasing
 
@@ -112,7 +111,7 @@ def of(table, of, measure):
 
 
 def test_what_lies_in_the_weights_is_found_above_chance():
-    found = {"a": report_fixture.gathered()}
+    found = {"a": tiny.gathered()}
     _, _, spaces = weights.weight_space(found, 5)
     table = weights.separation(found, spaces, **QUICK)
     assert of(table, "quality", "probe SRCC")["value"] > 0.95
@@ -177,7 +176,7 @@ def test_entropy_is_one_for_even_weights_and_zero_for_one_scale_alone():
 
 
 def test_means_of_bands_are_those_by_hand():
-    found = report_fixture.gathered()
+    found = tiny.gathered()
     rows = attention.attention_bands({"a": found}, 4, **QUICK)
     worst = rows[(rows["band"] == 1) & (rows["quantity"] == "scale 4")].iloc[0]
     own = found.table["good"] <= found.table["good"].quantile(0.25)
@@ -189,13 +188,13 @@ def test_means_of_bands_are_those_by_hand():
 
 
 def verdicts(scales, table=None) -> dict[str, str]:
-    table = report_fixture.gathered().table if table is None else table
+    table = tiny.gathered().table if table is None else table
     rows = attention.attention_tests({"a": Gathered(table, np.zeros((len(table), 1)), scales)}, 5, **QUICK)
     return dict(zip(rows["part"], rows["verdict"], strict=True))
 
 
 def test_the_statement_holds_for_weights_that_follow_it_and_fails_for_the_contrary():
-    found = report_fixture.gathered()
+    found = tiny.gathered()
     assert set(verdicts(found.scales).values()) == {"holds"}
     contrary = verdicts(found.scales[:, ::-1])  # the finest scale rises with the quality
     assert contrary["deep weight against quality"] == contrary["the claim as a whole"] == "does not hold"
@@ -280,7 +279,7 @@ def test_a_ceiling_that_cannot_be_had_says_why():
 
 
 def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
-    table = report_fixture.gathered().table
+    table = tiny.gathered().table
     rows = residuals.ceiling(table, 30, **QUICK).set_index("what")
     assert rows.loc["model", "srcc"] == coefficients.srcc(table["prediction"], table["mos"])
     assert rows.loc["known", "srcc"] > rows.loc["model", "srcc"]
@@ -315,7 +314,7 @@ def test_maps_are_of_the_image_or_of_its_centre_crop(tmp_path, crops, shape):
 
 @pytest.mark.parametrize("models", [1, 2, 3])
 def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
-    found = {f"model {i}": report_fixture.gathered(synthetic=i != 9) for i in range(models)}
+    found = {f"model {i}": tiny.gathered(synthetic=i != 9) for i in range(models)}
     points, variance, _ = weights.weight_space(found, 3)
     axes = [ax for ax in analysis.weight_space(points, variance).axes if ax.get_label() != "<colorbar>"]
     assert len(axes) == 2 * models and len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
@@ -324,7 +323,7 @@ def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
 
 
 def test_rare_kinds_share_a_marker():
-    points = weights.weight_space({"a": report_fixture.gathered()}, 3)[0]
+    points = weights.weight_space({"a": tiny.gathered()}, 3)[0]
     points["distortion"] = [f"kind {i % 9}" for i in range(len(points))]
     assert analysis._kinds(points)[1].nunique() == analysis.KINDS
     assert "4 others" in set(analysis._kinds(points)[1])
@@ -332,7 +331,7 @@ def test_rare_kinds_share_a_marker():
 
 def test_errors_are_drawn_without_deviations_and_without_kinds():
     for synthetic_data in (True, False):
-        table = report_fixture.gathered(synthetic=synthetic_data).table
+        table = tiny.gathered(synthetic=synthetic_data).table
         figure = analysis.errors(table, residuals.errors(table, 5, **QUICK)[0])
         assert len(figure.axes) == (3 if synthetic_data else 1)
 

@@ -140,7 +140,7 @@ def test_a_colour_makes_figures_due_and_no_fit(project):
 
 def test_a_table_makes_due_what_shows_it_and_no_fit_and_no_preparation(project):
     before = fit_code(project)
-    change(project / "iqa/show/ablation.py", '"Seeds"', '"Number of seeds"')
+    change(project / "iqa/show/ablation.py", '"Seeds:', '"Number of seeds:')
     assert told(project).keys() <= {"ablation/main", "report/report"}
     assert "ablation/main" in told(project)
     assert fit_code(project) == before
