@@ -146,6 +146,18 @@ def test_a_table_makes_due_what_shows_it_and_no_fit_and_no_preparation(project):
     assert fit_code(project) == before
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("complexity", '"Time of one image"', '"Duration of one image"'),
+        ("report", '    Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),\n', ""),
+    ],
+)
+def test_the_title_of_a_table_and_the_list_of_tables_make_only_the_report_due(project, file, old, new):
+    change(project / f"iqa/show/{file}.py", old, new)
+    assert told(project) == {"report/report": [f"code: iqa/show/{file}.py: TABLES has changed"]}
+
+
 def test_a_fusion_makes_the_runs_due_that_use_it_and_no_others(project):
     before = fit_code(project, "last_s1")
     change(project / "iqa/model/fusion.py", "for each in maps], dim=1)", "for each in maps], dim=1) * 1.0")
