@@ -1,26 +1,17 @@
 """Tables and figures of `03_ablation`."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iqa.show.common import (
-    LOOKS,
-    add_legend,
-    draw_figure,
-    draw_points,
-    error_bars,
-    note,
-    nothing,
-    panel_grid,
-    row_positions,
-    score_limits,
-    whole_numbers,
-    wrapped,
-)
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
-from iqa.show.tables import Table, interval_or_none, missing, published_text, records, table_of
+from iqa.show.tables import Table, ends, missing, published_text, renamed
 
 VERDICTS = ["Differs in", "Seeds", "SRCC", "SRCC difference", "p (Holm)", "Verdict", "Decision"]
 
@@ -32,32 +23,25 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a column if
     that was on the test images anywhere; what others published has columns if there is any.
     """
-    rows = records(ablation)
-    on_test = any(row["chosen_on"] == "TEST" for row in rows)
-    published = any(not missing(row.get("published_srcc")) for row in rows)
-    table = []
-    for row in rows:
-        named = row["label"] != row["differs"] and not missing(row["differs"])  # by its experiment
-        table.append(
-            {
-                "Differs in": f"{row['label']}: {row['differs']}" if named else row["label"],
-                "Seeds:,.0f": row["seeds"] or None,
-                "SRCC": interval_or_none(row["srcc_mean"], row["srcc_low"], row["srcc_high"]),
-                "SD of seeds": row["srcc_std"],
-                "PLCC": row["plcc_mean"],
-                "SRCC difference": interval_or_none(row["delta"], row["delta_low"], row["delta_high"]),
-                "p (Holm):p": row["p_holm"],
-                "Verdict": f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"],
-                "Decision": row["decision"],
-                "Validation SRCC": row["val_srcc_mean"],
-            }
-        )
-        if on_test:
-            table[-1]["Chosen on"] = row["chosen_on"]
-        if published:
-            table[-1]["Published SRCC"] = published_text(row["published_srcc"])
-            table[-1]["Published protocol"] = row["published_protocol"]
-    return table_of(table)
+    columns = {"Differs in": _differs, "Seeds:,.0f": lambda row: row["seeds"] or None}
+    columns |= {"SRCC": ("srcc_mean", "srcc_low", "srcc_high"), "SD of seeds": "srcc_std", "PLCC": "plcc_mean"}
+    columns |= {"SRCC difference": ends("delta"), "p (Holm):p": "p_holm", "Verdict": _verdict, "Decision": "decision"}
+    columns |= {"Validation SRCC": "val_srcc_mean"}
+    if (ablation["chosen_on"] == "TEST").any():
+        columns |= {"Chosen on": "chosen_on"}
+    if "published_srcc" in ablation and ablation["published_srcc"].notna().any():
+        columns |= {"Published SRCC": partial(published_text, name="srcc"), "Published protocol": "published_protocol"}
+    return renamed(ablation, columns)
+
+
+def _differs(row: dict[str, Any]) -> str:
+    """The name of a group and what it differs in, once if that is its name."""
+    named = row["label"] == row["differs"] or missing(row["differs"])
+    return row["label"] if named else f"{row['label']}: {row['differs']}"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    return f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"]
 
 
 def ablation_verdicts_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -75,19 +59,15 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     """SRCC of each group of runs: mean over seeds with its bootstrap interval, and the spread of the seeds.
 
     A group that was not run has no mark, but the command that makes it. One whose epoch was chosen on the test images
-    says so and has a hollow mark.
-
-    Args:
-        ablation: one row per group, the reference first, with columns `label`, `srcc_mean`, `srcc_std`, `srcc_low`,
-            `srcc_high`, `chosen_on`, `verdict` and `command`, as `iqa.analysis.comparison.compare` returns it.
+    says so and has a hollow mark. `ablation` is as `iqa.analysis.comparison.compare` returns it.
     """
     colours = {"better": GREEN, "worse": ORANGE, "not run": GREY}
     markers = {"reference": "D", "better": "^", "worse": "v"}
     rows = ablation.to_dict("records")
     names = [wrapped(row["label"], 32) for row in rows]
     notes = [wrapped(f"make it with: {row['command']}", 48) if row["verdict"] == "not run" else "" for row in rows]
-    places, end = row_positions(names, notes)
-    figure, axes = draw_figure(0.7 + 0.17 * end)
+    places, end = common.row_positions(names, notes)
+    figure, axes = common.draw_figure(0.7 + 0.17 * end)
     ax = axes[0, 0]
     if np.isfinite(reference := ablation["srcc_mean"].iloc[0]):
         ax.axvline(reference, color=GREY, linewidth=1, linestyle=":")
@@ -95,7 +75,7 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
         verdict, mean, spread = row["verdict"], row["srcc_mean"], row["srcc_std"]
         colour, marker, on_test = colours.get(verdict, BLUE), markers.get(verdict, "o"), row["chosen_on"] == "TEST"
         if command:
-            note(ax, y, command)
+            common.note(ax, y, command)
         else:
             ax.plot([row["srcc_low"], row["srcc_high"]], [y, y], color=colour, linewidth=1.2)
             if np.isfinite(spread):
@@ -114,18 +94,15 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
 def compare_trainings(dynamics: pd.DataFrame) -> Figure:
     """Training loss, validation SRCC and validation PLCC against the epoch, of the first six groups.
 
-    A line is the mean over seeds, its band reaches from the smallest to the largest.
-
-    Args:
-        dynamics: as `iqa.analysis.comparison.dynamics` returns it: columns `label`, `quantity`, `epoch`, `mean`, `min`,
-            `max`.
+    A line is the mean over seeds, its band reaches from the smallest to the largest. `dynamics` is as
+    `iqa.analysis.comparison.dynamics` returns it.
     """
     groups = list(dynamics["label"].unique())[: len(LOOKS)]
     if not groups:
-        return nothing("no training of this table is finished")
+        return common.nothing("no training of this table is finished")
     legend = [wrapped(label, 34) for label in groups]
     lines = sum(max(name.count("\n") + 1 for name in legend[start : start + 3]) for start in range(0, len(legend), 3))
-    figure, axes = draw_figure(2.3 + 0.16 * lines, 1, 3)
+    figure, axes = common.draw_figure(2.3 + 0.16 * lines, 1, 3)
     titles = {"train_loss": "training loss", "val_srcc": "validation SRCC", "val_plcc": "validation PLCC"}
     for ax, (quantity, title) in zip(axes[0], titles.items(), strict=True):
         for label, name, look in zip(groups, legend, LOOKS, strict=False):
@@ -134,10 +111,10 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
             ax.plot(part["epoch"], part["mean"], label=name, markersize=3.5, markevery=every, **look)
             ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
         ax.set_title(title)
-        whole_numbers(ax, "epoch")
+        common.whole_numbers(ax, "epoch")
         if quantity != "train_loss":
             ax.set_ylim(top=1)
-    add_legend(figure, axes[0, 0], 3, "left", handlelength=3.5)
+    common.add_legend(figure, axes[0, 0], 3, "left", handlelength=3.5)
     return figure
 
 
@@ -145,19 +122,18 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
 def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
     """Predicted against mean opinion score of several trainings on the same test images, on the same axes.
 
-    Args:
-        panels: predictions by title, with columns `mos` and `prediction`; the reference comes first.
+    `panels` holds predictions by title, with columns `mos` and `prediction`; the reference comes first.
     """
     if not panels:
-        return nothing("no training of this table is finished")
-    limits = score_limits(pd.concat(panels.values()))
+        return common.nothing("no training of this table is finished")
+    limits = common.score_limits(pd.concat(panels.values()))
     columns = len(panels) if len(panels) <= 3 else 2
     side = WIDTH / max(2, columns)
     titles = [wrapped(title, int(11 * side)) for title in panels]
     lines = np.mean([title.count("\n") + 1 for title in titles[::columns]])
-    figure, axes = panel_grid(len(panels), columns, side, side + 0.13 * lines)
+    figure, axes = common.panel_grid(len(panels), columns, side, side + 0.13 * lines)
     for ax, title, predictions in zip(axes, titles, panels.values(), strict=True):
-        draw_points(ax, predictions, limits, title)
+        common.draw_points(ax, predictions, limits, title)
     return figure
 
 
@@ -166,18 +142,14 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     """SRCC against the value of one parameter: on the test images with its interval, and on the validation images.
 
     The axis is logarithmic where the positive values span more than a factor of ten; a zero then stands to their left,
-    at the end of a linear stretch. A value that was not run is named without a mark.
-
-    Args:
-        sweep: as `iqa.analysis.comparison.sweep` returns it: rows of a comparison with the parameter's value in its
-            column.
-        parameter: the column.
+    at the end of a linear stretch. A value that was not run is named without a mark. `sweep` holds rows of a comparison
+    with the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
     """
-    figure, axes = draw_figure(3.3, width=WIDTH * 0.75)
+    figure, axes = common.draw_figure(3.3, width=WIDTH * 0.75)
     ax = axes[0, 0]
     run, reference = sweep[sweep["verdict"] != "not run"], sweep[sweep["verdict"] == "reference"]
     test = {"color": BLUE, "marker": "o", "markersize": 5, "capsize": 3, "label": "test, with interval"}
-    bars = error_bars(run, "srcc_mean", "srcc_low", "srcc_high")
+    bars = common.error_bars(run, "srcc_mean", "srcc_low", "srcc_high")
     ax.errorbar(run[parameter], run["srcc_mean"], yerr=bars, **test)
     validation = {"color": GREEN, "linestyle": "--", "marker": "s", "markersize": 5, "markerfacecolor": "white"}
     ax.plot(run[parameter], run["val_srcc_mean"], label="validation (decides)", **validation)
@@ -189,7 +161,7 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     _scale_x(ax, sweep[parameter].to_numpy(dtype=float))
     ax.set_xlabel(parameter)
     ax.set_ylabel("SRCC, mean over seeds")
-    add_legend(figure, ax, 3)
+    common.add_legend(figure, ax, 3)
     return figure
 
 

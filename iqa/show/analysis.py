@@ -1,26 +1,17 @@
 """Tables and figures of `06_analysis`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iqa.show.common import (
-    LOOKS,
-    add_legend,
-    caption_image,
-    draw_figure,
-    error_bars,
-    name_rows,
-    nothing,
-    sample_images,
-    wrapped,
-)
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
-from iqa.show.tables import Interval, Table, interval_or_none, missing, records, renamed, table_of, with_intervals
+from iqa.show.tables import Interval, Table, ends, missing, records, renamed, table_of
 
 if TYPE_CHECKING:
     from iqa.analysis.maps import Maps
@@ -29,31 +20,18 @@ if TYPE_CHECKING:
 NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
 KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
 SIDE = 320  # pixels of the longer side of images on a page of cases
-CASES = {"Kind": "kind", "Image": "image", "MOS:.2f": "mos", "Rating SD:.2f": "mos_std", "Prediction:.3g": "prediction"}
-CASES |= {"Error:.3g": "residual", "Distortion": "distortion", "Level:g": "level"}
-VARIANCE = {
-    "Model": "model",
-    "Component:,.0f": "component",
-    "Explained:.1%": "explained",
-    "Cumulative:.1%": "cumulative",
-}
-CEILINGS = {"model": "the model", "simulated": "ceiling, simulated", "known": "ceiling, known quality"}
+VALUE = ("value", "low", "high")
 
 
 def analysed_table(models: pd.DataFrame) -> pd.DataFrame:
     """The models that were looked into, from `models.csv`; one that is not trained has its command."""
-    return table_of(
-        {
-            "Model": row["model"],
-            "Fusion": row["fusion"],
-            "Weights made:,.0f": row["weights"],
-            "Scored": row["crops"],
-            "Images:,.0f": row["n"],
-            "SRCC": row["srcc"],
-            "Status": row["status"] if missing(row["command"]) else f"{row['status']}: {row['command']}",
-        }
-        for row in records(models)
-    )
+    columns = {"Model": "model", "Fusion": "fusion", "Weights made:,.0f": "weights", "Scored": "crops"}
+    columns |= {"Images:,.0f": "n", "SRCC": "srcc", "Status": _status}
+    return renamed(models, columns)
+
+
+def _status(row: dict[str, Any]) -> str:
+    return row["status"] if missing(row["command"]) else f"{row['status']}: {row['command']}"
 
 
 def separation_table(separation: pd.DataFrame) -> pd.DataFrame:
@@ -61,116 +39,74 @@ def separation_table(separation: pd.DataFrame) -> pd.DataFrame:
 
     What is not available for one reason has one row at the end, whichever the models and measures.
     """
-    rows, lacking = [], {}
-    for row in records(separation):
-        if missing(row["value"]):
-            lacking.setdefault((row["of"], row["reason"]), []).append(row["model"])
-            continue
-        rows.append(
-            {
-                "Model": row["model"],
-                "Of": row["of"],
-                "Measure": row["measure"],
-                "Classes:,.0f": row["classes"],
-                "Images:,.0f": row["n"],
-                "Value": Interval(row["value"], row["low"], row["high"]),
-                "Chance": row["chance"],
-                "Verdict": row["verdict"],
-            }
-        )
-    for (of, reason), models in lacking.items():
-        about = {"Model": ", ".join(dict.fromkeys(models)), "Of": of, "Measure": None, "Classes:,.0f": None}
-        about |= {"Images:,.0f": None, "Value": None, "Chance": None}
-        rows.append(about | {"Verdict": f"not available: {reason}"})
-    return table_of(rows)
+    columns = {"Model": "model", "Of": "of", "Measure": "measure", "Classes:,.0f": "classes", "Images:,.0f": "n"}
+    columns |= {"Value": VALUE, "Chance": "chance", "Verdict": "verdict"}
+    lacking = separation[separation["value"].isna()]
+    rows = [
+        {"model": ", ".join(part["model"].unique()), "of": of, "verdict": f"not available: {reason}"}
+        for (of, reason), part in lacking.groupby(["of", "reason"], sort=False)
+    ]
+    together = pd.DataFrame(rows, columns=separation.columns, dtype=object)
+    known = separation[separation["value"].notna()].astype(object)
+    return renamed(pd.concat([known, together]), columns)
 
 
 def variance_table(variance: pd.DataFrame) -> pd.DataFrame:
     """Share of the variance of each principal component of the generated weights, from `variance.csv`."""
-    return renamed(variance, VARIANCE)
+    columns = {"Model": "model", "Component:,.0f": "component", "Explained:.1%": "explained"}
+    return renamed(variance, columns | {"Cumulative:.1%": "cumulative"})
 
 
 def attention_bands_table(bands: pd.DataFrame) -> pd.DataFrame:
     """Mean weight of each scale and the entropy of the weights in bands of MOS, from `bands.csv`."""
-    rows = []
-    for (model, _), part in bands.groupby(["model", "band"], sort=False):
-        quantities = records(part)
-        first = quantities[0]
-        rows.append(
-            {"Model": model, "MOS of band": f"{first['from']:.4g} to {first['to']:.4g}", "Images:,.0f": first["n"]}
-        )
-        rows[-1] |= {
-            f"{row['quantity'].capitalize()}:.2f": Interval(row["mean"], row["low"], row["high"])
-            for row in quantities
-            if row["quantity"] != "deep"
-        }
-    return table_of(rows)
+    rows: dict[tuple, dict] = {}
+    for row in records(bands):
+        about = {"Model": row["model"], "MOS of band": f"{row['from']:.4g} to {row['to']:.4g}", "Images:,.0f": row["n"]}
+        band = rows.setdefault((row["model"], row["band"]), about)
+        if row["quantity"] != "deep":
+            band[f"{row['quantity'].capitalize()}:.2f"] = Interval(row["mean"], row["low"], row["high"])
+    return table_of(rows.values())
 
 
 def attention_tests_table(tests: pd.DataFrame) -> pd.DataFrame:
     """The statement on attention weights in parts and as a whole, from `attention.csv`."""
-    return table_of(
-        {
-            "Model": row["model"],
-            "Part": row["part"],
-            "Stated": row["stated"],
-            "Found": interval_or_none(row["value"], row["low"], row["high"]),
-            "p:p": row["p_value"],
-            "Verdict": row["verdict"],
-        }
-        for row in records(tests)
-    )
+    columns = {"Model": "model", "Part": "part", "Stated": "stated", "Found": VALUE, "p:p": "p_value"}
+    return renamed(tests, columns | {"Verdict": "verdict"})
 
 
 def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
     """Bias and mean absolute error of all images and of groups of them, from `errors.csv`."""
-    return table_of(
-        {
-            "By": row["by"],
-            "Group": row["value"],
-            "Images:,.0f": row["n"],
-            "Bias:.3g": Interval(row["bias"], row["bias_low"], row["bias_high"]),
-            "Mean absolute error:.3g": Interval(row["mae"], row["mae_low"], row["mae_high"]),
-            "Predicted": row["verdict"],
-        }
-        for row in records(errors)
-    )
+    columns = {"By": "by", "Group": "value", "Images:,.0f": "n", "Bias:.3g": ends("bias")}
+    return renamed(errors, columns | {"Mean absolute error:.3g": ends("mae"), "Predicted": "verdict"})
 
 
 def cases_table(cases: pd.DataFrame) -> pd.DataFrame:
     """The images with the largest and smallest errors, from `cases.csv`, without what the database does not tell."""
-    known = {title: name for title, name in CASES.items() if not all(missing(value) for value in cases[name])}
-    return renamed(cases, known)
+    columns = {"Kind": "kind", "Image": "image", "MOS:.2f": "mos", "Rating SD:.2f": "mos_std"}
+    columns |= {"Prediction:.3g": "prediction", "Error:.3g": "residual", "Distortion": "distortion", "Level:g": "level"}
+    return renamed(cases, {title: name for title, name in columns.items() if not all(map(missing, cases[name]))})
 
 
 def ceiling_table(ceiling: pd.DataFrame) -> pd.DataFrame:
     """What the model reaches beside what the rating noise allows, from `ceiling.csv`."""
-    return table_of(
-        {
-            "Agreement of": CEILINGS[row["what"]],
-            "Images:,.0f": row["n"],
-            **with_intervals(row, "srcc", "plcc"),
-            "Reliability": row["reliability"],
-            "Reason": row["reason"],
-        }
-        for row in records(ceiling)
-    )
+    names = {"model": "the model", "simulated": "ceiling, simulated", "known": "ceiling, known quality"}
+    columns = {"Agreement of": "what", "Images:,.0f": "n", "SRCC": ends("srcc"), "PLCC": ends("plcc")}
+    columns |= {"Reliability": "reliability", "Reason": "reason"}
+    return renamed(ceiling.assign(what=ceiling["what"].map(names)), columns)
 
 
 @in_style
 def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figure:
-    """An image beside its quality map: bright is good. The colours span the map's own scores, which the bar tells.
+    """An image beside its quality map: bright is good. The colours span the map's scores, as the bar shows.
 
-    Args:
-        image: (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`).
-        found: its scores (`Predictor.quality_map`).
-        scale: of the scores.
+    `image` is (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`); `found` are its scores
+    (`Predictor.quality_map`).
     """
     quality = found.per_pixel()
     low, high = quality.min(), quality.max()
     wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
     height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
-    figure, axes = draw_figure(height + 1.1, 1, 2)
+    figure, axes = common.draw_figure(height + 1.1, 1, 2)
     left, right = axes[0]
     left.imshow(image)
     left.set_title("image")
@@ -187,10 +123,8 @@ def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figu
 def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     """Generated weights in their first two principal components: a column per model, the same units and axes.
 
-    Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known.
-
-    Args:
-        points, variance: as `iqa.analysis.weights.weight_space` returns them.
+    Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known. `points`
+    and `variance` are as `iqa.analysis.weights.weight_space` returns them.
     """
     models = list(points["model"].unique())
     by, classes = _kinds(points)
@@ -198,7 +132,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     rows = 2 if kinds else 1
     limits = [1.08 * points[name].abs().max() or 1.0 for name in ("pc1", "pc2")]
     height = 2.1 * rows + (0.7 if rows > 1 else 0.2)
-    figure, grid = draw_figure(height, rows, len(models), sharex=True, sharey=True)
+    figure, grid = common.draw_figure(height, rows, len(models), sharex=True, sharey=True)
     mark = {"s": 11, "linewidths": 0}
     for column, model in zip(grid.T, models, strict=True):
         part, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
@@ -214,7 +148,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
             ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
     figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (1 is best)")
     if kinds:
-        add_legend(figure, grid[1, 0], 3, title=f"below: {by}", title_fontsize=8)
+        common.add_legend(figure, grid[1, 0], 3, title=f"below: {by}", title_fontsize=8)
     return figure
 
 
@@ -233,13 +167,12 @@ def _kinds(points: pd.DataFrame) -> tuple[str, pd.Series]:
 def attention(bands: pd.DataFrame) -> Figure:
     """Mean weight of each scale against the quality, in bands of MOS with intervals; dotted: even weights.
 
-    Args:
-        bands: as `iqa.analysis.attention.attention_bands` returns it.
+    `bands` is as `iqa.analysis.attention.attention_bands` returns it.
     """
     models = list(bands["model"].unique())
     if not models:
-        return nothing("no model of this analysis weighs the scales")
-    figure, axes = draw_figure(2.9, 1, len(models), WIDTH if len(models) > 1 else 0.66 * WIDTH, sharey=True)
+        return common.nothing("no model of this analysis weighs the scales")
+    figure, axes = common.draw_figure(2.9, 1, len(models), WIDTH if len(models) > 1 else 0.66 * WIDTH, sharey=True)
     for ax, model in zip(axes[0], models, strict=True):
         of_model = bands[bands["model"] == model]
         scales = sorted(name for name in of_model["quantity"].unique() if name.startswith("scale "))
@@ -247,7 +180,7 @@ def attention(bands: pd.DataFrame) -> Figure:
         for look, scale in zip(LOOKS[1:], scales, strict=False):
             part = of_model[of_model["quantity"] == scale]
             note = {scales[0]: " (finest)", scales[-1]: " (coarsest)"}.get(scale, "")
-            bars = error_bars(part, "mean", "low", "high")
+            bars = common.error_bars(part, "mean", "low", "high")
             ax.errorbar(part["band"], part["mean"], yerr=bars, capsize=2, markersize=4.5, label=scale + note, **look)
         first = of_model[of_model["quantity"] == scales[0]]
         names = [f"{low:.3g}\nto {high:.3g}" for low, high in zip(first["from"], first["to"], strict=True)]
@@ -256,7 +189,7 @@ def attention(bands: pd.DataFrame) -> Figure:
         ax.set_xlabel("MOS of the band, worst to best")
         ax.set_title(wrapped(model, 60 // len(models)))
     axes[0, 0].set_ylabel("mean weight of the scale")
-    add_legend(figure, axes[0, 0], 5)
+    common.add_legend(figure, axes[0, 0], 5)
     return figure
 
 
@@ -264,9 +197,7 @@ def attention(bands: pd.DataFrame) -> Figure:
 def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Residuals against MOS and, where it is known, rating deviation; bias of each kind of image with its interval.
 
-    Args:
-        table: `table` of `iqa.analysis.gathering.Gathered`: `mos`, `mos_std`, `residual`.
-        groups: as `iqa.analysis.residuals.errors` returns them.
+    `table` is that of `iqa.analysis.gathering.Gathered`, and `groups` what `iqa.analysis.residuals.errors` returns.
     """
     rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
     against = [("mos", "MOS", "mean opinion score")]
@@ -285,8 +216,10 @@ def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
         ax = figure.add_subplot(grid[1, :])
         ax.axvline(0, color=INK, linewidth=1, linestyle="--")
         mark = {"color": BLUE, "marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2}
-        ax.errorbar(rows["bias"], range(len(rows)), xerr=error_bars(rows, "bias"), **mark)
-        name_rows(ax, [wrapped(f"{by} {value}", 34) for by, value in zip(rows["by"], rows["value"], strict=True)])
+        ax.errorbar(rows["bias"], range(len(rows)), xerr=common.error_bars(rows, "bias"), **mark)
+        common.name_rows(
+            ax, [wrapped(f"{by} {value}", 34) for by, value in zip(rows["by"], rows["value"], strict=True)]
+        )
         ax.set_xlabel("mean of prediction less MOS, with interval")
     return figure
 
@@ -301,20 +234,15 @@ def _residuals(ax: Axes, table: pd.DataFrame, groups: pd.DataFrame, column: str,
     if len(bands):
         ends = bands["value"].str.split(" to ", expand=True).astype(float)
         mark = {"color": ORANGE, "marker": "D", "markersize": 5, "linestyle": "none", "capsize": 3}
-        mark |= {"yerr": error_bars(bands, "bias"), "label": "mean of a band, with interval"}
+        mark |= {"yerr": common.error_bars(bands, "bias"), "label": "mean of a band, with interval"}
         ax.errorbar(ends.mean(axis=1), bands["bias"], **mark)
         ax.legend(loc="best")
 
 
 def cases(images: Sequence[np.ndarray], rows: pd.DataFrame) -> Figure:
-    """A page of images with their true and predicted scores.
-
-    Args:
-        images: (H, W, 3), uint8.
-        rows: one per image, in the same order: `mos`, `prediction`.
-    """
+    """A page of images, (H, W, 3), uint8, with their `mos` and `prediction`, a row for each image in the same order."""
     labels = [f"MOS {row['mos']:.3g}, predicted {row['prediction']:.3g}" for row in rows.to_dict("records")]
-    return sample_images([_smaller(image) for image in images], labels, columns=4)
+    return common.sample_images([_smaller(image) for image in images], labels, columns=4)
 
 
 def _smaller(image: np.ndarray) -> np.ndarray:
@@ -327,14 +255,12 @@ def _smaller(image: np.ndarray) -> np.ndarray:
 def maps(rows: list["Maps"], label: str) -> Figure:
     """Images, each with its maps laid over it: bright is high, the colours of each map span its own values.
 
-    Args:
-        rows: one per image, all with equally many maps (`iqa.analysis.maps.quality_rows`, `feature_rows`).
-        label: what the colours mean.
+    `rows` have equally many maps (`iqa.analysis.maps.quality_rows`, `feature_rows`); `label` says what colours mean.
     """
     columns = 1 + len(rows[0].maps)
     width = min(WIDTH, 2.3 * columns)
     aspect = float(np.mean([row.image.shape[0] / row.image.shape[1] for row in rows]))
-    figure, grid = draw_figure(len(rows) * (width / columns * aspect + 0.45) + 0.25, len(rows), columns, width)
+    figure, grid = common.draw_figure(len(rows) * (width / columns * aspect + 0.45) + 0.25, len(rows), columns, width)
     for axes, row in zip(grid, rows, strict=True):
         grey = _smaller(row.image).mean(axis=2)
         extent = (0, row.image.shape[1], row.image.shape[0], 0)
@@ -344,7 +270,7 @@ def maps(rows: list["Maps"], label: str) -> Figure:
             ax.imshow(grey, cmap="gray", extent=extent)
             ax.imshow(values, cmap="viridis", alpha=0.65, extent=extent, interpolation="bilinear")
         for ax, title in zip(axes, titles, strict=True):
-            caption_image(ax, title)
+            common.caption_image(ax, title)
     figure.supxlabel(label, fontsize=8)
     return figure
 

@@ -1,6 +1,7 @@
 """Tables and figures of `04_complexity`."""
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,54 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from iqa.show.common import LOOKS, add_legend, draw_figure, name_rows, note, stagger, wrapped
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, INK, in_style
-from iqa.show.tables import (
-    COUNTERS,
-    Table,
-    interval_or_none,
-    missing,
-    published_text,
-    records,
-    renamed,
-    table_of,
-)
+from iqa.show.tables import COUNTERS, Table, ends, interval_or_none, missing, published_text, records, renamed, table_of
 
 SETTING = ["precision", "compiled"]
-COMPLEXITY = {
-    "Run": "run",
-    "Backbone": "backbone",
-    "Fusion": "fusion",
-    "Parameters (M):.2fM": "parameters",
-    "Trainable (M):.2fM": "trainable_parameters",
-    "Backbone (M):.2fM": "backbone_parameters",
-    "Heads (M):.2fM": "head_parameters",
-    "Weights made:,.0f": "generated_weights",
-}
-PARTS = {
-    "Run": "run",
-    "Part": "title",
-    "Parameters:,.0f": "parameters",
-    "Trainable:,.0f": "trainable_parameters",
-    "MACs, estimated:,.0f": "macs_estimated",
-    "MACs, torch:,.0f": "macs_torch",
-}
-TIMES_MS = {"Median": "median", "Mean": "mean", "SD": "std", "Min": "min", "Max": "max", "p95": "p95"}
-MEMORY = {
-    "Run": "run",
-    "Device": "device",
-    "Precision": "precision",
-    "Batch:,.0f": "batch_size",
-    "Scoring (MiB):,.1fB": "inference_bytes",
-    "Training (MiB):,.1fB": "training_bytes",
-}
 COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
 
 
 def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
     """Parameters and multiply-accumulates (MACs) of each run's model by the counters that were used."""
+    columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion", "Parameters (M):.2fM": "parameters"}
+    columns |= {"Trainable (M):.2fM": "trainable_parameters", "Backbone (M):.2fM": "backbone_parameters"}
+    columns |= {"Heads (M):.2fM": "head_parameters", "Weights made:,.0f": "generated_weights"}
     counters = {f"GMACs, {name}:.4gG": f"macs_{name}" for name in COUNTERS if f"macs_{name}" in complexity}
-    return renamed(complexity, COMPLEXITY | counters)
+    return renamed(complexity, columns | counters)
 
 
 def complexity_counts_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,31 +36,33 @@ def complexity_counts_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def counters_table(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
     """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
-    columns = {"Operation": "kind"} | {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS}
-    columns |= {"Missed by": "missed_by"}
-    if run is None:
-        return renamed(counters, {"Run": "run"} | columns)
-    return renamed(counters[counters["run"] == run], columns)
+    macs = {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS}
+    columns = {"Run": "run", "Operation": "kind", **macs, "Missed by": "missed_by"}
+    return (
+        renamed(counters, columns)
+        if run is None
+        else renamed(counters[counters["run"] == run], columns).drop(columns="Run")
+    )
 
 
 def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
     """Parameters and MACs of each part of each model, from `parts.csv`."""
-    return renamed(parts, PARTS)
+    columns = {"Run": "run", "Part": "title", "Parameters:,.0f": "parameters", "Trainable:,.0f": "trainable_parameters"}
+    return renamed(parts, columns | {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS[:2]})
 
 
 def latency_table(latency: pd.DataFrame) -> pd.DataFrame:
     """Time of one image, from `latency.csv`; where it could not be measured, the reason."""
     rows = [row for part in _by_setting(latency) for row in part if row["batch_size"] == 1]
     reasons = any(not missing(row["reason"]) for row in rows)
-    return table_of(
-        {
-            **_setting(row),
-            **{f"{title} (ms):.1f": row[f"{name}_ms"] for title, name in TIMES_MS.items()},
-            "Passes:,.0f": row["passes"],
-            **({"Reason": row["reason"]} if reasons else {}),
-        }
+    times = {"Median": "median", "Mean": "mean", "SD": "std", "Min": "min", "Max": "max", "p95": "p95"}
+    table = [
+        _setting(row)
+        | {f"{title} (ms):.1f": row[f"{name}_ms"] for title, name in times.items()}
+        | {"Passes:,.0f": row["passes"], "Reason": row["reason"]}
         for row in rows
-    )
+    ]
+    return table_of(table) if reasons else table_of(table).drop(columns="Reason", errors="ignore")
 
 
 def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
@@ -117,8 +88,9 @@ def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
 
 def memory_table(memory: pd.DataFrame) -> pd.DataFrame:
     """Peak memory of scoring and of training, from `memory.csv`."""
-    reasons = any(not missing(reason) for reason in memory["reason"])
-    return renamed(memory, MEMORY | ({"Reason": "reason"} if reasons else {}))
+    columns = {"Run": "run", "Device": "device", "Precision": "precision", "Batch:,.0f": "batch_size"}
+    columns |= {"Scoring (MiB):,.1fB": "inference_bytes", "Training (MiB):,.1fB": "training_bytes"}
+    return renamed(memory, columns | ({} if all(map(missing, memory["reason"])) else {"Reason": "reason"}))
 
 
 def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
@@ -126,25 +98,21 @@ def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
 
     A page has two narrower tables in its place, `overview_costs_table` and `overview_agreement_table`.
     """
-    rows = records(overview)
     columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion"}
     columns |= {"Parameters (M):.2fM": "parameters", "GMACs:.4gG": "macs_torch"}
-    columns |= {"Device": "device"} if len({row["device"] for row in rows}) > 1 else {}
-    columns |= {"Latency (ms):.1f": "latency_ms", "Images/s:,.1f": "images_per_second", "SRCC": "srcc", "PLCC": "plcc"}
-    columns |= {"Chosen on": "chosen_on"} if any(row["chosen_on"] == "TEST" for row in rows) else {}
-    if any(not missing(row["published_srcc"]) for row in rows):
-        columns |= {f"Published {name.upper()}": f"published_{name}" for name in ("srcc", "plcc")}
+    columns |= {"Device": "device"} if len(set(overview["device"])) > 1 else {}
+    columns |= {"Latency (ms):.1f": "latency_ms", "Images/s:,.1f": "images_per_second"}
+    columns |= {name.upper(): partial(_measured, name=name) for name in ("srcc", "plcc")}
+    columns |= {"Chosen on": "chosen_on"} if (overview["chosen_on"] == "TEST").any() else {}
+    if overview["published_srcc"].notna().any():
+        columns |= {f"Published {name.upper()}": partial(published_text, name=name) for name in ("srcc", "plcc")}
         columns |= {"Published protocol": "published_protocol"}
-    shown = [
-        row
-        | {
-            key: interval_or_none(row[key], row[f"{key}_low"], row[f"{key}_high"]) or row["status"]
-            for key in ("srcc", "plcc")
-        }
-        | {key: published_text(row[key]) for key in ("published_srcc", "published_plcc")}
-        for row in rows
-    ]
-    return table_of({title: row[name] for title, name in columns.items()} for row in shown)
+    return renamed(overview, columns)
+
+
+def _measured(row: dict[str, Any], name: str) -> Any:
+    """A coefficient with its interval, or why there is none."""
+    return interval_or_none(*(row[end] for end in ends(name))) or row["status"]
 
 
 def overview_costs_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -183,29 +151,27 @@ def setting_words(precision: str, compiled: bool) -> str:
 def latency(latency: pd.DataFrame) -> Figure:
     """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
-    Args:
-        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns
-            it with a column `run`.
+    `latency` has a row per run, device, precision, compilation and batch size, as `latency.csv`.
     """
     runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
     height = 0.14 * len(settings) + 0.16
     height = 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3)
-    figure, axes = draw_figure(height, 1, len(devices), sharey=True)
+    figure, axes = common.draw_figure(height, 1, len(devices), sharey=True)
     for ax, device in zip(axes[0], devices, strict=True):
         for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
             part = _select(latency[latency["batch_size"] == 1], device, setting)
-            y = [runs.index(run) + stagger(place, len(settings)) for run in part["run"]]
+            y = [runs.index(run) + common.stagger(place, len(settings)) for run in part["run"]]
             ax.hlines(y, part["min_ms"], part["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
             ax.plot(part["median_ms"], y, label=setting_words(*setting), **point)
             for height, reason in zip(y, part["reason"], strict=True):
                 if not missing(reason):
-                    note(ax, height, reason.split(":")[0])
+                    common.note(ax, height, reason.split(":")[0])
         ax.set_xlim(left=0)
         ax.set_title(wrapped(_hardware(latency, device), 68 // len(devices)))
         ax.set_xlabel("ms per image")
-        name_rows(ax, [wrapped(run, 26) for run in runs])
-    add_legend(figure, axes[0, 0], 3)
+        common.name_rows(ax, [wrapped(run, 26) for run in runs])
+    common.add_legend(figure, axes[0, 0], 3)
     return figure
 
 
@@ -213,17 +179,15 @@ def latency(latency: pd.DataFrame) -> Figure:
 def throughput(latency: pd.DataFrame) -> Figure:
     """Images per second against the batch size: a panel per device and setting, a line per model.
 
-    A cross over the batch size that did not fit marks where a line ends for want of memory or time.
-
-    Args:
-        latency: as for `latency`.
+    A cross over the batch size that did not fit marks where a line ends for want of memory or time. `latency` is as
+    for `latency`.
     """
     runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
     columns = 3 if max(map(len, runs)) <= 22 else 2
     sizes = sorted(latency["batch_size"].unique())
     sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
     height = 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns)
-    figure, grid = draw_figure(height, len(devices), len(settings), sharex=True, sharey="row")
+    figure, grid = common.draw_figure(height, len(devices), len(settings), sharex=True, sharey="row")
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
             here = _select(latency, device, setting)
@@ -246,7 +210,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             axes[0].set_ylim(bottom=0)
     for ax in grid[-1]:
         ax.set_xlabel("images per batch")
-    add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
+    common.add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
     return figure
 
 
@@ -278,14 +242,11 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     """SRCC against MACs and against the time of one image; the area of a bubble is the number of parameters.
 
     A filled bubble is measured, a hollow one published (of several sources, the first); models are numbered. What has
-    neither is named in the list without a bubble.
-
-    Args:
-        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time
-            counts.
+    neither is named in the list without a bubble. `overview` is as `iqa.analysis.tradeoff.overview` returns it; of
+    several devices, the last one's time counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
-    figure, axes = draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
+    figure, axes = common.draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
     panels = axes[0]
     published = [_first_number(value) for value in rows["published_srcc"]]
     device = rows["hardware"].dropna()
@@ -295,10 +256,8 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
         for place in np.flatnonzero(known):
             area = 28 + 420 * rows["parameters"][place] / rows["parameters"].max()
             inside = area > 90  # its number fits into the bubble
-            for srcc, face, ink, alpha in (
-                (rows["srcc"][place], BLUE, "white", 0.75),
-                (published[place], "none", INK, 1.0),
-            ):
+            marks = ((rows["srcc"][place], BLUE, "white", 0.75), (published[place], "none", INK, 1.0))
+            for srcc, face, ink, alpha in marks:
                 if np.isfinite(srcc):
                     ax.scatter(values[place], srcc, s=area, facecolor=face, edgecolor=BLUE, alpha=alpha, zorder=3)
                     at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}

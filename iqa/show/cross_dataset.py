@@ -6,19 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from iqa.show.common import (
-    LOOKS,
-    add_legend,
-    draw_figure,
-    draw_scatter,
-    error_bars,
-    name_rows,
-    note,
-    nothing,
-    panel_grid,
-    stagger,
-    wrapped,
-)
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import INK, WIDTH, in_style
 from iqa.show.tables import Table, records, table_of, with_intervals
 
@@ -64,15 +53,14 @@ def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFr
 def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure:
     """`prediction_scatter` of several databases side by side.
 
-    Args:
-        panels: for each title the predictions and the low and high end of that database's score range.
+    `panels` holds for each title the predictions and the low and high end of that database's score range.
     """
     if not panels:
-        return nothing("no database was available")
+        return common.nothing("no database was available")
     side = WIDTH / min(max(len(panels), 2), 3)
-    figure, axes = panel_grid(len(panels), 3, side, side)
+    figure, axes = common.panel_grid(len(panels), 3, side, side)
     for ax, (title, (predictions, low, high)) in zip(axes, panels.items(), strict=True):
-        draw_scatter(ax, predictions, low, high, title)
+        common.draw_scatter(ax, predictions, low, high, title)
     return figure
 
 
@@ -80,16 +68,14 @@ def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure
 def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
     """A coefficient of each model (rows) on each database (columns), as a number on a colour; empty where unknown.
 
-    Args:
-        cross: one row per model and database, with columns `model`, `trained_on`, `title` and the coefficient, which
-            is NaN where a database is not available.
+    `cross` is `cross.csv`, where a coefficient is NaN if the database is not available.
     """
     names = cross["model"] + "\n(" + cross["trained_on"].fillna("not run") + ")"
     how = {"values": coefficient, "sort": False, "dropna": False, "aggfunc": "first"}
     table = cross.assign(name=names).pivot_table(index="name", columns="title", **how)
     table = table.reindex(index=names.unique(), columns=cross["title"].unique())
     values = table.to_numpy(dtype=float)
-    figure, axes = draw_figure(1.2 + 0.45 * len(table))
+    figure, axes = common.draw_figure(1.2 + 0.45 * len(table))
     ax = axes[0, 0]
     low = min(0, np.nanmin(values))
     shown = ax.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=low, vmax=1, aspect="auto")
@@ -108,29 +94,27 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
 def compare_evaluations(cross: pd.DataFrame) -> Figure:
     """SRCC of up to six models on each database, with intervals; a database or a model without results says so.
 
-    Args:
-        cross: `cross.csv`: one row per model and database, with columns `model`, `title`, `available`, `srcc`,
-            `srcc_low` and `srcc_high`.
+    `cross` is `cross.csv`.
     """
     models, titles = list(cross["model"].unique())[: len(LOOKS)], list(cross["title"].unique())
     height = max(2, len(models)) * 0.16 + 0.12
-    figure, axes = draw_figure(0.9 + height * len(titles) + 0.2 * -(-len(models) // 3))
+    figure, axes = common.draw_figure(0.9 + height * len(titles) + 0.2 * -(-len(models) // 3))
     ax = axes[0, 0]
     for place, (model, look) in enumerate(zip(models, LOOKS, strict=False)):
         rows = cross[(cross["model"] == model) & cross["available"].astype(bool)]
-        y = [titles.index(title) + stagger(place, len(models)) for title in rows["title"]]
+        y = [titles.index(title) + common.stagger(place, len(models)) for title in rows["title"]]
         point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none", "capsize": 2}
         name = wrapped(model if len(rows) else f"{model} (no results)", 34)
-        bars = ax.errorbar(rows["srcc"], y, xerr=error_bars(rows, "srcc"), label=name, **point)
+        bars = ax.errorbar(rows["srcc"], y, xerr=common.error_bars(rows, "srcc"), label=name, **point)
         bars[2][0].set_linestyle(look["linestyle"])
     for y, title in enumerate(titles):
         if not cross.loc[cross["title"] == title, "available"].any():
-            note(ax, y, "not available")
+            common.note(ax, y, "not available")
         if y:
             ax.axhline(y - 0.5, color="#E4E7EC", linewidth=0.7)
-    name_rows(ax, [wrapped(title, 24) for title in titles])
+    common.name_rows(ax, [wrapped(title, 24) for title in titles])
     ax.set_xlabel("SRCC")
-    add_legend(figure, ax, 3)
+    common.add_legend(figure, ax, 3)
     return figure
 
 

@@ -106,9 +106,10 @@ def markdown(table: pd.DataFrame, write: Callable[[Any, str], str] = markdown_ce
     Args:
         write: makes Markdown of a value with a format.
     """
-    columns = [[escape(name), _rule(table[name], form)] for name, form in _formats(table)]
-    for column, (name, form) in zip(columns, _formats(table), strict=True):
-        column += [write(value, form) for value in table[name]]
+    columns = (
+        [escape(name), _rule(table[name], form), *(write(value, form) for value in table[name])]
+        for name, form in _formats(table)
+    )
     return "".join(f"| {' | '.join(row)} |\n" for row in zip(*columns, strict=True))
 
 
@@ -139,9 +140,28 @@ def table_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """A table of some columns of a frame; `names` gives the column for each title."""
-    return table_of({title: row[name] for title, name in names.items()} for row in records(frame))
+Column = str | tuple[str, str, str] | Callable[[dict[str, Any]], Any]
+
+
+def renamed(frame: pd.DataFrame, columns: dict[str, Column]) -> pd.DataFrame:
+    """A table of a frame's rows.
+
+    Args:
+        columns: what stands under each title: a column of the frame, the three of an interval (`ends`), or a function
+            of the row.
+    """
+    return table_of({title: _pick(row, column) for title, column in columns.items()} for row in records(frame))
+
+
+def _pick(row: dict[str, Any], column: Column) -> Any:
+    if callable(column):
+        return column(row)
+    return row[column] if isinstance(column, str) else interval_or_none(*(row[name] for name in column))
+
+
+def ends(name: str) -> tuple[str, str, str]:
+    """Columns of a value and of the ends of its interval."""
+    return name, f"{name}_low", f"{name}_high"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -149,8 +169,9 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 
 
-def published_text(value: Any) -> Any:
-    """A published number, or the text of several with each rounded as a number is."""
+def published_text(row: dict[str, Any], name: str) -> Any:
+    """A published number of a row, or the text of several with each rounded as a number is."""
+    value = row[f"published_{name}"]
     return re.sub(r"\d+\.\d+", lambda found: number(float(found[0])), value) if isinstance(value, str) else value
 
 
@@ -162,7 +183,7 @@ def shape(sizes: Iterable[float]) -> str:
 def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     """Coefficients of a row with their intervals, by title."""
     titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
-    return {titles[name]: interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
+    return {titles[name]: _pick(row, ends(name)) for name in names}
 
 
 def interval_or_none(value: float, low: float, high: float) -> Interval | None:
