@@ -34,31 +34,26 @@ class Tables:
     def __init__(self, params: ReportParams, reader: Reader):
         self.params, self.reader = params, reader
         self.absent = absent(params)
-        self.titles: dict[str, str] = {}
         self._listed: dict[str, tuple[Table, str, str]] = {}
-        runs = {"train": params.main, "complexity": params.complexity, "cross_dataset": params.cross}
-        runs |= {"analysis": params.analysis, "claims": params.claims, "report": params.run, "runs": params.run}
         here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
-        runs |= {"data_prep": here[0]} if here else {}
+        runs = {"data_prep": here[:1], "train": [params.main], "ablation": self.ablations()}
+        runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
+        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run]}
         for table in LISTED:
             step = table.files[0].partition("/")[0]
-            if step == "ablation":  # a table of each comparison, with the title of that
-                for run in self.ablations():
+            for run in runs[step]:
+                if step == "ablation":  # a table of each comparison, with the title of that
                     title = param_files.load(AblationParams, params.study, run).title
-                    self._add(table._replace(name=f"ablation/{run}", title=title), step, run)
-            elif step in runs:
-                self._add(table, step, runs[step])
-
-    def _add(self, table: Table, step: str, run: str) -> None:
-        self.titles[table.name] = table.title
-        self._listed[table.name] = table, step, run
+                    table = table._replace(name=f"ablation/{run}", title=title)
+                self._listed[table.name] = table, step, run
+        self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         table, _, run = self._find(name)
         files = [file.replace("/", f"/{run}/") for file in table.files]
         if files[0].endswith(".csv"):
             return self.reader.tabulate(table.make, files[0])
-        special = {"data_prep": lambda: self.audits, "runs": lambda: self.records}
+        special = {"data_prep": self._databases, "runs": lambda: self.records}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)
 
@@ -73,14 +68,19 @@ class Tables:
         return self._listed[name]
 
     @cached_property
-    def audits(self) -> dict[str, Any]:
-        """`audit.json` of each database by name; of those that are absent, at the end, `title` and `absent`."""
+    def audits(self) -> Record:
+        """`audit.json` of each database that is not absent, by name."""
         here = [run for run in param_files.run_names(self.params.study, "data_prep") if run not in self.absent]
         found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in here}
-        for run, (title, reason) in self.absent.items():
-            file = self.reader.shown(f"data_prep/{run}/audit.json")
-            found[run] = Record({"title": title, "absent": reason}, file)
         return Record(found, self.reader.shown("data_prep"))
+
+    def _databases(self) -> dict[str, Any]:
+        """The audits, and `title` and `absent` (the reason) of each database that is absent."""
+        facts = {run: {"title": title, "absent": reason} for run, (title, reason) in self.absent.items()}
+        missing = {
+            run: Record(values, self.reader.shown(f"data_prep/{run}/audit.json")) for run, values in facts.items()
+        }
+        return Record(self.audits | missing, self.audits.file)
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -163,10 +163,7 @@ def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
     """Databases of the study of which there are no results because they are not on this machine: title and reason."""
     from iqa.data.prepare import absent, title
 
-    found = {}
-    for step, run in params.needs():
-        if step == "data_prep" and not finished(params.study, step, run):
-            prepared = param_files.load(DataPrepParams, params.study, run)
-            if (reason := absent(prepared)) is not None:
-                found[run] = (title(prepared), reason)
-    return found
+    runs = [run for step, run in params.needs() if step == "data_prep" and not finished(params.study, step, run)]
+    prepared = {run: param_files.load(DataPrepParams, params.study, run) for run in runs}
+    reasons = {run: absent(values) for run, values in prepared.items()}
+    return {run: (title(prepared[run]), reason) for run, reason in reasons.items() if reason is not None}

@@ -30,6 +30,16 @@ from iqa.show.tables import Interval
 from iqa.study import param_files, paths
 
 TEMPLATE = "report.md.j2"
+PAGES = {  # what a page shows in place of a wide table
+    "verdicts": ablation.ablation_verdicts_table,
+    "further": ablation.ablation_further_table,
+    "costs": complexity.overview_costs_table,
+    "agreement": complexity.overview_agreement_table,
+    "counts": complexity.complexity_counts_table,
+    "operations": complexity.counters_table,
+    "where": complexity.where_measured,
+    "breakdowns": cross_dataset.breakdown_tables,
+}
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
 
 
@@ -68,6 +78,14 @@ class Writer:
         if frame.empty:
             raise ReportError(f"the table '{label}' has no rows")
         return f"{tables.markdown(frame, self.show)}\n: {caption} {{#{label}}}\n"
+
+    def rows(self, file: str) -> list[dict[str, Any]]:
+        """The rows of a CSV file."""
+        return tables.records(self.reader.rows(file))
+
+    def page(self, name: str, file: str, *options: Any) -> Any:
+        """What a function of `PAGES` makes of a CSV file."""
+        return self.reader.tabulate(lambda frame: PAGES[name](frame, *options), file)
 
     def figure(self, file: str, label: str, caption: str, width: str = "100%") -> str:
         """A figure of a run's folder: `train/main_s1/curves.svg`."""
@@ -155,62 +173,29 @@ def _fill(listed: Tables, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["show"] = writer.show
-    functions = {name: getattr(writer, name) for name in ("num", "table", "figure", "link")}
+    functions = {name: getattr(writer, name) for name in ("num", "table", "rows", "page", "figure", "link")}
+    functions["record"] = listed.reader.record
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:
         raise ReportError(str(error)) from None  # without the template's frames, which Python tools cannot read
     except jinja2.TemplateError as error:
-        places = traceback.extract_tb(error.__traceback__)
-        lines = [getattr(error, "lineno", None), *(p.lineno for p in reversed(places) if p.filename.endswith(TEMPLATE))]
-        line = next((line for line in lines if line), "?")
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename.endswith(TEMPLATE)]
+        line = getattr(error, "lineno", None) or (lines or ["?"])[-1]
         raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from None
 
 
 def _context(listed: Tables) -> dict[str, Any]:
-    """What the template can speak about besides the numbers of single files."""
-    params, reader = listed.params, listed.reader
-    main, crossed = f"train/{params.main}", f"cross_dataset/{params.cross}"
-    metrics = reader.record(f"{main}/metrics.json")  # the one training that a report cannot do without
-    audits = {run: audit for run, audit in listed.audits.items() if run not in listed.absent}
-    database = metrics["database"]
-    if database not in audits:
-        raise ReportError(f"{reader.shown(f'{main}/metrics.json')}: no data_prep run '{database}'")
-    files = {
-        "complexity": f"complexity/{params.complexity}/complexity.csv",
-        "cross": f"{crossed}/cross.csv",
-        "claims": f"claims/{params.claims}/claims.csv",
-        "published": f"report/{params.run}/published.csv",
-    }
-    found = {name: tables.records(reader.rows(file)) for name, file in files.items()}
+    """What the template can speak about besides the files that it reads."""
     return {
-        "params": params,
-        "database": database,
-        "audits": audits,
-        "absent": listed.absent,
-        "metrics": metrics,
-        "prepared": {run: reader.record(f"data_prep/{run}/params.json") for run in audits},
-        "cross_params": reader.record(f"{crossed}/params.json"),
-        "train": reader.record(f"{main}/params.json"),
-        "loss_terms": reader.record(f"{main}/loss.json")["terms"],
-        "model": reader.record(f"{main}/architecture.json"),
-        "before": reader.record(f"{main}/architecture_before.json"),
-        **found,
-        "ablations": {run: _ablation(run, reader) for run in listed.ablations()},
-        "verdicts": claims.VERDICTS,
-        "counts": Counter(row["verdict"] for row in found["claims"]),
-        "commits": sorted({report.revision(record) for record in listed.records}),
-        "runs": len(listed.records),
-        "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
-        "out_of_date": _out_of_date(params),
-        "unfinished": listed.unfinished(),
-        "mixed": _mixed(listed),
+        "params": listed.params,
         "tables": listed,
-        "cost": _cost(params, reader),
-        "breakdowns": cross_dataset.breakdown_tables(
-            reader.rows(f"{crossed}/breakdown.csv"), found["cross"][0]["model"]
-        ),
-        "inside": _inside(params, reader),
+        "verdicts": claims.VERDICTS,
+        "commits": sorted({report.revision(record) for record in listed.records}),
+        "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
+        "out_of_date": _out_of_date(listed.params),
+        "mixed": _mixed(listed),
     }
 
 
@@ -218,17 +203,6 @@ def _out_of_date(params: ReportParams) -> dict[str, list[str]]:
     """Runs whose results would come out differently now, with the reasons, as the runner noted before it started."""
     file = paths.run_folder(params.study, params.step, params.run) / "out_of_date.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _ablation(run: str, reader: Reader) -> dict[str, Any]:
-    """Parameters, rows and both tables of one comparison."""
-    file = f"ablation/{run}/ablation.csv"
-    return {
-        "params": reader.record(f"ablation/{run}/params.json"),
-        "rows": tables.records(reader.rows(file)),
-        "verdicts": reader.tabulate(ablation.ablation_verdicts_table, file),
-        "further": reader.tabulate(ablation.ablation_further_table, file),
-    }
 
 
 def _mixed(listed: Tables) -> dict[str, dict[str, list[str]]]:
@@ -240,41 +214,6 @@ def _mixed(listed: Tables) -> dict[str, dict[str, list[str]]]:
         if differing := report.differing(records):
             found[listed.titles[f"ablation/{run}"]] = differing
     return found
-
-
-def _cost(params: ReportParams, reader: Reader) -> dict[str, Any]:
-    """What the chapter on complexity shows besides whole tables; operations are those of the report's own model, or of
-    the first if that was not counted."""
-    folder = f"complexity/{params.complexity}"
-    counters = reader.rows(f"{folder}/counters.csv")
-    runs = list(counters["run"].unique())
-    run = params.main if params.main in runs else runs[0]
-    return {
-        "costs": reader.tabulate(complexity.overview_costs_table, f"{folder}/overview.csv"),
-        "agreement": reader.tabulate(complexity.overview_agreement_table, f"{folder}/overview.csv"),
-        "counts": reader.tabulate(complexity.complexity_counts_table, f"{folder}/complexity.csv"),
-        "run": run,
-        "operations": complexity.counters_table(counters, run),
-        "where": complexity.where_measured(reader.rows(f"{folder}/latency.csv")),
-    }
-
-
-def _inside(params: ReportParams, reader: Reader) -> dict[str, Any]:
-    """What the chapter on the inside of a model says in words besides whole tables: values of single rows."""
-    folder = f"analysis/{params.analysis}"
-    names = ("models", "separation", "variance", "attention", "errors", "ceiling")
-    rows = {name: tables.records(reader.rows(f"{folder}/{name}.csv")) for name in names}
-    shares: dict[str, list[dict[str, Any]]] = {}
-    for row in rows["variance"]:
-        shares.setdefault(row["model"], []).append(row)
-    return {
-        **rows,
-        "shares": shares,
-        "about": reader.record(f"{folder}/analysis.json"),
-        "params": reader.record(f"{folder}/params.json"),
-        "ceilings": {row["what"]: row for row in rows["ceiling"]},
-        "wholes": [row for row in rows["attention"] if row["part"] == "the claim as a whole"],
-    }
 
 
 def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
@@ -292,10 +231,8 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
 
 def _to_html(markdown: Path, output: Path) -> None:
     """One file that holds its style and figures, and formulas as MathML."""
-    style = f"--css={paths.REPORT / 'style.css'}"
-    _pandoc(
-        markdown, "html5", output, "--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=1", style
-    )
+    options = ("--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=1")
+    _pandoc(markdown, "html5", output, *options, f"--css={paths.REPORT / 'style.css'}")
 
 
 def _to_pdf(markdown: Path, output: Path) -> None:

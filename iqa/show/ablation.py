@@ -67,8 +67,7 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     names = [wrapped(row["label"], 32) for row in rows]
     notes = [wrapped(f"make it with: {row['command']}", 48) if row["verdict"] == "not run" else "" for row in rows]
     places, end = common.row_positions(names, notes)
-    figure, axes = common.draw_figure(0.7 + 0.17 * end)
-    ax = axes[0, 0]
+    figure, [[ax]] = common.draw_figure(0.7 + 0.17 * end)
     if np.isfinite(reference := ablation["srcc_mean"].iloc[0]):
         ax.axvline(reference, color=GREY, linewidth=1, linestyle=":")
     for y, command, row in zip(places, notes, rows, strict=True):
@@ -145,8 +144,7 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     at the end of a linear stretch. A value that was not run is named without a mark. `sweep` holds rows of a comparison
     with the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
     """
-    figure, axes = common.draw_figure(3.3, width=WIDTH * 0.75)
-    ax = axes[0, 0]
+    figure, [[ax]] = common.draw_figure(3.3, width=WIDTH * 0.75)
     run, reference = sweep[sweep["verdict"] != "not run"], sweep[sweep["verdict"] == "reference"]
     test = {"color": BLUE, "marker": "o", "markersize": 5, "capsize": 3, "label": "test, with interval"}
     bars = common.error_bars(run, "srcc_mean", "srcc_low", "srcc_high")

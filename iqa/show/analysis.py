@@ -106,16 +106,15 @@ def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figu
     low, high = quality.min(), quality.max()
     wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
     height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
-    figure, axes = common.draw_figure(height + 1.1, 1, 2)
-    left, right = axes[0]
+    figure, [(left, right)] = common.draw_figure(height + 1.1, 1, 2)
     left.imshow(image)
     left.set_title("image")
     colours = "viridis" if scale.higher_is_better else "viridis_r"
     shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
     right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
-    for ax in axes[0]:
+    for ax in (left, right):
         ax.axis("off")
-    figure.colorbar(shown, ax=axes[0], location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
+    figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
     return figure
 
 
@@ -172,8 +171,8 @@ def attention(bands: pd.DataFrame) -> Figure:
     models = list(bands["model"].unique())
     if not models:
         return common.nothing("no model of this analysis weighs the scales")
-    figure, axes = common.draw_figure(2.9, 1, len(models), WIDTH if len(models) > 1 else 0.66 * WIDTH, sharey=True)
-    for ax, model in zip(axes[0], models, strict=True):
+    figure, [axes] = common.draw_figure(2.9, 1, len(models), WIDTH if len(models) > 1 else 0.66 * WIDTH, sharey=True)
+    for ax, model in zip(axes, models, strict=True):
         of_model = bands[bands["model"] == model]
         scales = sorted(name for name in of_model["quantity"].unique() if name.startswith("scale "))
         ax.axhline(1 / len(scales), color=GREY, linestyle=":", linewidth=1, label="even")
@@ -188,8 +187,8 @@ def attention(bands: pd.DataFrame) -> Figure:
         ax.set_ylim(0, max(0.5, 1.05 * of_model.loc[of_model["quantity"].isin(scales), "high"].max()))
         ax.set_xlabel("MOS of the band, worst to best")
         ax.set_title(wrapped(model, 60 // len(models)))
-    axes[0, 0].set_ylabel("mean weight of the scale")
-    common.add_legend(figure, axes[0, 0], 5)
+    axes[0].set_ylabel("mean weight of the scale")
+    common.add_legend(figure, axes[0], 5)
     return figure
 
 
@@ -217,9 +216,7 @@ def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
         ax.axvline(0, color=INK, linewidth=1, linestyle="--")
         mark = {"color": BLUE, "marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2}
         ax.errorbar(rows["bias"], range(len(rows)), xerr=common.error_bars(rows, "bias"), **mark)
-        common.name_rows(
-            ax, [wrapped(f"{by} {value}", 34) for by, value in zip(rows["by"], rows["value"], strict=True)]
-        )
+        common.name_rows(ax, [wrapped(name, 34) for name in rows["by"] + " " + rows["value"].astype(str)])
         ax.set_xlabel("mean of prediction less MOS, with interval")
     return figure
 
@@ -232,10 +229,10 @@ def _residuals(ax: Axes, table: pd.DataFrame, groups: pd.DataFrame, column: str,
     ax.axhline(0, color=INK, linewidth=1, linestyle="--")
     bands = groups[groups["by"] == by]
     if len(bands):
-        ends = bands["value"].str.split(" to ", expand=True).astype(float)
+        middles = bands["value"].str.split(" to ", expand=True).astype(float).mean(axis=1)
         mark = {"color": ORANGE, "marker": "D", "markersize": 5, "linestyle": "none", "capsize": 3}
         mark |= {"yerr": common.error_bars(bands, "bias"), "label": "mean of a band, with interval"}
-        ax.errorbar(ends.mean(axis=1), bands["bias"], **mark)
+        ax.errorbar(middles, bands["bias"], **mark)
         ax.legend(loc="best")
 
 

@@ -154,9 +154,8 @@ def latency(latency: pd.DataFrame) -> Figure:
     `latency` has a row per run, device, precision, compilation and batch size, as `latency.csv`.
     """
     runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
-    height = 0.14 * len(settings) + 0.16
-    height = 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3)
-    figure, axes = common.draw_figure(height, 1, len(devices), sharey=True)
+    rows = len(runs) * (0.14 * len(settings) + 0.16)
+    figure, axes = common.draw_figure(0.9 + rows + 0.2 * -(-len(settings) // 3), 1, len(devices), sharey=True)
     for ax, device in zip(axes[0], devices, strict=True):
         for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
             part = _select(latency[latency["batch_size"] == 1], device, setting)
@@ -246,8 +245,7 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     several devices, the last one's time counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
-    figure, axes = common.draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
-    panels = axes[0]
+    figure, [panels] = common.draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
     published = [_first_number(value) for value in rows["published_srcc"]]
     device = rows["hardware"].dropna()
     titles = ("GMACs per image", f"ms per image on {device.iloc[-1] if len(device) else 'this machine'}")
@@ -267,11 +265,10 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
         ax.xaxis.get_major_locator().set_params(nbins=5)
         ax.margins(0.14)
         if known.any():
-            spread = values[known]
-            if spread.max() > 10 * spread.min():
+            if values[known].max() > 10 * values[known].min():
                 _logarithmic(ax, "x")
-            elif len(spread) == 1:
-                ax.set_xlim(0, 2 * spread.iloc[0])
+            elif known.sum() == 1:
+                ax.set_xlim(0, 2 * values[known].iloc[0])
         else:
             ax.set(xticks=[], yticks=[])
             ax.text(0.5, 0.5, "no SRCC measured or published", transform=ax.transAxes, ha="center", va="center")
@@ -292,18 +289,17 @@ def _logarithmic(ax: Axes, name: str) -> None:
 
 def _numbered(rows: pd.DataFrame) -> list[Line2D]:
     """Entries of a legend without marks: number, run, parameters, and whether it was run."""
-    texts = [
-        f"{place} {row['run']}, {row['parameters'] / 1e6:.3g}M parameters{', not run' * (row['status'] == 'not run')}"
-        for place, row in enumerate(rows.to_dict("records"), 1)
-    ]
-    return [Line2D([], [], linestyle="none", label=text) for text in texts]
+    entries = []
+    for place, row in enumerate(rows.to_dict("records"), 1):
+        text = f"{place} {row['run']}, {row['parameters'] / 1e6:.3g}M parameters"
+        text += ", not run" if row["status"] == "not run" else ""
+        entries.append(Line2D([], [], linestyle="none", label=text))
+    return entries
 
 
 def _first_number(value: Any) -> float:
     """A number, the first one of a text `(1) 0.9 (2) 0.8`, or NaN."""
-    if not isinstance(value, str):
-        return float(value)
-    found = re.search(r"\d+\.\d+", value)
+    found = re.findall(r"\d+\.\d+", value) if isinstance(value, str) else [value]
     return float(found[0]) if found else float("nan")
 
 

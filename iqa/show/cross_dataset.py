@@ -75,8 +75,7 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
     table = cross.assign(name=names).pivot_table(index="name", columns="title", **how)
     table = table.reindex(index=names.unique(), columns=cross["title"].unique())
     values = table.to_numpy(dtype=float)
-    figure, axes = common.draw_figure(1.2 + 0.45 * len(table))
-    ax = axes[0, 0]
+    figure, [[ax]] = common.draw_figure(1.2 + 0.45 * len(table))
     low = min(0, np.nanmin(values))
     shown = ax.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=low, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -98,8 +97,7 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
     """
     models, titles = list(cross["model"].unique())[: len(LOOKS)], list(cross["title"].unique())
     height = max(2, len(models)) * 0.16 + 0.12
-    figure, axes = common.draw_figure(0.9 + height * len(titles) + 0.2 * -(-len(models) // 3))
-    ax = axes[0, 0]
+    figure, [[ax]] = common.draw_figure(0.9 + height * len(titles) + 0.2 * -(-len(models) // 3))
     for place, (model, look) in enumerate(zip(models, LOOKS, strict=False)):
         rows = cross[(cross["model"] == model) & cross["available"].astype(bool)]
         y = [titles.index(title) + common.stagger(place, len(models)) for title in rows["title"]]

@@ -15,40 +15,31 @@ SPLIT_COLOURS = {"train": BLUE, "val": GREEN, "test": ORANGE}
 
 def databases_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """What each database holds, from each `audit.json`; of a database that is absent, its title and dashes."""
-    return table_of(
-        {
-            "Database": audit["title"],
-            "Images:,.0f": audit["n"],
-            "Train:,.0f": audit["splits"].get("train", {}).get("n"),
-            "Validation:,.0f": audit["splits"].get("val", {}).get("n"),
-            "Test:,.0f": audit["splits"].get("test", {}).get("n"),
-            "Worst:g": audit["low"] if audit["higher_is_better"] else audit["high"],
-            "Best:g": audit["high"] if audit["higher_is_better"] else audit["low"],
-            "MOS:.2f": audit["mos"]["mean"],
-            "MOS SD:.2f": audit["mos"]["std"],
-            "Ceiling": audit["ceiling_srcc"],
-        }
-        if "absent" not in audit
-        else {"Database": f"{audit['title']} (not available)"}
-        for audit in audits.values()
-    )
+    rows = []
+    for audit in audits.values():
+        if "absent" in audit:
+            rows.append({"Database": f"{audit['title']} (not available)"})
+            continue
+        low, high, mos = audit["low"], audit["high"], audit["mos"]
+        worst, best = (low, high) if audit["higher_is_better"] else (high, low)
+        names = {"Train": "train", "Validation": "val", "Test": "test"}
+        splits = {f"{title}:,.0f": audit["splits"].get(split, {}).get("n") for title, split in names.items()}
+        about = {"Database": audit["title"], "Images:,.0f": audit["n"], **splits, "Worst:g": worst, "Best:g": best}
+        rows.append(about | {"MOS:.2f": mos["mean"], "MOS SD:.2f": mos["std"], "Ceiling": audit["ceiling_srcc"]})
+    return table_of(rows)
 
 
 def audits_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """What the audit counted in each database, from each `audit.json`."""
+    names = {"Contents": "references", "Sizes": "stored sizes", "Enlarged": "images that were enlarged"}
+    names |= {"Copies across splits": "images that occur in more than one split"}
+    names |= {"Copies within one": "images that occur more than once in a split"}
     rows = []
     for audit in audits.values():
         if "absent" not in audit:
-            here, release = ({check["check"]: check[key] for check in audit["checks"]} for key in ("here", "release"))
-            counts = {
-                "Images": here["images"],
-                "In the release": release["images"],
-                "Contents": here["references"],
-                "Sizes": here["stored sizes"],
-                "Enlarged": here["images that were enlarged"],
-                "Copies across splits": here["images that occur in more than one split"],
-                "Copies within one": here["images that occur more than once in a split"],
-            }
+            checks = {check["check"]: check for check in audit["checks"]}
+            counts = {"Images": checks["images"]["here"], "In the release": checks["images"]["release"]}
+            counts |= {title: checks[name]["here"] for title, name in names.items()}
             counts = {f"{title}:,.0f": count for title, count in counts.items()}
             rows.append({"Database": audit["title"], **counts, "Rating SD:.2f": (audit["mos_std"] or {}).get("mean")})
     return table_of(rows)
@@ -60,8 +51,7 @@ def mos_histogram(table: pd.DataFrame, low: float, high: float, higher_is_better
 
     Args:
         table: one row per image, with columns `mos` and `split`.
-        low, high: ends of the database's score range.
-        higher_is_better: False where the scores are DMOS; the axis says so.
+        low, high: ends of the database's score range. Where higher is not better the scores are DMOS, as the axis says.
     """
     import seaborn  # a second to import, for this figure alone
 

@@ -19,13 +19,9 @@ SIZES = ("channels", "height", "width")  # of a feature map
 def main_result_table(metrics: dict[str, Any], audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Agreement with the MOS on the test split, from `metrics.json`, and the ceiling of the run's database."""
     audit = audits[metrics["database"]]
-    agreement = with_intervals(metrics, "srcc", "plcc") | {
-        "PLCC, fitted": metrics["plcc_fitted"],
-        "KRCC": metrics["krcc"],
-        "RMSE": metrics["rmse"],
-    }
-    images = {"Database": audit["title"], "Images:,.0f": metrics["n"]}
-    return table_of([images | agreement | {"Ceiling": audit["ceiling_srcc"]}])
+    further = {"PLCC, fitted": metrics["plcc_fitted"], "KRCC": metrics["krcc"], "RMSE": metrics["rmse"]}
+    about = {"Database": audit["title"], "Images:,.0f": metrics["n"], **with_intervals(metrics, "srcc", "plcc")}
+    return table_of([about | further | {"Ceiling": audit["ceiling_srcc"]}])
 
 
 def architecture_table(description: dict[str, Any]) -> pd.DataFrame:
@@ -68,10 +64,7 @@ def _chain(widths: Iterable[float]) -> str:
 def training_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
     """Loss, SRCC and PLCC against the epoch on training and validation images, with the best epoch marked.
 
-    Args:
-        history: one row per epoch, with columns `epoch`, `train_loss`, `val_loss`, `train_srcc`, `val_srcc`,
-            `train_plcc` and `val_plcc`.
-        best_epoch: the epoch whose weights were kept; that of the highest `val_srcc` when not given.
+    `history` has a row per epoch, as `history.csv`; `best_epoch` is that of the highest `val_srcc` when not given.
     """
     if best_epoch is None:
         best_epoch = int(history.loc[history["val_srcc"].idxmax(), "epoch"])
@@ -98,11 +91,10 @@ def prediction_scatter(predictions: pd.DataFrame, low: float, high: float, title
 
     Args:
         predictions: one row per image, with columns `mos` and `prediction` on the database's own scale.
-        low, high: ends of the database's score range.
-        title: printed above the axes.
+        low, high: ends of that scale.
     """
-    figure, axes = draw_figure(4.4, width=4.4)
-    draw_scatter(axes[0, 0], predictions, low, high, title)
+    figure, [[ax]] = draw_figure(4.4, width=4.4)
+    draw_scatter(ax, predictions, low, high, title)
     return figure
 
 
