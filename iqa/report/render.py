@@ -25,21 +25,12 @@ from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
-from iqa.show import ablation, complexity, cross_dataset, report, tables
+from iqa.show import report, tables
+from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
 
 TEMPLATE = "report.md.j2"
-PAGES = {  # what a page shows in place of a wide table
-    "verdicts": ablation.ablation_verdicts_table,
-    "further": ablation.ablation_further_table,
-    "costs": complexity.overview_costs_table,
-    "agreement": complexity.overview_agreement_table,
-    "counts": complexity.complexity_counts_table,
-    "operations": complexity.counters_table,
-    "where": complexity.where_measured,
-    "breakdowns": cross_dataset.breakdown_tables,
-}
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
 
 
@@ -83,9 +74,9 @@ class Writer:
         """The rows of a CSV file."""
         return tables.records(self.reader.rows(file))
 
-    def page(self, name: str, file: str, *options: Any) -> Any:
-        """What a function of `PAGES` makes of a CSV file."""
-        return self.reader.tabulate(lambda frame: PAGES[name](frame, *options), file)
+    def breakdowns(self, file: str, model: str) -> dict[str, pd.DataFrame]:
+        """Tables of one model by title of the database, from a CSV file."""
+        return self.reader.tabulate(lambda frame: breakdown_tables(frame, model), file)
 
     def figure(self, file: str, label: str, caption: str, width: str = "100%") -> str:
         """A figure of a run's folder: `train/main_s1/curves.svg`."""
@@ -173,7 +164,7 @@ def _fill(listed: Tables, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["show"] = writer.show
-    functions = {name: getattr(writer, name) for name in ("num", "table", "rows", "page", "figure", "link")}
+    functions = {name: getattr(writer, name) for name in ("num", "table", "rows", "breakdowns", "figure", "link")}
     functions["record"] = listed.reader.record
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))

@@ -13,15 +13,12 @@ from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
 from iqa.show.tables import Table, ends, missing, published_text, renamed
 
-VERDICTS = ["Differs in", "Seeds", "SRCC", "SRCC difference", "p (Holm)", "Verdict", "Decision"]
-
 
 def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     """Groups of runs against the reference, with intervals, from `ablation.csv`.
 
-    A page has two narrower tables in its place, `ablation_verdicts_table` and `ablation_further_table`. A group that
-    was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a column if
-    that was on the test images anywhere; what others published has columns if there is any.
+    A group that was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a
+    column if that was on the test images anywhere; what others published has columns if there is any.
     """
     columns = {"Differs in": _differs, "Seeds:,.0f": lambda row: row["seeds"] or None}
     columns |= {"SRCC": ("srcc_mean", "srcc_low", "srcc_high"), "SD of seeds": "srcc_std", "PLCC": "plcc_mean"}
@@ -42,16 +39,6 @@ def _differs(row: dict[str, Any]) -> str:
 
 def _verdict(row: dict[str, Any]) -> str:
     return f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"]
-
-
-def ablation_verdicts_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `ablation_table` that tell whether a group differs from the reference."""
-    return ablation_table(frame)[VERDICTS]
-
-
-def ablation_further_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The other columns of `ablation_table`: spread, PLCC, validation and published values."""
-    return ablation_table(frame).drop(columns=VERDICTS[1:])
 
 
 @in_style

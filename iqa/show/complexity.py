@@ -17,7 +17,6 @@ from iqa.show.style import BLUE, INK, in_style
 from iqa.show.tables import COUNTERS, Table, ends, interval_or_none, missing, published_text, records, renamed, table_of
 
 SETTING = ["precision", "compiled"]
-COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
 
 
 def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
@@ -29,20 +28,10 @@ def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
     return renamed(complexity, columns | counters)
 
 
-def complexity_counts_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """`complexity_table` for a page that names backbone and fusion elsewhere."""
-    return complexity_table(frame).drop(columns=["Backbone", "Fusion"])
-
-
-def counters_table(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
-    """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
+def counters_table(counters: pd.DataFrame) -> pd.DataFrame:
+    """MACs by kind of operation and counter, and their sum, from `counters.csv`."""
     macs = {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS}
-    columns = {"Run": "run", "Operation": "kind", **macs, "Missed by": "missed_by"}
-    return (
-        renamed(counters, columns)
-        if run is None
-        else renamed(counters[counters["run"] == run], columns).drop(columns="Run")
-    )
+    return renamed(counters, {"Run": "run", "Operation": "kind", **macs, "Missed by": "missed_by"})
 
 
 def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +83,7 @@ def memory_table(memory: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
-    """Cost beside agreement of each run, measured and published, from `overview.csv`.
-
-    A page has two narrower tables in its place, `overview_costs_table` and `overview_agreement_table`.
-    """
+    """Cost beside agreement of each run, measured and published, from `overview.csv`."""
     columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion"}
     columns |= {"Parameters (M):.2fM": "parameters", "GMACs:.4gG": "macs_torch"}
     columns |= {"Device": "device"} if len(set(overview["device"])) > 1 else {}
@@ -113,18 +99,6 @@ def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
 def _measured(row: dict[str, Any], name: str) -> Any:
     """A coefficient with its interval, or why there is none."""
     return interval_or_none(*(row[end] for end in ends(name))) or row["status"]
-
-
-def overview_costs_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `overview_table` that tell what a model is and costs, and the SRCC that it reaches."""
-    table = overview_table(frame)
-    return table[[name for name in table if name in ("Run", "Device", "SRCC", *COSTS)]]
-
-
-def overview_agreement_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The other columns of `overview_table`, one row per run: agreement, measured and published."""
-    table = overview_table(frame).drop(columns=COSTS).drop(columns="Device", errors="ignore")
-    return table.drop_duplicates("Run").reset_index(drop=True)
 
 
 def where_measured(latency: pd.DataFrame) -> list[str]:

@@ -209,6 +209,13 @@ def test_every_table_is_written_as_csv_markdown_and_latex(built):
     assert r"λ \& \$x\_1\$" in (folder / "ablation_weight.tex").read_text()
 
 
+def test_a_page_shows_every_column_of_the_tables_that_it_splits(built):
+    folder, text = built[1]["html"].parent / "tables", words(built[0])
+    for name in ("ablation_main", "overview", "complexity", "counters"):
+        titles = [title for title in pd.read_csv(folder / f"{name}.csv") if not title.endswith((", low", ", high"))]
+        assert [title for title in titles if title not in text] == []
+
+
 def test_two_builds_are_byte_identical(built, study):
     for name, path in render(study).items():
         assert path.read_bytes() == built[1][name].read_bytes(), name

@@ -70,15 +70,6 @@ def test_the_ablation_table_shows_verdict_decision_and_corrected_p_value(compare
     assert shown.iloc[1]["SRCC"] == "0.920 [0.910, 0.930]"
 
 
-def test_two_narrower_tables_hold_every_column_once_beside_the_name(compared):
-    compared = compared.assign(published_srcc=0.9, published_protocol="official split", chosen_on="TEST")
-    first, second = ablation.ablation_verdicts_table(compared), ablation.ablation_further_table(compared)
-    assert sorted([*first, *second]) == sorted([*ablation.ablation_table(compared), "Differs in"])
-    assert list(second) == [
-        *("Differs in", "SD of seeds", "PLCC", "Validation SRCC", "Chosen on", "Published SRCC", "Published protocol"),
-    ]
-
-
 def test_a_group_that_was_not_run_shows_dashes_and_its_command(compared):
     row = tables.rounded(ablation.ablation_table(compared)).iloc[3]
     assert row["Verdict"] == "not run: iqa run koniq10k/train/jitter"
@@ -173,7 +164,7 @@ def test_titles_may_give_a_format_that_narrower_tables_keep(compared):
     frame = tables.table_of([{"Images:,.0f": 1234, "MOS": 1.23456, "Share:.1%": None}])
     assert tables.rounded(frame).iloc[0].tolist() == ["1,234", "1.235", tables.DASH]
     assert tables.rounded(frame[["Images"]].reset_index(drop=True)).iloc[0, 0] == "1,234"
-    assert tables.rounded(ablation.ablation_verdicts_table(compared))["Seeds"].tolist()[0] == "3"
+    assert tables.rounded(ablation.ablation_table(compared).drop(columns="SRCC"))["Seeds"].tolist()[0] == "3"
 
 
 def test_columns_of_numbers_are_set_right_and_texts_left():
@@ -222,12 +213,10 @@ def test_a_setting_without_any_measurement_has_dashes(timed):
     assert shown["Images/s"].tolist() == [tables.DASH] * 2 and shown["Stopped by"].iloc[0] == "batch of 1: no"
 
 
-def test_operations_of_one_run_need_no_column_of_runs():
+def test_operations_name_the_counters_that_miss_them():
     frame = pd.read_csv(KEPT / "complexity/main/counters.csv")
-    alone = complexity.counters_table(frame, "main_s1")
-    assert len(complexity.counters_table(frame)) == 2 * len(alone) and "Run" not in alone
-    missed = frame.loc[frame["run"] == "main_s1", "missed_by"].fillna(tables.DASH)
-    assert tables.rounded(alone)["Missed by"].tolist() == missed.tolist() and tables.DASH in set(missed)
+    missed = frame["missed_by"].fillna(tables.DASH).tolist()
+    assert tables.rounded(complexity.counters_table(frame))["Missed by"].tolist() == missed and tables.DASH in missed
 
 
 def test_memory_is_shown_in_mebibytes():
