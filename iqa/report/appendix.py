@@ -1,6 +1,5 @@
 """The tables of a study's report by name, each of which can be made alone, and as CSV, Markdown and LaTeX."""
 
-import shutil
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -114,15 +113,6 @@ class Tables:
         for name, text in texts.items():
             write_text(folder / name, text)
         return sorted(folder / name for name in texts)
-
-    def write_all(self, folder: Path) -> list[Path]:
-        """Write every table that has rows, and return the files; the folder holds nothing else afterwards."""
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        self.write([name for name in self.titles if not self[name].empty], part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-        return sorted(folder.iterdir())
 
 
 def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from iqa.show import report, tables
 from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
+from iqa.study.results import write_json
 
 TEMPLATE = "report.md.j2"
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
@@ -114,19 +115,18 @@ def render(params: ReportParams) -> dict[str, Path]:
         path.unlink(missing_ok=True)
     shutil.rmtree(target / "tables", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
-    reader = Reader(params.study)
-    listed = Tables(params, reader)
+    listed = Tables(params, Reader(params.study))
     with TemporaryDirectory(prefix=".build-", dir=target) as name:
         folder = Path(name)
         markdown = folder / "report.md"
         markdown.write_text(_fill(listed, folder), encoding="utf-8")
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
-        (folder / "summary.json").write_text(json.dumps(summary(params, reader), indent=2) + "\n", encoding="utf-8")
-        written = listed.write_all(target / "tables")
-        for path in outputs.values():
+        write_json(folder / "summary.json", summary(params, listed.reader))
+        listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        for path in (*outputs.values(), target / "tables"):
             (folder / path.name).replace(path)
-    return outputs | {f"tables/{file.name}": file for file in written}
+    return outputs | {f"tables/{file.name}": file for file in sorted((target / "tables").iterdir())}
 
 
 def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:

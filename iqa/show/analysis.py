@@ -96,22 +96,22 @@ def ceiling_table(ceiling: pd.DataFrame) -> pd.DataFrame:
 
 
 @in_style
-def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figure:
+def quality_map(image: np.ndarray, scores: "PatchScores", scale: "Scale") -> Figure:
     """An image beside its quality map: bright is good. The colours span the map's scores, as the bar shows.
 
-    `image` is (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`); `found` are its scores
+    `image` is (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`); `scores` are its scores
     (`Predictor.quality_map`).
     """
-    quality = found.per_pixel()
+    quality = scores.per_pixel()
     low, high = quality.min(), quality.max()
     wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
-    height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
+    height = min(max(WIDTH / 2 * scores.height / scores.width, 1.5), 8.0)
     figure, [(left, right)] = common.draw_figure(height + 1.1, 1, 2)
     left.imshow(image)
     left.set_title("image")
     colours = "viridis" if scale.higher_is_better else "viridis_r"
     shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
-    right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
+    right.set_title(f"score {scores.score:.4g}, {len(scores.scores):,} crops")
     for ax in (left, right):
         ax.axis("off")
     figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")

@@ -16,7 +16,7 @@ from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, INK, in_style
 from iqa.show.tables import COUNTERS, Table, ends, interval_or_none, missing, published_text, records, renamed, table_of
 
-SETTING = ["precision", "compiled"]
+SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}
 
 
 def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
@@ -42,44 +42,45 @@ def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
 
 def latency_table(latency: pd.DataFrame) -> pd.DataFrame:
     """Time of one image, from `latency.csv`; where it could not be measured, the reason."""
-    rows = [row for part in _by_setting(latency) for row in part if row["batch_size"] == 1]
-    reasons = any(not missing(row["reason"]) for row in rows)
+    one = latency[latency["batch_size"] == 1]
     times = {"Median": "median", "Mean": "mean", "SD": "std", "Min": "min", "Max": "max", "p95": "p95"}
-    table = [
-        _setting(row)
-        | {f"{title} (ms):.1f": row[f"{name}_ms"] for title, name in times.items()}
-        | {"Passes:,.0f": row["passes"], "Reason": row["reason"]}
-        for row in rows
-    ]
-    return table_of(table) if reasons else table_of(table).drop(columns="Reason", errors="ignore")
+    columns = SETTING | {f"{title} (ms):.1f": f"{name}_ms" for title, name in times.items()} | {"Passes:,.0f": "passes"}
+    return renamed(_with_setting(one), columns | _reason(one))
 
 
 def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
     """The most images per second, the largest batch that ran and what stopped a larger one, from `latency.csv`."""
     rows = []
-    for part in _by_setting(latency):
-        ran = [row for row in part if not missing(row["images_per_second"])]
+    for _, part in _with_setting(latency).groupby(list(SETTING.values()), sort=False):
+        batches = records(part)
+        ran = [row for row in batches if not missing(row["images_per_second"])]
         quickest = max(ran, key=lambda row: row["images_per_second"], default={})
         largest = ran[-1] if ran else {}
-        failed = next((row for row in part if not missing(row["reason"])), None)
+        failed = next((row for row in batches if not missing(row["reason"])), None)
         rows.append(
-            {
-                **_setting(part[0]),
-                "Images/s:,.1f": quickest.get("images_per_second"),
-                "Quickest batch:,.0f": quickest.get("batch_size"),
-                "Largest batch:,.0f": largest.get("batch_size"),
-                "Memory (MiB):,.1fB": largest.get("peak_bytes"),
-                "Stopped by": failed and f"batch of {failed['batch_size']:.0f}: {failed['reason']}",
-            }
+            {title: batches[0][name] for title, name in SETTING.items()}
+            | {"Images/s:,.1f": quickest.get("images_per_second"), "Quickest batch:,.0f": quickest.get("batch_size")}
+            | {"Largest batch:,.0f": largest.get("batch_size"), "Memory (MiB):,.1fB": largest.get("peak_bytes")}
+            | {"Stopped by": failed and f"batch of {failed['batch_size']:.0f}: {failed['reason']}"}
         )
     return table_of(rows)
+
+
+def _with_setting(latency: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a column `setting`: the precision, and whether the model was compiled, in words."""
+    return latency.assign(setting=latency["precision"] + np.where(latency["compiled"].astype(bool), ", compiled", ""))
+
+
+def _reason(frame: pd.DataFrame) -> dict[str, str]:
+    """A column for the reasons why something could not be measured, if there are any."""
+    return {} if all(map(missing, frame["reason"])) else {"Reason": "reason"}
 
 
 def memory_table(memory: pd.DataFrame) -> pd.DataFrame:
     """Peak memory of scoring and of training, from `memory.csv`."""
     columns = {"Run": "run", "Device": "device", "Precision": "precision", "Batch:,.0f": "batch_size"}
     columns |= {"Scoring (MiB):,.1fB": "inference_bytes", "Training (MiB):,.1fB": "training_bytes"}
-    return renamed(memory, columns | ({} if all(map(missing, memory["reason"])) else {"Reason": "reason"}))
+    return renamed(memory, columns | _reason(memory))
 
 
 def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
@@ -107,36 +108,25 @@ def where_measured(latency: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(f"{row['device']}: {row['hardware']}; {row['software']}" for row in rows))
 
 
-def _by_setting(latency: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """The rows of each run, device, precision and compilation."""
-    return [records(part) for _, part in latency.groupby(["run", "device", *SETTING], sort=False)]
-
-
-def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Run": row["run"], "Device": row["device"], "Precision": setting_words(row["precision"], row["compiled"])}
-
-
-def setting_words(precision: str, compiled: bool) -> str:
-    """Precision, and whether the model was compiled."""
-    return precision + (", compiled" if compiled else "")
-
-
 @in_style
 def latency(latency: pd.DataFrame) -> Figure:
     """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
     `latency` has a row per run, device, precision, compilation and batch size, as `latency.csv`.
     """
-    runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
+    latency = _with_setting(latency)
+    runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
     rows = len(runs) * (0.14 * len(settings) + 0.16)
     figure, axes = common.draw_figure(0.9 + rows + 0.2 * -(-len(settings) // 3), 1, len(devices), sharey=True)
     for ax, device in zip(axes[0], devices, strict=True):
         for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
-            part = _select(latency[latency["batch_size"] == 1], device, setting)
+            part = latency[
+                (latency["device"] == device) & (latency["setting"] == setting) & (latency["batch_size"] == 1)
+            ]
             y = [runs.index(run) + common.stagger(place, len(settings)) for run in part["run"]]
             ax.hlines(y, part["min_ms"], part["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
-            ax.plot(part["median_ms"], y, label=setting_words(*setting), **point)
+            ax.plot(part["median_ms"], y, label=setting, **point)
             for height, reason in zip(y, part["reason"], strict=True):
                 if not missing(reason):
                     common.note(ax, height, reason.split(":")[0])
@@ -155,7 +145,8 @@ def throughput(latency: pd.DataFrame) -> Figure:
     A cross over the batch size that did not fit marks where a line ends for want of memory or time. `latency` is as
     for `latency`.
     """
-    runs, settings, devices = (list(dict.fromkeys(values)) for values in _keys(latency))
+    latency = _with_setting(latency)
+    runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
     columns = 3 if max(map(len, runs)) <= 22 else 2
     sizes = sorted(latency["batch_size"].unique())
     sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
@@ -163,7 +154,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
     figure, grid = common.draw_figure(height, len(devices), len(settings), sharex=True, sharey="row")
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
-            here = _select(latency, device, setting)
+            here = latency[(latency["device"] == device) & (latency["setting"] == setting)]
             for place, run in enumerate(runs):
                 part, look = here[here["run"] == run], line_look(place)
                 speed = part["images_per_second"]
@@ -174,7 +165,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             ax.set_xscale("log", base=2)
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            ax.set_title(wrapped(setting_words(*setting), 72 // len(settings)))
+            ax.set_title(wrapped(setting, 72 // len(settings)))
         axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
@@ -185,18 +176,6 @@ def throughput(latency: pd.DataFrame) -> Figure:
         ax.set_xlabel("images per batch")
     common.add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
     return figure
-
-
-def _keys(latency: pd.DataFrame) -> tuple:
-    """The run, the setting and the device of each row."""
-    return latency["run"], zip(latency["precision"], latency["compiled"].astype(bool), strict=True), latency["device"]
-
-
-def _select(latency: pd.DataFrame, device: str, setting: tuple[str, bool]) -> pd.DataFrame:
-    """The rows of one device and setting."""
-    precision, compiled = setting
-    same = (latency["precision"] == precision) & (latency["compiled"].astype(bool) == compiled)
-    return latency[same & (latency["device"] == device)]
 
 
 def _hardware(latency: pd.DataFrame, device: str) -> str:
