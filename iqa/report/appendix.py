@@ -28,14 +28,15 @@ class Tables:
     Attributes:
         titles: what each table is, by its name.
         absent: databases of the study that are not on this machine, by name: title and reason.
+        here: the names of the others.
     """
 
     def __init__(self, params: ReportParams, reader: Reader):
         self.params, self.reader = params, reader
         self.absent = absent(params)
         self._listed: dict[str, tuple[Table, str, str]] = {}
-        here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
-        runs = {"data_prep": here[:1], "train": [params.main], "ablation": self.ablations()}
+        self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
+        runs = {"data_prep": self.here[:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
         runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run]}
         for table in LISTED:
@@ -69,16 +70,13 @@ class Tables:
     @cached_property
     def audits(self) -> Record:
         """`audit.json` of each database that is not absent, by name."""
-        here = [run for run in param_files.run_names(self.params.study, "data_prep") if run not in self.absent]
-        found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in here}
+        found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in self.here}
         return Record(found, self.reader.shown("data_prep"))
 
-    def _databases(self) -> dict[str, Any]:
+    def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""
         facts = {run: {"title": title, "absent": reason} for run, (title, reason) in self.absent.items()}
-        missing = {
-            run: Record(values, self.reader.shown(f"data_prep/{run}/audit.json")) for run, values in facts.items()
-        }
+        missing = {run: Record(values, f"{self.audits.file}/{run}") for run, values in facts.items()}
         return Record(self.audits | missing, self.audits.file)
 
     @cached_property

@@ -96,10 +96,7 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
             every = max(1, len(part) // 6)
             ax.plot(part["epoch"], part["mean"], label=name, markersize=3.5, markevery=every, **look)
             ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
-        ax.set_title(title)
-        common.whole_numbers(ax, "epoch")
-        if quantity != "train_loss":
-            ax.set_ylim(top=1)
+        common.epoch_axes(ax, title)
     common.add_legend(figure, axes[0, 0], 3, "left", handlelength=3.5)
     return figure
 

@@ -137,10 +137,13 @@ def error_bars(rows: pd.DataFrame, value: str, low: str = "", high: str = "") ->
     return np.abs([rows[value] - below, above - rows[value]])
 
 
-def whole_numbers(ax: Axes, label: str) -> None:
-    """Ticks of the horizontal axis at whole numbers only."""
-    ax.set_xlabel(label)
+def epoch_axes(ax: Axes, title: str) -> None:
+    """A panel of something against the epoch; a coefficient ends at 1."""
+    ax.set_title(title)
+    ax.set_xlabel("epoch")
     ax.xaxis.get_major_locator().set_params(integer=True)
+    if "loss" not in title:
+        ax.set_ylim(top=1)
 
 
 def add_legend(figure: Figure, ax: Axes, columns: int, place: str = "center", **options: Any) -> None:

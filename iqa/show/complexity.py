@@ -116,6 +116,7 @@ def latency(latency: pd.DataFrame) -> Figure:
     """
     latency = _with_setting(latency)
     runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
+    hardware = latency.groupby("device")["hardware"].first()
     rows = len(runs) * (0.14 * len(settings) + 0.16)
     figure, axes = common.draw_figure(0.9 + rows + 0.2 * -(-len(settings) // 3), 1, len(devices), sharey=True)
     for ax, device in zip(axes[0], devices, strict=True):
@@ -131,7 +132,7 @@ def latency(latency: pd.DataFrame) -> Figure:
                 if not missing(reason):
                     common.note(ax, height, reason.split(":")[0])
         ax.set_xlim(left=0)
-        ax.set_title(wrapped(_hardware(latency, device), 68 // len(devices)))
+        ax.set_title(wrapped(hardware[device], 68 // len(devices)))
         ax.set_xlabel("ms per image")
         common.name_rows(ax, [wrapped(run, 26) for run in runs])
     common.add_legend(figure, axes[0, 0], 3)
@@ -147,6 +148,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
     """
     latency = _with_setting(latency)
     runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
+    hardware = latency.groupby("device")["hardware"].first()
     columns = 3 if max(map(len, runs)) <= 22 else 2
     sizes = sorted(latency["batch_size"].unique())
     sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
@@ -166,7 +168,7 @@ def throughput(latency: pd.DataFrame) -> Figure:
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
             ax.set_title(wrapped(setting, 72 // len(settings)))
-        axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
+        axes[0].set_ylabel(f"images per second\n{wrapped(hardware[device], 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
             _logarithmic(axes[0], "y")
@@ -176,10 +178,6 @@ def throughput(latency: pd.DataFrame) -> Figure:
         ax.set_xlabel("images per batch")
     common.add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
     return figure
-
-
-def _hardware(latency: pd.DataFrame, device: str) -> str:
-    return str(latency.loc[latency["device"] == device, "hardware"].iloc[0])
 
 
 def line_look(place: int) -> dict[str, Any]:

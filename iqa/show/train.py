@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iqa.show import diagram
-from iqa.show.common import draw_figure, draw_scatter, whole_numbers
+from iqa.show.common import draw_figure, draw_scatter, epoch_axes
 from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
 from iqa.show.style import GREY, WIDTH, in_style
@@ -74,10 +74,7 @@ def training_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Fig
         for split, look in looks.items():
             ax.plot(history["epoch"], history[f"{split}_{key}"], color=SPLIT_COLOURS[split], label=split, **look)
         ax.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best: {best_epoch}")
-        ax.set_title(key if key == "loss" else key.upper())
-        whole_numbers(ax, "epoch")
-        if key != "loss":
-            ax.set_ylim(top=1)
+        epoch_axes(ax, key if key == "loss" else key.upper())
         ax.legend(loc="upper right" if key == "loss" else "lower right")
     return figure
 
@@ -98,10 +95,9 @@ def prediction_scatter(predictions: pd.DataFrame, low: float, high: float, title
     return figure
 
 
-@in_style
 def architecture(description: dict[str, Any]) -> Figure:
     """Data flow of one model as its `architecture.json` describes it."""
-    return _diagrams([(description, description["name"], {})])
+    return before_after(description, description)
 
 
 @in_style
@@ -111,19 +107,15 @@ def before_after(before: dict[str, Any], after: dict[str, Any]) -> Figure:
     The second states how many parameters it has more or less, as a whole and in each part that differs. Two equal
     descriptions, as `iqa.model.hyperiqa.describe` returns them, are drawn once.
     """
-    if before == after:
-        return _diagrams([(after, after["name"], {})])
     changes = diagram.difference(before, after)
-    unchanged = dict.fromkeys(changes, 0)
-    return _diagrams([(before, f"before: {before['name']}", unchanged), (after, f"after: {after['name']}", changes)])
-
-
-def _diagrams(rows: list[tuple[dict[str, Any], str, dict[str, int]]]) -> Figure:
-    """A figure of diagrams one above the other, each a description, its title and its changes."""
+    rows = [(before, f"before: {before['name']}", dict.fromkeys(changes, 0))]
+    rows.append((after, f"after: {after['name']}", changes))
+    if before == after:
+        rows = [(after, after["name"], {})]
     width, height = diagram.SIZE
     figure = Figure(figsize=(WIDTH, len(rows) * WIDTH * height / width))
-    for place, row in enumerate(rows):
-        diagram.draw(figure.add_axes((0, 1 - (place + 1) / len(rows), 1, 1 / len(rows))), *row)
+    for place, row in enumerate(rows, 1):
+        diagram.draw(figure.add_axes((0, 1 - place / len(rows), 1, 1 / len(rows))), *row)
     return figure
 
 

@@ -276,7 +276,7 @@ def test_results_that_were_accepted_are_counted_with_their_reasons(study, tmp_pa
     change_json("claims/main/record.json", accepted=[{"because": "a | b", "on": "2026-11-26"}])
     text = narrative(study, tmp_path)
     assert re.search(r"Accepted results\. 3 of the \d+ runs behind this report were made from other code", text)
-    assert "because: a | b (1 run) and only_names changed (2 runs)" in text
+    assert "for these reasons: a | b (1 run) and only_names changed (2 runs)" in text
     table = Tables(study, Reader("smoke"))["provenance"].set_index("Run")["Accepted because"]
     assert table["last_s1"] == "only_names changed" and table["demo"] is None
 
@@ -287,7 +287,7 @@ def test_results_that_are_out_of_date_are_named_with_the_command_that_renews_the
     one = {"train/main_s1": ["parameter lr: 0.1 -> 0.5", "code: x_y has changed"]}
     file.write_text(json.dumps(one))
     text = narrative(study, tmp_path)
-    assert "1 of the results in this report is out of date: made now, it would come out differently." in text
+    assert "1 of the results in this report is out of date: it is not known to be what the present code" in text
     assert (
         "with iqa report smoke. Out of date: train/main_s1 (parameter lr: 0.1 -> 0.5, and one more reason). :::" in text
     )
