@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import tiny
 
 from iqa.study import param_files, paths
 from iqa.training.params import TrainParams
@@ -44,8 +45,10 @@ class Study:
         """Results of a run: tables as CSV, the others as JSON."""
         folder = paths.run_folder(self.name, step, run)
         folder.mkdir(parents=True)
-        for name, content in ({"record": {"hardware": {"cpu": "A processor"}}} | contents).items():
+        record = {"hardware": {"cpu": "A processor"}} | contents.pop("record", {})
+        for name, content in contents.items():
             if isinstance(content, pd.DataFrame):
                 content.to_csv(folder / f"{name}.csv", index=False)
             else:
                 (folder / f"{name}.json").write_text(json.dumps(content))
+        tiny.finish(folder, **record)

@@ -10,11 +10,12 @@ import made_study
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 from scipy import stats
 
 from iqa.analysis import complexity
-from iqa.app import run, stale
+from iqa.app import stale, steps
 from iqa.metrics.coefficients import srcc
 from iqa.model.hyperiqa import HyperIQA
 from iqa.report import claims
@@ -35,7 +36,7 @@ DOCUMENTS = Documents(ClaimsParams())
 def sections() -> dict[str, list[dict]]:
     """The notebook's cells by claim; those before the first claim under `setup`, the last ones under `record`."""
     found, name = {"setup": []}, "setup"
-    for cell in json.loads(run.notebook("claims").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(steps.notebook("claims").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if heading := re.match(r"##+ (.*)", source) if cell["cell_type"] == "markdown" else None:
             title = heading[1].split()[0]
@@ -169,12 +170,14 @@ def test_a_claim_that_two_rows_state_or_two_sections_settle_is_named(rows, ran):
         execute("demo")
 
 
-def test_claims_are_settled_anew_when_a_row_changes(rows):
-    before = stale.state(ClaimsParams())
-    assert stale.state(ClaimsParams()) == before
+def test_claims_are_settled_anew_when_a_row_changes(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert "report/claims.csv" in ClaimsParams().files()
+    before = stale.hash_of("report/claims.csv")
+    rows(lambda table: table)
+    unchanged = stale.hash_of("report/claims.csv")
     rows(lambda table: table.assign(figures=table["figures"].str.replace("18.2", "18.3")))
-    after = stale.state(ClaimsParams())
-    assert {key for key in before if before[key] != after[key]} == {"claims"}
+    assert unchanged != stale.hash_of("report/claims.csv") != before
 
 
 @pytest.mark.parametrize(("basis", "verdict"), [("computed", "hold"), ("guessed", "holds")])
@@ -390,6 +393,7 @@ def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_t
     made.train("main", "toy", seeds=(1,))
     history = pd.DataFrame({"val_srcc": [0.5, 0.8, 0.7], "test_srcc": [0.4, 0.70, 0.75]})
     history.to_csv(paths.run_folder("made", "train", "main_s1") / "history.csv", index=False)
+    tiny.finish(paths.run_folder("made", "train", "main_s1"))
     assert "In this study (study made, Synthetic demo): 0.0500 over 1 trainings" in (finding("C18", made).found)
 
 
