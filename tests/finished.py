@@ -1,7 +1,7 @@
 """A project with finished results for tests: those of a real run of the study `smoke`, without its large files.
 
 `tests/smoke_results/` holds what the steps wrote as JSON and CSV. `python tests/finished.py` runs the study once more
-in a scratch folder and renews them; a test compares their columns and keys with what the steps write now.
+in a scratch folder and renews them; a slow test compares their columns and keys with what the steps write now.
 """
 
 import json
@@ -22,8 +22,9 @@ PLACEHOLDERS = {
     ".svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3"/>',
     ".ipynb": b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
     ".png": bytes.fromhex(
-        "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
-        "0000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
+        "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b"
+        "550000000a49444154789c636000000002000148afa4710000000049454e44ae"
+        "426082"
     ),
 }
 
@@ -84,6 +85,39 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
+def render_report(folder: Path) -> Path:
+    """Render the report of a copy of the project, without its notebook; the HTML file."""
+    program = (
+        "from iqa.report.params import ReportParams\n"
+        "from iqa.report.render import render\n"
+        "from iqa.study import param_files\n"
+        f"render(param_files.load(ReportParams, {STUDY!r}, 'report'))"
+    )
+    (folder / "render.py").write_text(program)
+    run(folder, "render")
+    return folder / "report" / STUDY / "report.html"
+
+
+def kept_files(study: Path) -> list[Path]:
+    """Which files of a study's results are kept, relative to its folder."""
+    files = [file.relative_to(study) for kind in ("json", "csv") for file in sorted(study.rglob(f"*.{kind}"))]
+    return [file for file in files if file.name not in LEFT_OUT and ".snakemake" not in file.parts]
+
+
+def outline(file: Path) -> object:
+    """The columns of a CSV file, or the keys of a JSON file; in a record, the code and the machine do not count."""
+    if file.suffix == ".csv":
+        return file.read_text(encoding="utf-8").splitlines()[0].split(",")
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return _keys({key: value for key, value in values.items() if key != "identity"})
+
+
+def _keys(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _keys(item) for key, item in value.items()}
+    return [_keys(item) for item in value] if isinstance(value, list) else None
+
+
 def refresh() -> None:
     """Run the study in a scratch copy of the project, and keep its JSON and CSV files."""
     with tempfile.TemporaryDirectory() as name:
@@ -91,11 +125,9 @@ def refresh() -> None:
         copy_sources(folder)
         print(run(folder, "iqa.app.cli", "report", STUDY)[-300:])
         shutil.rmtree(KEPT, ignore_errors=True)
-        for file in sorted((folder / "results" / STUDY).rglob("*")):
-            place = KEPT / file.relative_to(folder / "results" / STUDY)
-            if file.suffix in (".json", ".csv") and file.name not in LEFT_OUT and ".snakemake" not in file.parts:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, place)
+        for file in kept_files(folder / "results" / STUDY):
+            (KEPT / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / "results" / STUDY / file, KEPT / file)
         for file in KEPT.glob("*/*/record.json"):
             record = json.loads(file.read_text())
             del record["identity"]  # of the code of that day

@@ -3,9 +3,9 @@
 import json
 
 import pandas as pd
+import tiny
 
 from iqa.study import param_files, paths
-from iqa.study.code import file_hash
 from iqa.training.params import TrainParams
 
 ABLATION = {"seeds": 3, "delta": -0.02, "delta_low": -0.03, "delta_high": -0.01, "delta_plcc": -0.02}
@@ -46,10 +46,10 @@ class Study:
         """Results of a run: tables as CSV, the others as JSON."""
         folder = paths.run_folder(self.name, step, run)
         folder.mkdir(parents=True)
+        record = {"hardware": {"cpu": "A processor"}} | contents.pop("record", {})
         for name, content in contents.items():
             if isinstance(content, pd.DataFrame):
                 content.to_csv(folder / f"{name}.csv", index=False)
             else:
                 (folder / f"{name}.json").write_text(json.dumps(content))
-        outputs = {file.name: file_hash(file) for file in folder.iterdir()}
-        (folder / "record.json").write_text(json.dumps({"hardware": {"cpu": "A processor"}, "outputs": outputs}))
+        tiny.finish(folder, **record)

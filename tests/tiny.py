@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iqa.analysis.gathering import Gathered
 from iqa.data.database import Database
 from iqa.study.code import file_hash
 from iqa.study.results import RECORD
@@ -70,3 +71,28 @@ def finish(folder: Path, **record: Any) -> None:
     known = json.loads(file.read_text()) if file.is_file() else {}
     outputs = {output.name: file_hash(output) for output in folder.iterdir() if output != file}
     file.write_text(json.dumps(known | record | {"outputs": outputs}))
+
+
+def gathered(attends: bool = True, synthetic: bool = True, n: int = 120) -> Gathered:
+    """What a model made of images whose quality lies in the first of 40 weights, and the distortion in the next ones.
+
+    The weight of the deepest scale rises with the quality; the weights of the worst image are even.
+    """
+    rng = np.random.default_rng(3)
+    good = rng.permutation(n) / (n - 1)
+    kind, content = np.arange(n) % 3, np.arange(n) // 6
+    weights = rng.normal(0, 0.1, (n, 40))
+    weights[:, 0] += 3 * good
+    weights[np.arange(n), 1 + kind] += 1
+    scales = np.stack([(1 - good) / 4] * 3 + [1 - 0.75 * (1 - good)], axis=1) if attends else None
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "mos": 100 * good, "good": good, "level": np.nan})
+    table = table.assign(
+        prediction=100 * good + rng.normal(0, 9, n), mos_std=rng.uniform(5, 15, n), height=48, width=64, split="test"
+    )
+    table = table.assign(residual=table["prediction"] - table["mos"], reference=[f"content {i}" for i in content])
+    table = table.assign(distortion=np.array(["blur", "noise", "jpeg"])[kind] if synthetic else "authentic")
+    if synthetic:
+        table = table.assign(quality=table["mos"] + rng.normal(0, 2, n))
+    else:
+        table = table.assign(reference=table["image"], mos_std=np.nan)
+    return Gathered(table, weights.astype(np.float32), scales)

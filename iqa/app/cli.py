@@ -95,8 +95,8 @@ def _table(options: Namespace) -> None:
         _print_table(pd.DataFrame({"name": list(found.titles), "table": list(found.titles.values())}))
         return
     run.refresh(options.study, *found.of_run(options.table))
-    files = found.write(options.table, appendix.table_folder(options.study))
-    print(tables.markdown(tables.rounded(found[options.table])))
+    files = found.write([options.table], appendix.table_folder(options.study))
+    print(tables.markdown(found[options.table]))
     print(*map(paths.shown, files), sep="\n")
 
 

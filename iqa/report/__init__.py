@@ -1,1 +1,1 @@
-"""TODO."""
+"""The report of a study, and the claims of the documents that it settles."""

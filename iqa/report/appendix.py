@@ -1,7 +1,7 @@
 """The tables of a study's report by name, each of which can be made alone, and as CSV, Markdown and LaTeX."""
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,16 @@ import pandas as pd
 from iqa.analysis.params import AblationParams
 from iqa.data.params import DataPrepParams
 from iqa.report.params import ReportParams
-from iqa.report.reader import Reader, ReportError
+from iqa.report.reader import Reader, Record, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
+from iqa.show.tables import Table
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
 from iqa.study.results import finished, write_text
 
-Make = Callable[[], pd.DataFrame]
+LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
+LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
+END = "% end of a table\n"
 
 
 class Tables:
@@ -25,115 +28,61 @@ class Tables:
     Attributes:
         titles: what each table is, by its name.
         absent: databases of the study that are not on this machine, by name: title and reason.
+        here: the names of the others.
     """
 
     def __init__(self, params: ReportParams, reader: Reader):
-        self.params = params
-        self.reader = reader
+        self.params, self.reader = params, reader
         self.absent = absent(params)
-        self.titles: dict[str, str] = {}
-        self._make: dict[str, tuple[tuple[str, str], Make]] = {}
-        for name, (title, of_run, make) in self._listed():
-            self.titles[name] = title
-            self._make[name] = (of_run, make)
+        self._listed: dict[str, tuple[Table, str, str]] = {}
+        self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
+        runs = {"data_prep": self.here[:1], "train": [params.main], "ablation": self.ablations()}
+        runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
+        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run]}
+        for table in LISTED:
+            step = table.files[0].partition("/")[0]
+            for run in runs[step]:
+                if step == "ablation":  # a table of each comparison, with the title of that
+                    title = param_files.load(AblationParams, params.study, run).title
+                    table = table._replace(name=f"ablation/{run}", title=title)
+                self._listed[table.name] = table, step, run
+        self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        return self._known(name)[1]()
+        table, _, run = self._find(name)
+        files = [file.replace("/", f"/{run}/") for file in table.files]
+        if files[0].endswith(".csv"):
+            return self.reader.tabulate(table.make, files[0])
+        special = {"data_prep": self._databases, "runs": lambda: self.records}
+        read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
+        return table.make(*read)
 
     def of_run(self, name: str) -> tuple[str, str]:
         """`(step, run)` of the run whose results hold the table."""
-        return self._known(name)[0]
+        _, step, run = self._find(name)
+        return "report" if step == "runs" else step, run
 
-    def _known(self, name: str) -> tuple[tuple[str, str], Make]:
-        if name not in self._make:
+    def _find(self, name: str) -> tuple[Table, str, str]:
+        if name not in self._listed:
             raise ReportError(f"the report of '{self.params.study}' has no table '{name}': {', '.join(self.titles)}")
-        return self._make[name]
+        return self._listed[name]
 
-    def _listed(self) -> Iterator[tuple[str, tuple[str, tuple[str, str], Make]]]:
-        """Name, and title, run and function of each table, in the report's order."""
-        params, read = self.params, self.reader
-        here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
-        audits = [("data_prep", run) for run in here]
-        titles = [title for title, _ in self.absent.values()]
-        trained = ("train", params.main)
-        folder = "train/" + params.main
+    @cached_property
+    def audits(self) -> Record:
+        """`audit.json` of each database that is not absent, by name."""
+        found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in self.here}
+        return Record(found, self.reader.shown("data_prep"))
 
-        def audit(run: str) -> dict[str, Any]:
-            return read.record(f"data_prep/{run}/audit.json")
+    def _databases(self) -> Record:
+        """The audits, and `title` and `absent` (the reason) of each database that is absent."""
+        facts = {run: {"title": title, "absent": reason} for run, (title, reason) in self.absent.items()}
+        missing = {run: Record(values, f"{self.audits.file}/{run}") for run, values in facts.items()}
+        return Record(self.audits | missing, self.audits.file)
 
-        def main() -> pd.DataFrame:
-            metrics = read.record(f"{folder}/metrics.json")
-            return train.main_result_table(metrics, audit(metrics["database"]))
-
-        def records() -> list[dict[str, Any]]:
-            return [read.record(f"{step}/{run}/record.json") for step, run in self.runs()]
-
-        if here:
-            yield "databases", ("Databases", audits[0], lambda: data_prep.databases_table(map(audit, here), titles))
-            yield "audits", ("Audit of the databases", audits[0], lambda: data_prep.audits_table(map(audit, here)))
-        shape = f"{folder}/architecture.json"
-        yield "architecture", ("Parts of the model", trained, lambda: train.architecture_table(read.record(shape)))
-        yield "main", ("Agreement with the MOS on the test images", trained, main)
-        for run in self.ablations():
-            title = param_files.load(AblationParams, params.study, run).title
-            yield (
-                f"ablation/{run}",
-                (title, ("ablation", run), self._of(ablation.ablation_table, f"ablation/{run}/ablation.csv")),
-            )
-        counted = ("complexity", params.complexity)
-        listed = (
-            ("complexity", "Parameters and MACs", complexity.complexity_table, "complexity"),
-            ("overview", "Cost and agreement", complexity.overview_table, "overview"),
-            ("counters", "MACs by kind of operation", complexity.counters_table, "counters"),
-            ("parts", "Parameters and MACs of the parts", complexity.parts_table, "parts"),
-            ("latency", "Time of one image", complexity.latency_table, "latency"),
-            ("throughput", "Throughput", complexity.throughput_table, "latency"),
-            ("memory", "Peak memory", complexity.memory_table, "memory"),
-        )
-        yield from self._tables_of(counted, listed)
-        crossed = ("cross_dataset", params.cross)
-        file = "/".join(crossed) + "/cross.csv"
-        yield "cross", ("Other databases", crossed, self._of(cross_dataset.cross_database_table, file))
-        yield (
-            "cross_further",
-            ("Other databases: further measures", crossed, self._of(cross_dataset.cross_further_table, file)),
-        )
-        inside = ("analysis", params.analysis)
-        listed = (
-            ("inside", "Models that were looked into", analysis.analysed_table, "models"),
-            ("weight_space", "What generated weights tell", analysis.separation_table, "separation"),
-            ("components", "Principal components of generated weights", analysis.variance_table, "variance"),
-            ("attention_bands", "Attention weights in bands of MOS", analysis.attention_bands_table, "bands"),
-            ("attention", "The statement on attention weights", analysis.attention_tests_table, "attention"),
-            ("errors", "Errors by kind of image", analysis.errors_table, "errors"),
-            ("cases", "Images with the largest and smallest errors", analysis.cases_table, "cases"),
-            ("ceiling", "Agreement and the ceiling of rating noise", analysis.ceiling_table, "ceiling"),
-        )
-        yield from self._tables_of(inside, listed)
-        own = ("report", params.run)
-        file = f"report/{params.run}"
-        yield (
-            "published",
-            ("Published methods and this study", own, self._of(report.published_table, f"{file}/published.csv")),
-        )
-        settled = ("claims", params.claims)
-        listed = (
-            ("claims", "Claims and what holds", report.claims_table, "claims"),
-            ("verdicts", "Verdicts on claims", report.verdicts_table, "claims"),
-        )
-        yield from self._tables_of(settled, listed)
-        yield "provenance", ("Runs", own, lambda: report.provenance_table(records()))
-        yield "environment", ("Hardware and versions", own, lambda: report.environment_table(records()))
-
-    def _tables_of(
-        self, of: tuple[str, str], listed: Iterable[tuple[str, str, Callable[[pd.DataFrame], pd.DataFrame], str]]
-    ) -> Iterator[tuple[str, tuple[str, tuple[str, str], Make]]]:
-        """The tables of one run, each given by its name, title, function and the name of its CSV file."""
-        for name, title, function, csv in listed:
-            yield name, (title, of, self._of(function, f"{'/'.join(of)}/{csv}.csv"))
-
-    def _of(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> Make:
-        return lambda: self.reader.tabulate(function, file)
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """`record.json` of each run that the report is made of."""
+        return [self.reader.record(f"{step}/{run}/record.json") for step, run in self.runs()]
 
     def runs(self) -> list[tuple[str, str]]:
         """`(step, run)` of what the report is made of: all but absent databases and trainings that are not finished."""
@@ -150,32 +99,35 @@ class Tables:
         first = self.params.ablation
         return [first, *(run for run in param_files.run_names(self.params.study, "ablation") if run != first)]
 
-    def write(self, name: str, folder: Path) -> list[Path]:
-        """Write a table as CSV (its numbers in full), Markdown and LaTeX (as they are shown); the files."""
-        frame, title = self[name], self.titles[name]
-        stem = name.replace("/", "_")
-        shown = tables.rounded(frame)
-        texts = {
-            "csv": tables.plain(frame).to_csv(index=False),
-            "md": tables.markdown(shown),
-            "tex": tables.latex(shown, label=f"tab:{stem}", caption=title),
-        }
+    def write(self, names: Iterable[str], folder: Path) -> list[Path]:
+        """Write tables as CSV (their numbers in full), Markdown and LaTeX (as they are shown); the files."""
+        frames = {name.replace("/", "_"): self[name] for name in names}
+        titles = {name.replace("/", "_"): title for name, title in self.titles.items()}
+        markdown = {name: tables.markdown(frame) for name, frame in frames.items()}
+        texts = {f"{name}.csv": tables.plain(frame).to_csv(index=False) for name, frame in frames.items()}
+        texts |= {f"{name}.md": text for name, text in markdown.items()}
+        texts |= {f"{name}.tex": text for name, text in latex(markdown, titles).items()}
         folder.mkdir(parents=True, exist_ok=True)
-        files = {folder / f"{stem}.{kind}": text for kind, text in texts.items()}
-        for file, text in files.items():
-            write_text(file, text)
-        return list(files)
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        return sorted(folder / name for name in texts)
 
-    def write_all(self, folder: Path) -> list[Path]:
-        """Write every table that has rows, and return the files; the folder holds nothing else afterwards."""
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        for name in self.titles:
-            if not self[name].empty:
-                self.write(name, part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-        return sorted(folder.iterdir())
+
+def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
+    """Tables in Markdown as LaTeX by their name; pandoc converts all of them at once.
+
+    A document needs the packages `longtable`, `booktabs`, `array` and `calc`. A reference names `tab:<name>`.
+
+    Args:
+        captions: plain text by name; it stands above the table.
+    """
+    import pypandoc
+
+    end = f"```{{=latex}}\n{END}```\n"
+    labelled = (f"{table}\n: {tables.escape(captions[name])} {{#tab:{name}}}\n" for name, table in markdown.items())
+    options = ["--wrap=none", "--columns=120", "--fail-if-warnings"]  # lines break in tables wider than 120 characters
+    found = pypandoc.convert_text(f"\n{end}".join(labelled), "latex", format="markdown", extra_args=options)
+    return {name: f"{text.strip()}\n" for name, text in zip(markdown, found.split(END), strict=True)}
 
 
 def of_study(study: str) -> Tables:
@@ -187,9 +139,7 @@ def of_study(study: str) -> Tables:
     reports = param_files.run_names(study, "report")
     if len(reports) != 1:
         raise ParameterError(f"params/{study}/report/ holds {len(reports)} files, not one: {', '.join(reports)}")
-    params = param_files.load(ReportParams, study, reports[0])
-    assert isinstance(params, ReportParams)
-    return Tables(params, Reader(study))
+    return Tables(param_files.load(ReportParams, study, reports[0]), Reader(study))
 
 
 def table_folder(study: str) -> Path:
@@ -201,11 +151,7 @@ def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
     """Databases of the study of which there are no results because they are not on this machine: title and reason."""
     from iqa.data.releases import absent, title
 
-    found = {}
-    for step, run in params.needs():
-        if step == "data_prep" and not finished(params.study, step, run):
-            prepared = param_files.load(DataPrepParams, params.study, run)
-            reason = absent(prepared)
-            if reason is not None:
-                found[run] = (title(prepared), reason)
-    return found
+    runs = [run for step, run in params.needs() if step == "data_prep" and not finished(params.study, step, run)]
+    prepared = {run: param_files.load(DataPrepParams, params.study, run) for run in runs}
+    reasons = {run: absent(values) for run, values in prepared.items()}
+    return {run: (title(prepared[run]), reason) for run, reason in reasons.items() if reason is not None}

@@ -1,4 +1,4 @@
-"""Read the result files of a study; every number remembers its file and key."""
+"""Read the result files of a study. Every number remembers its file and key."""
 
 import json
 from collections.abc import Callable
@@ -46,18 +46,21 @@ class Record(dict):
 
 
 class Reader:
-    """Reads the result files of one study and hands out numbers that know their file and key."""
+    """Reads the result files of one study, each named from the study's folder: `train/main_s1/metrics.json`."""
 
     def __init__(self, study: str):
         self.study = study
-        self.folder = paths.RESULTS / study
 
     def path(self, file: str) -> Path:
-        """A results file, named relative to the study's folder: `train/main_s1/metrics.json`."""
+        """A results file.
+
+        Raises:
+            ReportError: it is missing, or is not the file that its run wrote; names the command that makes it.
+        """
         step, run, name = file.split("/")
-        own = self.folder / file
-        if step == "report" and own.is_file():  # of the run that renders the report, whose record comes last
-            return own
+        path = paths.RESULTS / self.study / file
+        if step == "report" and path.is_file():  # of the run that renders the report, whose record comes last
+            return path
         try:
             return result_file(self.study, step, run, name)
         except ResultsError as error:
@@ -68,11 +71,11 @@ class Reader:
         return f"results/{self.study}/{file}"
 
     def record(self, file: str) -> dict[str, Any]:
-        """A JSON file, its numbers `Sourced` with dotted keys (`splits.train.n`)."""
+        """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
         return self._sourced(json.loads(self.path(file).read_text(encoding="utf-8")), self.shown(file))
 
     def rows(self, file: str) -> pd.DataFrame:
-        """A CSV file, its numbers `Sourced`: a row is named by its first column, with its place if that repeats."""
+        """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""
         frame = pd.read_csv(self.path(file))
         repeats = frame.iloc[:, 0].duplicated(keep=False)
         rows = []

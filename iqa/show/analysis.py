@@ -1,192 +1,145 @@
 """Tables and figures of `06_analysis`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iqa.show.common import LOOKS, nothing, sample_images, wrapped
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
-from iqa.show.tables import Interval, interval_or_none, missing, records, table_of, text_or_none, with_intervals
+from iqa.show.tables import Interval, Table, ends, missing, records, renamed, table_of
 
 if TYPE_CHECKING:
     from iqa.analysis.maps import Maps
     from iqa.model.predictor import PatchScores, Scale
 
+NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
+KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
+SIDE = 320  # pixels of the longer side of images on a page of cases
+VALUE = ("value", "low", "high")
+
 
 def analysed_table(models: pd.DataFrame) -> pd.DataFrame:
     """The models that were looked into, from `models.csv`; one that is not trained has its command."""
-    return table_of(
-        {
-            "Model": row["model"],
-            "Fusion": text_or_none(row["fusion"]),
-            "Weights made": row["weights"],
-            "Scored": text_or_none(row["crops"]),
-            "Images": row["n"],
-            "SRCC": row["srcc"],
-            "Status": row["status"] + (f": {row['command']}" if text_or_none(row["command"]) else ""),
-        }
-        for row in records(models)
-    )
+    columns = {"Model": "model", "Fusion": "fusion", "Weights made:,.0f": "weights", "Scored": "crops"}
+    columns |= {"Images:,.0f": "n", "SRCC": "srcc", "Status": _status}
+    return renamed(models, columns)
+
+
+def _status(row: dict[str, Any]) -> str:
+    return row["status"] if missing(row["command"]) else f"{row['status']}: {row['command']}"
 
 
 def separation_table(separation: pd.DataFrame) -> pd.DataFrame:
     """How well generated weights tell quality, content and distortion apart, from `separation.csv`.
 
-    What is not available for the same reason has one row at the end, whichever the models and measures.
+    What is not available for one reason has one row at the end, whichever the models and measures.
     """
-    rows, lacking = [], {}
-    for row in records(separation):
-        if missing(row["value"]):
-            lacking.setdefault((row["of"], row["reason"]), []).append(row["model"])
-            continue
-        told = {"Model": row["model"], "Of": row["of"], "Measure": row["measure"], "Classes": row["classes"]}
-        interval = Interval(row["value"], row["low"], row["high"])
-        rows.append(told | {"Images": row["n"], "Value": interval, "Chance": row["chance"], "Verdict": row["verdict"]})
-    names = ("Measure", "Classes", "Images", "Value", "Chance")
-    for (of, reason), models in lacking.items():
-        about = {"Model": ", ".join(dict.fromkeys(models)), "Of": of, **dict.fromkeys(names)}
-        rows.append(about | {"Verdict": f"not available: {reason}"})
-    return table_of(rows)
+    columns = {"Model": "model", "Of": "of", "Measure": "measure", "Classes:,.0f": "classes", "Images:,.0f": "n"}
+    columns |= {"Value": VALUE, "Chance": "chance", "Verdict": "verdict"}
+    lacking = separation[separation["value"].isna()]
+    rows = [
+        {"model": ", ".join(part["model"].unique()), "of": of, "verdict": f"not available: {reason}"}
+        for (of, reason), part in lacking.groupby(["of", "reason"], sort=False)
+    ]
+    together = pd.DataFrame(rows, columns=separation.columns, dtype=object)
+    known = separation[separation["value"].notna()].astype(object)
+    return renamed(pd.concat([known, together]), columns)
 
 
 def variance_table(variance: pd.DataFrame) -> pd.DataFrame:
     """Share of the variance of each principal component of the generated weights, from `variance.csv`."""
-    names = {"component": "Component", "explained": "Explained", "cumulative": "Cumulative"}
-    return table_of(
-        {"Model": row["model"], **{title: row[name] for name, title in names.items()}} for row in records(variance)
-    )
+    columns = {"Model": "model", "Component:,.0f": "component", "Explained:.1%": "explained"}
+    return renamed(variance, columns | {"Cumulative:.1%": "cumulative"})
 
 
 def attention_bands_table(bands: pd.DataFrame) -> pd.DataFrame:
     """Mean weight of each scale and the entropy of the weights in bands of MOS, from `bands.csv`."""
-    rows = []
-    for (model, _), own in bands.groupby(["model", "band"], sort=False):
-        found = {row["quantity"]: row for row in records(own)}
-        first = next(iter(found.values()))
-        row = {"Model": model, "MOS of band": f"{first['from']:.4g} to {first['to']:.4g}", "Images": first["n"]}
-        for quantity, each in found.items():
-            if quantity != "deep":
-                row[quantity.capitalize()] = Interval(each["mean"], each["low"], each["high"])
-        rows.append(row)
-    return table_of(rows)
+    rows: dict[tuple, dict] = {}
+    for row in records(bands):
+        about = {"Model": row["model"], "MOS of band": f"{row['from']:.4g} to {row['to']:.4g}", "Images:,.0f": row["n"]}
+        band = rows.setdefault((row["model"], row["band"]), about)
+        if row["quantity"] != "deep":
+            band[f"{row['quantity'].capitalize()}:.2f"] = Interval(row["mean"], row["low"], row["high"])
+    return table_of(rows.values())
 
 
 def attention_tests_table(tests: pd.DataFrame) -> pd.DataFrame:
     """The statement on attention weights in parts and as a whole, from `attention.csv`."""
-    return table_of(
-        {
-            "Model": row["model"],
-            "Part": row["part"],
-            "Stated": row["stated"],
-            "Found": interval_or_none(row["value"], row["low"], row["high"]),
-            "p": row["p_value"],
-            "Verdict": row["verdict"],
-        }
-        for row in records(tests)
-    )
+    columns = {"Model": "model", "Part": "part", "Stated": "stated", "Found": VALUE, "p:p": "p_value"}
+    return renamed(tests, columns | {"Verdict": "verdict"})
 
 
 def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
     """Bias and mean absolute error of all images and of groups of them, from `errors.csv`."""
-    return table_of(
-        {
-            "By": row["by"],
-            "Group": row["value"],
-            "Images": row["n"],
-            "Bias": Interval(row["bias"], row["bias_low"], row["bias_high"]),
-            "Mean absolute error": Interval(row["mae"], row["mae_low"], row["mae_high"]),
-            "Predicted": row["verdict"],
-        }
-        for row in records(errors)
-    )
+    columns = {"By": "by", "Group": "value", "Images:,.0f": "n", "Bias:.3g": ends("bias")}
+    return renamed(errors, columns | {"Mean absolute error:.3g": ends("mae"), "Predicted": "verdict"})
 
 
 def cases_table(cases: pd.DataFrame) -> pd.DataFrame:
     """The images with the largest and smallest errors, from `cases.csv`, without what the database does not tell."""
-    names = {"kind": "Kind", "image": "Image", "mos": "MOS", "mos_std": "Rating SD", "prediction": "Prediction"}
-    names |= {"residual": "Error", "distortion": "Distortion", "level": "Level"}
-    rows = records(cases)
-    told = {name: title for name, title in names.items() if any(not missing(row[name]) for row in rows)}
-    return table_of({title: row[name] for name, title in told.items()} for row in rows)
+    columns = {"Kind": "kind", "Image": "image", "MOS:.2f": "mos", "Rating SD:.2f": "mos_std"}
+    columns |= {"Prediction:.3g": "prediction", "Error:.3g": "residual", "Distortion": "distortion", "Level:g": "level"}
+    return renamed(cases, {title: name for title, name in columns.items() if not all(map(missing, cases[name]))})
 
 
 def ceiling_table(ceiling: pd.DataFrame) -> pd.DataFrame:
     """What the model reaches beside what the rating noise allows, from `ceiling.csv`."""
     names = {"model": "the model", "simulated": "ceiling, simulated", "known": "ceiling, known quality"}
-    return table_of(
-        {
-            "Agreement of": names[row["what"]],
-            "Images": row["n"],
-            **with_intervals(row, "srcc", "plcc"),
-            "Reliability": row["reliability"],
-            "Reason": text_or_none(row["reason"]),
-        }
-        for row in records(ceiling)
-    )
-
-
-NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
+    columns = {"Agreement of": "what", "Images:,.0f": "n", "SRCC": ends("srcc"), "PLCC": ends("plcc")}
+    columns |= {"Reliability": "reliability", "Reason": "reason"}
+    return renamed(ceiling.assign(what=ceiling["what"].map(names)), columns)
 
 
 @in_style
-def quality_map(image: np.ndarray, found: "PatchScores", scale: "Scale") -> Figure:
-    """An image beside its quality map: bright is good. The colours span the map's own scores, which the bar tells.
+def quality_map(image: np.ndarray, scores: "PatchScores", scale: "Scale") -> Figure:
+    """An image beside its quality map: bright is good. The colours span the map's scores, as the bar shows.
 
-    Args:
-        image: (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`).
-        found: its scores (`Predictor.quality_map`).
-        scale: of the scores.
+    `image` is (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`); `scores` are its scores
+    (`Predictor.quality_map`).
     """
-    quality = found.per_pixel()
+    quality = scores.per_pixel()
     low, high = quality.min(), quality.max()
     wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
-    height = min(max(WIDTH / 2 * found.height / found.width, 1.5), 8.0)
-    figure = Figure(figsize=(WIDTH, height + 1.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    height = min(max(WIDTH / 2 * scores.height / scores.width, 1.5), 8.0)
+    figure, [(left, right)] = common.draw_figure(height + 1.1, 1, 2)
     left.imshow(image)
     left.set_title("image")
     colours = "viridis" if scale.higher_is_better else "viridis_r"
     shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
-    right.set_title(f"score {found.score:.4g}, {len(found.scores):,} crops")
+    right.set_title(f"score {scores.score:.4g}, {len(scores.scores):,} crops")
     for ax in (left, right):
         ax.axis("off")
     figure.colorbar(shown, ax=(left, right), location="bottom", fraction=0.1, aspect=50, label=f"score, {scale}")
     return figure
 
 
-KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
-SIDE = 320  # pixels of the longer side of images on a page of cases
-
-
 @in_style
 def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     """Generated weights in their first two principal components: a column per model, the same units and axes.
 
-    Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known.
-
-    Args:
-        points, variance: as `iqa.analysis.weights.weight_space` returns them.
+    Above coloured by quality (bright: good), below by distortion, or by content where no distortion is known. `points`
+    and `variance` are as `iqa.analysis.weights.weight_space` returns them.
     """
     models = list(points["model"].unique())
     by, classes = _kinds(points)
     kinds = list(classes.value_counts(sort=False).index)
     rows = 2 if kinds else 1
     limits = [1.08 * points[name].abs().max() or 1.0 for name in ("pc1", "pc2")]
-    figure = Figure(figsize=(WIDTH, 2.1 * rows + (0.7 if rows > 1 else 0.2)), layout="constrained")
-    grid = figure.subplots(rows, len(models), sharex=True, sharey=True, squeeze=False)
+    height = 2.1 * rows + (0.7 if rows > 1 else 0.2)
+    figure, grid = common.draw_figure(height, rows, len(models), sharex=True, sharey=True)
     mark = {"s": 11, "linewidths": 0}
     for column, model in zip(grid.T, models, strict=True):
-        own, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
-        shown = column[0].scatter(own["pc1"], own["pc2"], c=own["good"], cmap="viridis", vmin=0, vmax=1, **mark)
+        part, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
+        shown = column[0].scatter(part["pc1"], part["pc2"], c=part["good"], cmap="viridis", vmin=0, vmax=1, **mark)
         for kind, look in zip(kinds, LOOKS, strict=False):
-            part = own[classes[own.index] == kind]
-            column[1].scatter(
-                part["pc1"], part["pc2"], label=kind, color=look["color"], marker=look["marker"], alpha=0.7, **mark
-            )
+            same = part[classes[part.index] == kind]
+            look = {"color": look["color"], "marker": look["marker"], "alpha": 0.7, "label": kind}
+            column[1].scatter(same["pc1"], same["pc2"], **look, **mark)
         column[0].set_title(wrapped(model, 60 // len(models)))
         column[-1].set_xlabel(f"component 1 ({shares[0]:.0%})")
         for ax in column:
@@ -194,8 +147,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
             ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
     figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (1 is best)")
     if kinds:
-        legend = {"loc": "outside lower center", "ncols": 3, "title": f"below: {by}", "title_fontsize": 8}
-        figure.legend(*grid[1, 0].get_legend_handles_labels(), **legend)
+        common.add_legend(figure, grid[1, 0], 3, title=f"below: {by}", title_fontsize=8)
     return figure
 
 
@@ -214,32 +166,29 @@ def _kinds(points: pd.DataFrame) -> tuple[str, pd.Series]:
 def attention(bands: pd.DataFrame) -> Figure:
     """Mean weight of each scale against the quality, in bands of MOS with intervals; dotted: even weights.
 
-    Args:
-        bands: as `iqa.analysis.attention.attention_bands` returns it.
+    `bands` is as `iqa.analysis.attention.attention_bands` returns it.
     """
     models = list(bands["model"].unique())
     if not models:
-        return nothing("no model of this analysis weighs the scales")
-    figure = Figure(figsize=(WIDTH if len(models) > 1 else 0.66 * WIDTH, 2.9), layout="constrained")
-    axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        return common.nothing("no model of this analysis weighs the scales")
+    figure, [axes] = common.draw_figure(2.9, 1, len(models), WIDTH if len(models) > 1 else 0.66 * WIDTH, sharey=True)
     for ax, model in zip(axes, models, strict=True):
-        own = bands[bands["model"] == model]
-        scales = sorted(name for name in own["quantity"].unique() if name.startswith("scale "))
+        of_model = bands[bands["model"] == model]
+        scales = sorted(name for name in of_model["quantity"].unique() if name.startswith("scale "))
         ax.axhline(1 / len(scales), color=GREY, linestyle=":", linewidth=1, label="even")
         for look, scale in zip(LOOKS[1:], scales, strict=False):
-            part = own[own["quantity"] == scale]
-            span = np.abs([part["mean"] - part["low"], part["high"] - part["mean"]])
-            line = {"color": look["color"], "linestyle": look["linestyle"], "marker": look["marker"]}
+            part = of_model[of_model["quantity"] == scale]
             note = {scales[0]: " (finest)", scales[-1]: " (coarsest)"}.get(scale, "")
-            ax.errorbar(part["band"], part["mean"], yerr=span, capsize=2, markersize=4.5, label=scale + note, **line)
-        first = own[own["quantity"] == scales[0]]
-        names = [f"{row['from']:.3g}\nto {row['to']:.3g}" for row in first.to_dict("records")]
+            bars = common.error_bars(part, "mean", "low", "high")
+            ax.errorbar(part["band"], part["mean"], yerr=bars, capsize=2, markersize=4.5, label=scale + note, **look)
+        first = of_model[of_model["quantity"] == scales[0]]
+        names = [f"{low:.3g}\nto {high:.3g}" for low, high in zip(first["from"], first["to"], strict=True)]
         ax.set_xticks(first["band"], names)
-        ax.set_ylim(0, max(0.5, 1.05 * own.loc[own["quantity"].isin(scales), "high"].max()))
+        ax.set_ylim(0, max(0.5, 1.05 * of_model.loc[of_model["quantity"].isin(scales), "high"].max()))
         ax.set_xlabel("MOS of the band, worst to best")
         ax.set_title(wrapped(model, 60 // len(models)))
     axes[0].set_ylabel("mean weight of the scale")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    common.add_legend(figure, axes[0], 5)
     return figure
 
 
@@ -247,32 +196,27 @@ def attention(bands: pd.DataFrame) -> Figure:
 def errors(table: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Residuals against MOS and, where it is known, rating deviation; bias of each kind of image with its interval.
 
-    Args:
-        table: `table` of `iqa.analysis.gathering.Gathered`: `mos`, `mos_std`, `residual`.
-        groups: as `iqa.analysis.residuals.errors` returns them.
+    `table` is that of `iqa.analysis.gathering.Gathered`, and `groups` what `iqa.analysis.residuals.errors` returns.
     """
     rows = groups[~groups["by"].isin(["MOS", "rating deviation", "all"])]
-    rated = table["mos_std"].notna().any()
-    height = 0.16 * len(rows) + 0.5 if len(rows) else 0.0
-    figure = Figure(figsize=(WIDTH, 2.7 + height), layout="constrained")
-    grid = figure.add_gridspec(
-        2 if len(rows) else 1, 2 if rated else 1, height_ratios=[2.7, height][: 1 + (height > 0)]
-    )
-    left = figure.add_subplot(grid[0, 0])
-    _residuals(left, table, groups, "mos", "MOS", "mean opinion score")
-    left.set_ylabel("prediction less MOS")
-    if rated:
-        right = figure.add_subplot(grid[0, 1], sharey=left)
-        _residuals(right, table, groups, "mos_std", "rating deviation", "standard deviation of the ratings")
+    against = [("mos", "MOS", "mean opinion score")]
+    if table["mos_std"].notna().any():
+        against.append(("mos_std", "rating deviation", "standard deviation of the ratings"))
+    heights = [2.7, 0.16 * len(rows) + 0.5] if len(rows) else [2.7]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), len(against), height_ratios=heights)
+    first = None
+    for place, (column, by, label) in enumerate(against):
+        ax = figure.add_subplot(grid[0, place], sharey=first)
+        first = first or ax
+        _residuals(ax, table, groups, column, by, label)
+    first.set_ylabel("prediction less MOS")
     if len(rows):
         ax = figure.add_subplot(grid[1, :])
-        y = np.arange(len(rows))
-        span = np.abs([rows["bias"] - rows["bias_low"], rows["bias_high"] - rows["bias"]])
         ax.axvline(0, color=INK, linewidth=1, linestyle="--")
-        ax.errorbar(rows["bias"], y, xerr=span, color=BLUE, marker="o", markersize=4, linestyle="none", capsize=2)
-        ax.set_yticks(y, [wrapped(f"{row['by']} {row['value']}", 34) for row in rows.to_dict("records")])
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.grid(axis="y", visible=False)
+        mark = {"color": BLUE, "marker": "o", "markersize": 4, "linestyle": "none", "capsize": 2}
+        ax.errorbar(rows["bias"], range(len(rows)), xerr=common.error_bars(rows, "bias"), **mark)
+        common.name_rows(ax, [wrapped(name, 34) for name in rows["by"] + " " + rows["value"].astype(str)])
         ax.set_xlabel("mean of prediction less MOS, with interval")
     return figure
 
@@ -283,24 +227,19 @@ def _residuals(ax: Axes, table: pd.DataFrame, groups: pd.DataFrame, column: str,
     ax.set_xlabel(label)
     ax.scatter(known[column], known["residual"], s=7, alpha=0.4, color=BLUE, linewidths=0)
     ax.axhline(0, color=INK, linewidth=1, linestyle="--")
-    own = groups[groups["by"] == by]
-    if len(own):
-        ends = own["value"].str.split(" to ", expand=True).astype(float)
-        span = np.abs([own["bias"] - own["bias_low"], own["bias_high"] - own["bias"]])
-        marks = {"color": ORANGE, "marker": "D", "markersize": 5, "linestyle": "none", "capsize": 3}
-        ax.errorbar(ends.mean(axis=1), own["bias"], yerr=span, label="mean of a band, with interval", **marks)
+    bands = groups[groups["by"] == by]
+    if len(bands):
+        middles = bands["value"].str.split(" to ", expand=True).astype(float).mean(axis=1)
+        mark = {"color": ORANGE, "marker": "D", "markersize": 5, "linestyle": "none", "capsize": 3}
+        mark |= {"yerr": common.error_bars(bands, "bias"), "label": "mean of a band, with interval"}
+        ax.errorbar(middles, bands["bias"], **mark)
         ax.legend(loc="best")
 
 
 def cases(images: Sequence[np.ndarray], rows: pd.DataFrame) -> Figure:
-    """A page of images with their true and predicted scores.
-
-    Args:
-        images: (H, W, 3), uint8.
-        rows: one per image, in the same order: `mos`, `prediction`.
-    """
+    """A page of images, (H, W, 3), uint8, with their `mos` and `prediction`, a row for each image in the same order."""
     labels = [f"MOS {row['mos']:.3g}, predicted {row['prediction']:.3g}" for row in rows.to_dict("records")]
-    return sample_images([_smaller(image) for image in images], labels, columns=4)
+    return common.sample_images([_smaller(image) for image in images], labels, columns=4)
 
 
 def _smaller(image: np.ndarray) -> np.ndarray:
@@ -313,15 +252,13 @@ def _smaller(image: np.ndarray) -> np.ndarray:
 def maps(rows: list["Maps"], label: str) -> Figure:
     """Images, each with its maps laid over it: bright is high, the colours of each map span its own values.
 
-    Args:
-        rows: one per image, all with equally many maps (`iqa.analysis.maps.quality_rows`, `feature_rows`).
-        label: what the colours mean.
+    `rows` have equally many maps (`iqa.analysis.maps.quality_rows`, `feature_rows`); `label` says what colours mean.
     """
     columns = 1 + len(rows[0].maps)
     width = min(WIDTH, 2.3 * columns)
     aspect = float(np.mean([row.image.shape[0] / row.image.shape[1] for row in rows]))
-    figure = Figure(figsize=(width, len(rows) * (width / columns * aspect + 0.45) + 0.25), layout="constrained")
-    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+    figure, grid = common.draw_figure(len(rows) * (width / columns * aspect + 0.45) + 0.25, len(rows), columns, width)
+    for axes, row in zip(grid, rows, strict=True):
         grey = _smaller(row.image).mean(axis=2)
         extent = (0, row.image.shape[1], row.image.shape[0], 0)
         axes[0].imshow(_smaller(row.image), extent=extent)
@@ -330,7 +267,18 @@ def maps(rows: list["Maps"], label: str) -> Figure:
             ax.imshow(grey, cmap="gray", extent=extent)
             ax.imshow(values, cmap="viridis", alpha=0.65, extent=extent, interpolation="bilinear")
         for ax, title in zip(axes, titles, strict=True):
-            ax.set_title(title, fontsize=7, fontweight="normal", loc="center", pad=2)
-            ax.axis("off")
+            common.caption_image(ax, title)
     figure.supxlabel(label, fontsize=8)
     return figure
+
+
+TABLES = (
+    Table("inside", "Models that were looked into", analysed_table, ("analysis/models.csv",)),
+    Table("weight_space", "What generated weights tell", separation_table, ("analysis/separation.csv",)),
+    Table("components", "Principal components of generated weights", variance_table, ("analysis/variance.csv",)),
+    Table("attention_bands", "Attention weights in bands of MOS", attention_bands_table, ("analysis/bands.csv",)),
+    Table("attention", "The statement on attention weights", attention_tests_table, ("analysis/attention.csv",)),
+    Table("errors", "Errors by kind of image", errors_table, ("analysis/errors.csv",)),
+    Table("cases", "Images with the largest and smallest errors", cases_table, ("analysis/cases.csv",)),
+    Table("ceiling", "Agreement and the ceiling of rating noise", ceiling_table, ("analysis/ceiling.csv",)),
+)

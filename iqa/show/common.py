@@ -1,7 +1,8 @@
-"""What figures of several steps share."""
+"""What figures of several steps share: panels, points, intervals, legends, notes."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from iqa.metrics.coefficients import plcc, srcc
-from iqa.show.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, WIDTH, in_style
+from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, WIDTH, in_style
 
 MANY_POINTS = 5_000  # points of a scatter beyond which they are a picture also in svg and pdf, at about 100 bytes each
 LOOKS = [  # of things that are compared: told apart by line and marker where colours are not seen
@@ -34,23 +35,43 @@ def sample_images(images: Sequence[np.ndarray], labels: Sequence[str], columns: 
     """
     if not images or len(images) != len(labels):
         raise ValueError(f"expected images with one label each, got {len(images)} images and {len(labels)} labels")
-    rows = -(-len(images) // columns)
-    columns = -(-len(images) // rows)
+    columns = -(-len(images) // -(-len(images) // columns))
     aspect = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
-    figure = Figure(figsize=(WIDTH, rows * (WIDTH / columns * aspect + 0.2)), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.axis("off")
-    for ax, image, label in zip(axes, images, labels, strict=False):
+    figure, axes = panel_grid(len(images), columns, WIDTH / columns, WIDTH / columns * aspect + 0.2)
+    for ax, image, label in zip(axes, images, labels, strict=True):
         ax.imshow(image, cmap="gray")
-        ax.set_title(label, fontsize=7, fontweight="normal", loc="center", pad=2)
+        caption_image(ax, label)
     return figure
 
 
+def caption_image(ax: Axes, text: str) -> None:
+    """A small title above a picture without axes."""
+    ax.set_title(text, fontsize=7, fontweight="normal", loc="center", pad=2)
+    ax.axis("off")
+
+
+def draw_figure(
+    height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **shared: Any
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure, its size in inches, and its panels, an array of rows and columns."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def panel_grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of so many panels of one size in rows of at most `columns`, and the panels in their order."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure, axes = draw_figure(rows * height, rows, columns, columns * width)
+    for ax in axes.ravel()[count:]:
+        ax.axis("off")
+    return figure, axes.ravel()[:count]
+
+
 def draw_scatter(ax: Axes, predictions: pd.DataFrame, low: float, high: float, title: str | None) -> None:
-    limits = score_limits(predictions, low, high)
+    """`draw_points` on axes that show the whole score range, which is shaded."""
     ax.add_patch(Rectangle((low, low), high - low, high - low, color="#F4F6F9", zorder=0))
-    draw_points(ax, predictions, limits, title)
+    draw_points(ax, predictions, score_limits(predictions, low, high), title)
 
 
 def score_limits(predictions: pd.DataFrame, *more: float) -> tuple[float, float]:
@@ -61,6 +82,7 @@ def score_limits(predictions: pd.DataFrame, *more: float) -> tuple[float, float]
 
 
 def draw_points(ax: Axes, predictions: pd.DataFrame, limits: tuple[float, float], title: str | None) -> None:
+    """Predicted against mean opinion score, with the identity line and the agreement in numbers."""
     mos, predicted = predictions["mos"], predictions["prediction"]
     ax.plot(limits, limits, color=INK, linewidth=1, linestyle="--", zorder=2)
     size, alpha = (9, 0.55) if len(predictions) <= 1000 else (5, 0.35)
@@ -77,7 +99,7 @@ def draw_points(ax: Axes, predictions: pd.DataFrame, limits: tuple[float, float]
 def nothing(why: str) -> Figure:
     """In place of a figure that has nothing to show."""
     figure = Figure(figsize=(WIDTH, 0.6))
-    figure.text(0.5, 0.5, why, ha="center", va="center", color="#5B6472")
+    figure.text(0.5, 0.5, why, ha="center", va="center", color=MUTED)
     return figure
 
 
@@ -90,3 +112,40 @@ def row_positions(*texts: Sequence[str]) -> tuple[list[float], float]:
     """Centres of rows of text, in lines, and where the last ends. A row is as high as its texts, two lines at least."""
     heights = np.array([max(2, *(text.count("\n") + 1.5 for text in row)) for row in zip(*texts, strict=True)])
     return list(np.cumsum(heights) - heights / 2), float(heights.sum())
+
+
+def stagger(place: int, count: int) -> float:
+    """How far from the middle of its row a mark lies that is one of several side by side."""
+    return (place - (count - 1) / 2) * 0.8 / count
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Names of the rows 0, 1, ... from top to bottom, without lines between them."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def note(ax: Axes, y: float, text: str) -> None:
+    """A small text in a row that has no mark."""
+    ax.text(0.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color=MUTED)
+
+
+def error_bars(rows: pd.DataFrame, value: str, low: str = "", high: str = "") -> np.ndarray:
+    """Lengths of the bars below and above a column's values, from the columns of the interval's ends."""
+    below, above = rows[low or f"{value}_low"], rows[high or f"{value}_high"]
+    return np.abs([rows[value] - below, above - rows[value]])
+
+
+def epoch_axes(ax: Axes, title: str) -> None:
+    """A panel of something against the epoch; a coefficient ends at 1."""
+    ax.set_title(title)
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if "loss" not in title:
+        ax.set_ylim(top=1)
+
+
+def add_legend(figure: Figure, ax: Axes, columns: int, place: str = "center", **options: Any) -> None:
+    """The legend of one panel below the figure."""
+    figure.legend(*ax.get_legend_handles_labels(), loc=f"outside lower {place}", ncols=columns, **options)

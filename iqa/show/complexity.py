@@ -1,7 +1,7 @@
 """Tables and figures of `04_complexity`."""
 
 import re
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,172 +11,95 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
-from iqa.show.style import BLUE, INK, WIDTH, in_style
-from iqa.show.tables import COUNTERS, interval_or_none, missing, published_text, records, table_of, text_or_none
+from iqa.show.style import BLUE, INK, in_style
+from iqa.show.tables import COUNTERS, Table, ends, interval_or_none, missing, published_text, records, renamed, table_of
+
+SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}
 
 
 def complexity_table(complexity: pd.DataFrame) -> pd.DataFrame:
     """Parameters and multiply-accumulates (MACs) of each run's model by the counters that were used."""
-    counters = [name for name in COUNTERS if f"macs_{name}" in complexity]
-    return table_of(
-        {
-            "Run": row["run"],
-            "Backbone": row["backbone"],
-            "Fusion": row["fusion"],
-            "Parameters (M)": row["parameters"],
-            "Trainable (M)": row["trainable_parameters"],
-            "Backbone (M)": row["backbone_parameters"],
-            "Heads (M)": row["head_parameters"],
-            "Weights made": row["generated_weights"],
-            **{f"GMACs, {name}": row[f"macs_{name}"] for name in counters},
-        }
-        for row in records(complexity)
-    )
+    columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion", "Parameters (M):.2fM": "parameters"}
+    columns |= {"Trainable (M):.2fM": "trainable_parameters", "Backbone (M):.2fM": "backbone_parameters"}
+    columns |= {"Heads (M):.2fM": "head_parameters", "Weights made:,.0f": "generated_weights"}
+    counters = {f"GMACs, {name}:.4gG": f"macs_{name}" for name in COUNTERS if f"macs_{name}" in complexity}
+    return renamed(complexity, columns | counters)
 
 
-def complexity_counts_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """`complexity` on a page that tells backbone and fusion elsewhere."""
-    return complexity_table(frame).drop(columns=["Backbone", "Fusion"])
-
-
-def counters_table(counters: pd.DataFrame, run: str | None = None) -> pd.DataFrame:
-    """MACs by kind of operation and counter, and their sum, of all runs or of one, from `counters.csv`."""
-    return table_of(
-        {
-            **({"Run": row["run"]} if run is None else {}),
-            "Operation": row["kind"],
-            **{f"MACs, {counter}": row[f"macs_{counter}"] for counter in COUNTERS},
-            "Missed by": text_or_none(row["missed_by"]),
-        }
-        for row in records(counters)
-        if run in (None, row["run"])
-    )
+def counters_table(counters: pd.DataFrame) -> pd.DataFrame:
+    """MACs by kind of operation and counter, and their sum, from `counters.csv`."""
+    macs = {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS}
+    return renamed(counters, {"Run": "run", "Operation": "kind", **macs, "Missed by": "missed_by"})
 
 
 def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
     """Parameters and MACs of each part of each model, from `parts.csv`."""
-    return table_of(
-        {
-            "Run": row["run"],
-            "Part": row["title"],
-            "Parameters": row["parameters"],
-            "Trainable": row["trainable_parameters"],
-            "MACs, estimated": row["macs_estimated"],
-            "MACs, torch": row["macs_torch"],
-        }
-        for row in records(parts)
-    )
+    columns = {"Run": "run", "Part": "title", "Parameters:,.0f": "parameters", "Trainable:,.0f": "trainable_parameters"}
+    return renamed(parts, columns | {f"MACs, {name}:,.0f": f"macs_{name}" for name in COUNTERS[:2]})
 
 
 def latency_table(latency: pd.DataFrame) -> pd.DataFrame:
     """Time of one image, from `latency.csv`; where it could not be measured, the reason."""
-    rows = [row for _, own in _by_setting(latency) for row in own if row["batch_size"] == 1]
-    reasons = any(text_or_none(row["reason"]) for row in rows)
-    return table_of(
-        {
-            **_setting(row),
-            "Median (ms)": row["median_ms"],
-            "Mean (ms)": row["mean_ms"],
-            "SD (ms)": row["std_ms"],
-            "Min (ms)": row["min_ms"],
-            "Max (ms)": row["max_ms"],
-            "p95 (ms)": row["p95_ms"],
-            "Passes": row["passes"],
-            **({"Reason": text_or_none(row["reason"])} if reasons else {}),
-        }
-        for row in rows
-    )
+    one = latency[latency["batch_size"] == 1]
+    times = {"Median": "median", "Mean": "mean", "SD": "std", "Min": "min", "Max": "max", "p95": "p95"}
+    columns = SETTING | {f"{title} (ms):.1f": f"{name}_ms" for title, name in times.items()} | {"Passes:,.0f": "passes"}
+    return renamed(_with_setting(one), columns | _reason(one))
 
 
 def throughput_table(latency: pd.DataFrame) -> pd.DataFrame:
     """The most images per second, the largest batch that ran and what stopped a larger one, from `latency.csv`."""
     rows = []
-    for _, own in _by_setting(latency):
-        ran = [row for row in own if not missing(row["images_per_second"])]
+    for _, part in _with_setting(latency).groupby(list(SETTING.values()), sort=False):
+        batches = records(part)
+        ran = [row for row in batches if not missing(row["images_per_second"])]
         quickest = max(ran, key=lambda row: row["images_per_second"], default={})
         largest = ran[-1] if ran else {}
-        failed = [row for row in own if text_or_none(row["reason"])]
-        stopped = f"batch of {failed[0]['batch_size']:.0f}: {failed[0]['reason']}" if failed else None
+        failed = next((row for row in batches if not missing(row["reason"])), None)
         rows.append(
-            {
-                **_setting(own[0]),
-                "Images/s": quickest.get("images_per_second"),
-                "Quickest batch": quickest.get("batch_size"),
-                "Largest batch": largest.get("batch_size"),
-                "Memory (MiB)": largest.get("peak_bytes"),
-                "Stopped by": stopped,
-            }
+            {title: batches[0][name] for title, name in SETTING.items()}
+            | {"Images/s:,.1f": quickest.get("images_per_second"), "Quickest batch:,.0f": quickest.get("batch_size")}
+            | {"Largest batch:,.0f": largest.get("batch_size"), "Memory (MiB):,.1fB": largest.get("peak_bytes")}
+            | {"Stopped by": failed and f"batch of {failed['batch_size']:.0f}: {failed['reason']}"}
         )
     return table_of(rows)
 
 
+def _with_setting(latency: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a column `setting`: the precision, and whether the model was compiled, in words."""
+    return latency.assign(setting=latency["precision"] + np.where(latency["compiled"].astype(bool), ", compiled", ""))
+
+
+def _reason(frame: pd.DataFrame) -> dict[str, str]:
+    """A column for the reasons why something could not be measured, if there are any."""
+    return {} if all(map(missing, frame["reason"])) else {"Reason": "reason"}
+
+
 def memory_table(memory: pd.DataFrame) -> pd.DataFrame:
     """Peak memory of scoring and of training, from `memory.csv`."""
-    rows = records(memory)
-    reasons = any(text_or_none(row["reason"]) for row in rows)
-    return table_of(
-        {
-            "Run": row["run"],
-            "Device": row["device"],
-            "Precision": row["precision"],
-            "Batch": row["batch_size"],
-            "Scoring (MiB)": row["inference_bytes"],
-            "Training (MiB)": row["training_bytes"],
-            **({"Reason": text_or_none(row["reason"])} if reasons else {}),
-        }
-        for row in rows
-    )
+    columns = {"Run": "run", "Device": "device", "Precision": "precision", "Batch:,.0f": "batch_size"}
+    columns |= {"Scoring (MiB):,.1fB": "inference_bytes", "Training (MiB):,.1fB": "training_bytes"}
+    return renamed(memory, columns | _reason(memory))
 
 
 def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
-    """Cost beside agreement of each run, measured and published, from `overview.csv`.
-
-    All columns, as a file holds them; on a page they are two, `overview_costs` and `overview_agreement`.
-    """
-    rows = records(overview)
-    devices = {row["device"] for row in rows}
-    on_test = any(row["chosen_on"] == "TEST" for row in rows)
-    published = any(not missing(row["published_srcc"]) for row in rows)
-    return table_of(
-        {
-            "Run": row["run"],
-            "Backbone": row["backbone"],
-            "Fusion": row["fusion"],
-            "Parameters (M)": row["parameters"],
-            "GMACs": row["macs_torch"],
-            **({"Device": row["device"]} if len(devices) > 1 else {}),
-            "Latency (ms)": row["latency_ms"],
-            "Images/s": row["images_per_second"],
-            **{
-                name.upper(): interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) or row["status"]
-                for name in ("srcc", "plcc")
-            },
-            **({"Chosen on": row["chosen_on"]} if on_test else {}),
-            **{f"Published {name.upper()}": published_text(row[f"published_{name}"]) for name in _if(published)},
-            **({"Published protocol": text_or_none(row["published_protocol"])} if published else {}),
-        }
-        for row in rows
-    )
+    """Cost beside agreement of each run, measured and published, from `overview.csv`."""
+    columns = {"Run": "run", "Backbone": "backbone", "Fusion": "fusion"}
+    columns |= {"Parameters (M):.2fM": "parameters", "GMACs:.4gG": "macs_torch"}
+    columns |= {"Device": "device"} if len(set(overview["device"])) > 1 else {}
+    columns |= {"Latency (ms):.1f": "latency_ms", "Images/s:,.1f": "images_per_second"}
+    columns |= {name.upper(): partial(_measured, name=name) for name in ("srcc", "plcc")}
+    columns |= {"Chosen on": "chosen_on"} if (overview["chosen_on"] == "TEST").any() else {}
+    if overview["published_srcc"].notna().any():
+        columns |= {f"Published {name.upper()}": partial(published_text, name=name) for name in ("srcc", "plcc")}
+        columns |= {"Published protocol": "published_protocol"}
+    return renamed(overview, columns)
 
 
-OVERVIEW_COSTS = ["Backbone", "Fusion", "Parameters (M)", "GMACs", "Latency (ms)", "Images/s"]
-
-
-def overview_costs_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `overview` that tell what a model is and costs, and the SRCC that it reaches."""
-    table = overview_table(frame)
-    return table[[name for name in table if name in ("Run", "Device", "SRCC", *OVERVIEW_COSTS)]]
-
-
-def overview_agreement_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The other columns of `overview`, one row per run: agreement, measured and published."""
-    table = overview_table(frame).drop(columns=OVERVIEW_COSTS)
-    return table.drop(columns="Device", errors="ignore").drop_duplicates("Run").reset_index(drop=True)
-
-
-def _if(published: bool) -> tuple[str, ...]:
-    return ("srcc", "plcc") if published else ()
+def _measured(row: dict[str, Any], name: str) -> Any:
+    """A coefficient with its interval, or why there is none."""
+    return interval_or_none(*(row[end] for end in ends(name))) or row["status"]
 
 
 def where_measured(latency: pd.DataFrame) -> list[str]:
@@ -185,54 +108,34 @@ def where_measured(latency: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(f"{row['device']}: {row['hardware']}; {row['software']}" for row in rows))
 
 
-def _by_setting(latency: pd.DataFrame) -> Iterable[tuple[Any, list[dict[str, Any]]]]:
-    """The rows of each run, device, precision and compilation."""
-    keys = ["run", "device", "precision", "compiled"]
-    return [(key, records(own)) for key, own in latency.groupby(keys, sort=False)]
-
-
-def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return {"Run": row["run"], "Device": row["device"], "Precision": setting_words(row)}
-
-
-def setting_words(row: dict[str, Any]) -> str:
-    """Precision, and whether it is compiled, of a row of `latency.csv`."""
-    return row["precision"] + (", compiled" if row["compiled"] else "")
-
-
 @in_style
 def latency(latency: pd.DataFrame) -> Figure:
     """Time of one image of each model: median, and from the smallest to the 95th percentile; a panel per device.
 
-    Args:
-        latency: one row per run, device, precision, compilation and batch size, as `iqa.analysis.speed.speeds` returns
-            it with a column `run`.
+    `latency` has a row per run, device, precision, compilation and batch size, as `latency.csv`.
     """
-    runs, settings = list(latency["run"].unique()), _settings(latency)
-    names = [wrapped(run, 26) for run in runs]
-    height = 0.14 * len(settings) + 0.16
-    size = (WIDTH, 0.9 + height * len(runs) + 0.2 * -(-len(settings) // 3))
-    figure = Figure(figsize=size, layout="constrained")
-    devices = list(latency["device"].unique())
-    axes = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
-    for ax, device in zip(axes, devices, strict=True):
+    latency = _with_setting(latency)
+    runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
+    hardware = latency.groupby("device")["hardware"].first()
+    rows = len(runs) * (0.14 * len(settings) + 0.16)
+    figure, axes = common.draw_figure(0.9 + rows + 0.2 * -(-len(settings) // 3), 1, len(devices), sharey=True)
+    for ax, device in zip(axes[0], devices, strict=True):
         for place, (setting, look) in enumerate(zip(settings, LOOKS, strict=False)):
-            own = latency[(latency["device"] == device) & (latency["batch_size"] == 1) & _is(latency, setting)]
-            y = [runs.index(run) + (place - (len(settings) - 1) / 2) * 0.8 / len(settings) for run in own["run"]]
-            ax.hlines(y, own["min_ms"], own["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
+            part = latency[
+                (latency["device"] == device) & (latency["setting"] == setting) & (latency["batch_size"] == 1)
+            ]
+            y = [runs.index(run) + common.stagger(place, len(settings)) for run in part["run"]]
+            ax.hlines(y, part["min_ms"], part["p95_ms"], color=look["color"], linewidth=4, alpha=0.35)
             point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none"}
-            ax.plot(own["median_ms"], y, label=setting_words(dict(zip(SETTING, setting, strict=True))), **point)
-            for height, reason in zip(y, own["reason"], strict=True):
-                if isinstance(reason, str) and reason:
-                    at = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": "#5B6472"}
-                    ax.text(0.02, height, reason.split(":")[0], **at)
+            ax.plot(part["median_ms"], y, label=setting, **point)
+            for height, reason in zip(y, part["reason"], strict=True):
+                if not missing(reason):
+                    common.note(ax, height, reason.split(":")[0])
         ax.set_xlim(left=0)
-        ax.set_title(wrapped(_hardware(latency, device), 68 // len(devices)))
+        ax.set_title(wrapped(hardware[device], 68 // len(devices)))
         ax.set_xlabel("ms per image")
-        ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(runs)), names)
-    axes[0].set_ylim(len(runs) - 0.5, -0.5)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        common.name_rows(ax, [wrapped(run, 26) for run in runs])
+    common.add_legend(figure, axes[0, 0], 3)
     return figure
 
 
@@ -240,34 +143,32 @@ def latency(latency: pd.DataFrame) -> Figure:
 def throughput(latency: pd.DataFrame) -> Figure:
     """Images per second against the batch size: a panel per device and setting, a line per model.
 
-    A cross over the batch size that did not fit marks where a line ends for want of memory or time.
-
-    Args:
-        latency: as for `latency`.
+    A cross over the batch size that did not fit marks where a line ends for want of memory or time. `latency` is as
+    for `latency`.
     """
-    runs, settings, devices = list(latency["run"].unique()), _settings(latency), list(latency["device"].unique())
+    latency = _with_setting(latency)
+    runs, settings, devices = (list(latency[name].unique()) for name in ("run", "setting", "device"))
+    hardware = latency.groupby("device")["hardware"].first()
     columns = 3 if max(map(len, runs)) <= 22 else 2
-    size = (WIDTH, 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(devices), len(settings), sharex=True, sharey="row", squeeze=False)
+    sizes = sorted(latency["batch_size"].unique())
+    sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
+    height = 0.5 + 2.2 * len(devices) + 0.18 * -(-len(runs) // columns)
+    figure, grid = common.draw_figure(height, len(devices), len(settings), sharex=True, sharey="row")
     for axes, device in zip(grid, devices, strict=True):
         for ax, setting in zip(axes, settings, strict=True):
-            here = latency[(latency["device"] == device) & _is(latency, setting)]
+            here = latency[(latency["device"] == device) & (latency["setting"] == setting)]
             for place, run in enumerate(runs):
-                own, look = here[here["run"] == run], line_look(place)
-                speed = own["images_per_second"]
-                ax.plot(own["batch_size"], speed, label=run, markersize=4, **look)
-                failed = own[speed.isna()]
+                part, look = here[here["run"] == run], line_look(place)
+                speed = part["images_per_second"]
+                ax.plot(part["batch_size"], speed, label=run, markersize=4, **look)
+                failed = part[speed.isna()]
                 if len(failed) and speed.notna().any():
                     ax.plot(failed["batch_size"], speed.dropna().iloc[-1:], "x", color=look["color"], markersize=6)
             ax.set_xscale("log", base=2)
-            sizes = sorted(latency["batch_size"].unique())
-            sizes = sizes[:: -(-len(sizes) * len(settings) // 16)]  # about 16 labels fit side by side
             ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
             ax.set_xticks([], minor=True)
-            title = setting_words(dict(zip(SETTING, setting, strict=True)))
-            ax.set_title(wrapped(title, 72 // len(settings)))
-        axes[0].set_ylabel(f"images per second\n{wrapped(_hardware(latency, device), 36)}")
+            ax.set_title(wrapped(setting, 72 // len(settings)))
+        axes[0].set_ylabel(f"images per second\n{wrapped(hardware[device], 36)}")
         speeds = latency.loc[latency["device"] == device, "images_per_second"]
         if speeds.max() > 10 * speeds.min():
             _logarithmic(axes[0], "y")
@@ -275,24 +176,8 @@ def throughput(latency: pd.DataFrame) -> Figure:
             axes[0].set_ylim(bottom=0)
     for ax in grid[-1]:
         ax.set_xlabel("images per batch")
-    legend = {"loc": "outside lower left", "ncols": columns, "handlelength": 3.5}
-    figure.legend(*grid[0][0].get_legend_handles_labels(), **legend)
+    common.add_legend(figure, grid[0, 0], columns, "left", handlelength=3.5)
     return figure
-
-
-SETTING = ("precision", "compiled")
-
-
-def _settings(latency: pd.DataFrame) -> list[tuple[str, bool]]:
-    return list(dict.fromkeys(zip(latency["precision"], latency["compiled"].astype(bool), strict=True)))
-
-
-def _is(latency: pd.DataFrame, setting: tuple[str, bool]) -> pd.Series:
-    return (latency["precision"] == setting[0]) & (latency["compiled"].astype(bool) == setting[1])
-
-
-def _hardware(latency: pd.DataFrame, device: str) -> str:
-    return str(latency.loc[latency["device"] == device, "hardware"].iloc[0])
 
 
 def line_look(place: int) -> dict[str, Any]:
@@ -307,16 +192,11 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
     """SRCC against MACs and against the time of one image; the area of a bubble is the number of parameters.
 
     A filled bubble is measured, a hollow one published (of several sources, the first); models are numbered. What has
-    neither is named in the list without a bubble.
-
-    Args:
-        overview: as `iqa.analysis.tradeoff.overview` returns it; where there are several devices, the last one's time
-            counts.
+    neither is named in the list without a bubble. `overview` is as `iqa.analysis.tradeoff.overview` returns it; of
+    several devices, the last one's time counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
-    lines = -(-len(rows) // 2)
-    figure = Figure(figsize=(WIDTH, 3.1 + 0.17 * lines), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, [panels] = common.draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
     published = [_first_number(value) for value in rows["published_srcc"]]
     device = rows["hardware"].dropna()
     titles = ("GMACs per image", f"ms per image on {device.iloc[-1] if len(device) else 'this machine'}")
@@ -324,24 +204,22 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
         known = values.notna() & (rows["srcc"].notna() | pd.Series(published).notna())
         for place in np.flatnonzero(known):
             area = 28 + 420 * rows["parameters"][place] / rows["parameters"].max()
-            marks = [(rows["srcc"][place], BLUE, "white"), (published[place], "none", INK)]
-            for srcc, face, ink in marks:
+            inside = area > 90  # its number fits into the bubble
+            marks = ((rows["srcc"][place], BLUE, "white", 0.75), (published[place], "none", INK, 1.0))
+            for srcc, face, ink, alpha in marks:
                 if np.isfinite(srcc):
-                    alpha = 0.75 if face != "none" else 1.0
                     ax.scatter(values[place], srcc, s=area, facecolor=face, edgecolor=BLUE, alpha=alpha, zorder=3)
-                    inside = area > 90
                     at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}
-                    colour = ink if inside else INK
-                    ax.annotate(place + 1, (values[place], srcc), (0, 0 if inside else 7), color=colour, **at)
+                    at |= {"xytext": (0, 0 if inside else 7), "color": ink if inside else INK}
+                    ax.annotate(place + 1, (values[place], srcc), **at)
         ax.set_xlabel(wrapped(title, 52))
         ax.xaxis.get_major_locator().set_params(nbins=5)
         ax.margins(0.14)
         if known.any():
-            spread = values[known]
-            if spread.max() > 10 * spread.min():
+            if values[known].max() > 10 * values[known].min():
                 _logarithmic(ax, "x")
-            elif len(spread) == 1:
-                ax.set_xlim(0, 2 * spread.iloc[0])
+            elif known.sum() == 1:
+                ax.set_xlim(0, 2 * values[known].iloc[0])
         else:
             ax.set(xticks=[], yticks=[])
             ax.text(0.5, 0.5, "no SRCC measured or published", transform=ax.transAxes, ha="center", va="center")
@@ -362,16 +240,26 @@ def _logarithmic(ax: Axes, name: str) -> None:
 
 def _numbered(rows: pd.DataFrame) -> list[Line2D]:
     """Entries of a legend without marks: number, run, parameters, and whether it was run."""
-    texts = [
-        f"{place} {row['run']}, {row['parameters'] / 1e6:.3g}M parameters{', not run' * (row['status'] == 'not run')}"
-        for place, row in enumerate(rows.to_dict("records"), 1)
-    ]
-    return [Line2D([], [], linestyle="none", label=text) for text in texts]
+    entries = []
+    for place, row in enumerate(rows.to_dict("records"), 1):
+        text = f"{place} {row['run']}, {row['parameters'] / 1e6:.3g}M parameters"
+        text += ", not run" if row["status"] == "not run" else ""
+        entries.append(Line2D([], [], linestyle="none", label=text))
+    return entries
 
 
 def _first_number(value: Any) -> float:
     """A number, the first one of a text `(1) 0.9 (2) 0.8`, or NaN."""
-    if not isinstance(value, str):
-        return float(value)
-    found = re.search(r"\d+\.\d+", value)
+    found = re.findall(r"\d+\.\d+", value) if isinstance(value, str) else [value]
     return float(found[0]) if found else float("nan")
+
+
+TABLES = (
+    Table("complexity", "Parameters and MACs", complexity_table, ("complexity/complexity.csv",)),
+    Table("overview", "Cost and agreement", overview_table, ("complexity/overview.csv",)),
+    Table("counters", "MACs by kind of operation", counters_table, ("complexity/counters.csv",)),
+    Table("parts", "Parameters and MACs of the parts", parts_table, ("complexity/parts.csv",)),
+    Table("latency", "Time of one image", latency_table, ("complexity/latency.csv",)),
+    Table("throughput", "Throughput", throughput_table, ("complexity/latency.csv",)),
+    Table("memory", "Peak memory", memory_table, ("complexity/memory.csv",)),
+)

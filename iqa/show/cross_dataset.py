@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from iqa.show.common import LOOKS, draw_scatter, wrapped
+from iqa.show import common
+from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import INK, WIDTH, in_style
-from iqa.show.tables import records, table_of, with_intervals
+from iqa.show.tables import Table, records, table_of, with_intervals
 
 
 def cross_database_table(cross: pd.DataFrame) -> pd.DataFrame:
     """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available."""
     return table_of(
-        {**_database(row), "Images": row["n"], **with_intervals(row, "srcc", "plcc")} for row in records(cross)
+        {**_database(row), "Images:,.0f": row["n"], **with_intervals(row, "srcc", "plcc")} for row in records(cross)
     )
 
 
@@ -34,17 +35,17 @@ def _database(row: dict[str, Any]) -> dict[str, Any]:
 
 def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
     """Agreement of one model per distortion and per level, by title of the database, from `breakdown.csv`."""
-    own = breakdown[breakdown["model"] == model]
+    of_model = breakdown[breakdown["model"] == model]
     return {
         str(title): table_of(
             {
                 "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
-                "Images": row["n"],
+                "Images:,.0f": row["n"],
                 **with_intervals(row, "srcc", "plcc"),
             }
             for row in records(part)
         )
-        for title, part in own.groupby("title", sort=False)
+        for title, part in of_model.groupby("title", sort=False)
     }
 
 
@@ -52,22 +53,14 @@ def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFr
 def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure:
     """`prediction_scatter` of several databases side by side.
 
-    Args:
-        panels: for each title the predictions and the low and high end of that database's score range.
+    `panels` holds for each title the predictions and the low and high end of that database's score range.
     """
     if not panels:
-        figure = Figure(figsize=(WIDTH / 2, 0.8))
-        figure.text(0.5, 0.5, "no database was available", ha="center", va="center")
-        return figure
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    side = WIDTH / max(columns, 2)
-    figure = Figure(figsize=(side * columns, side * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (title, (predictions, low, high)) in zip(axes, panels.items(), strict=False):
-        draw_scatter(ax, predictions, low, high, title)
-    for ax in axes[len(panels) :]:
-        ax.axis("off")
+        return common.nothing("no database was available")
+    side = WIDTH / min(max(len(panels), 2), 3)
+    figure, axes = common.panel_grid(len(panels), 3, side, side)
+    for ax, (title, (predictions, low, high)) in zip(axes, panels.items(), strict=True):
+        common.draw_scatter(ax, predictions, low, high, title)
     return figure
 
 
@@ -75,27 +68,19 @@ def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure
 def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
     """A coefficient of each model (rows) on each database (columns), as a number on a colour; empty where unknown.
 
-    Args:
-        cross: one row per model and database, with columns `model`, `trained_on`, `title` and the coefficient, which
-            is NaN where a database is not available.
+    `cross` is `cross.csv`, where a coefficient is NaN if the database is not available.
     """
     names = cross["model"] + "\n(" + cross["trained_on"].fillna("not run") + ")"
-    table = cross.assign(name=names).pivot_table(
-        index="name", columns="title", values=coefficient, sort=False, dropna=False, aggfunc="first"
-    )
+    how = {"values": coefficient, "sort": False, "dropna": False, "aggfunc": "first"}
+    table = cross.assign(name=names).pivot_table(index="name", columns="title", **how)
     table = table.reindex(index=names.unique(), columns=cross["title"].unique())
     values = table.to_numpy(dtype=float)
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.45 * len(table)), layout="constrained")
-    ax = figure.subplots()
-    shown = ax.imshow(
-        np.ma.masked_invalid(values), cmap="cividis", vmin=min(0, np.nanmin(values)), vmax=1, aspect="auto"
-    )
+    figure, [[ax]] = common.draw_figure(1.2 + 0.45 * len(table))
+    low = min(0, np.nanmin(values))
+    shown = ax.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=low, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        known = np.isfinite(value)
-        light = known and value < 0.6
-        text = f"{value:.3f}" if known else "not\navailable"
-        colour = "white" if light else INK
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8 if known else 6.5)
+        text, size = (f"{value:.3f}", 8) if np.isfinite(value) else ("not\navailable", 6.5)
+        ax.text(column, row, text, ha="center", va="center", color="white" if value < 0.6 else INK, fontsize=size)
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(table.shape[0]), table.index)
     ax.grid(visible=False)
@@ -108,31 +93,30 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
 def compare_evaluations(cross: pd.DataFrame) -> Figure:
     """SRCC of up to six models on each database, with intervals; a database or a model without results says so.
 
-    Args:
-        cross: `cross.csv`: one row per model and database, with columns `model`, `title`, `available`, `srcc`,
-            `srcc_low` and `srcc_high`.
+    `cross` is `cross.csv`.
     """
     models, titles = list(cross["model"].unique())[: len(LOOKS)], list(cross["title"].unique())
     height = max(2, len(models)) * 0.16 + 0.12
-    figure = Figure(figsize=(WIDTH, 0.9 + height * len(titles) + 0.2 * -(-len(models) // 3)), layout="constrained")
-    ax = figure.subplots()
+    figure, [[ax]] = common.draw_figure(0.9 + height * len(titles) + 0.2 * -(-len(models) // 3))
     for place, (model, look) in enumerate(zip(models, LOOKS, strict=False)):
         rows = cross[(cross["model"] == model) & cross["available"].astype(bool)]
-        y = [titles.index(title) + (place - (len(models) - 1) / 2) * 0.8 / len(models) for title in rows["title"]]
-        span = np.abs([rows["srcc"] - rows["srcc_low"], rows["srcc_high"] - rows["srcc"]])
+        y = [titles.index(title) + common.stagger(place, len(models)) for title in rows["title"]]
         point = {"color": look["color"], "marker": look["marker"], "markersize": 5, "linestyle": "none", "capsize": 2}
         name = wrapped(model if len(rows) else f"{model} (no results)", 34)
-        bars = ax.errorbar(rows["srcc"], y, xerr=span, label=name, **point)
+        bars = ax.errorbar(rows["srcc"], y, xerr=common.error_bars(rows, "srcc"), label=name, **point)
         bars[2][0].set_linestyle(look["linestyle"])
     for y, title in enumerate(titles):
         if not cross.loc[cross["title"] == title, "available"].any():
-            place = {"transform": ax.get_yaxis_transform(), "va": "center"}
-            ax.text(0.02, y, "not available", fontsize=7.5, color="#5B6472", **place)
+            common.note(ax, y, "not available")
         if y:
             ax.axhline(y - 0.5, color="#E4E7EC", linewidth=0.7)
-    ax.set_yticks(range(len(titles)), [wrapped(title, 24) for title in titles])
-    ax.set_ylim(len(titles) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
+    common.name_rows(ax, [wrapped(title, 24) for title in titles])
     ax.set_xlabel("SRCC")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    common.add_legend(figure, ax, 3)
     return figure
+
+
+TABLES = (
+    Table("cross", "Other databases", cross_database_table, ("cross_dataset/cross.csv",)),
+    Table("cross_further", "Other databases: further measures", cross_further_table, ("cross_dataset/cross.csv",)),
+)

@@ -5,14 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.show.tables import records, table_of
+from iqa.show.tables import Table, records, renamed, table_of
+
+PUBLISHED = {"Method": "method", "Backbone": "backbone", "Trained on": "trained_on", "Tested on": "tested_on"}
+PUBLISHED |= {"SRCC": "srcc", "PLCC": "plcc", "Protocol": "protocol", "Source": "source"}
+DECIDING = ("python", "torch", "timm", "lightning", "numpy")  # packages whose version may change the numbers
+ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GPU"}
 
 
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
     """Published methods and measured ones, from `published.csv` of the report's run."""
-    names = {"method": "Method", "backbone": "Backbone", "trained_on": "Trained on", "tested_on": "Tested on"}
-    names |= {"srcc": "SRCC", "plcc": "PLCC", "protocol": "Protocol", "source": "Source"}
-    return table_of({title: row[name] for name, title in names.items()} for row in records(published))
+    return renamed(published, PUBLISHED)
 
 
 def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
@@ -31,55 +34,65 @@ def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
 def verdicts_table(claims: pd.DataFrame) -> pd.DataFrame:
     """How many statements have each verdict, and which, from `claims.csv`."""
     return table_of(
-        {"Verdict": verdict, "Statements": len(part), "Which": ", ".join(part["id"])}
+        {"Verdict": verdict, "Statements:,.0f": len(part), "Which": ", ".join(part["id"])}
         for verdict, part in claims.groupby("verdict", sort=False)
     )
 
 
-def provenance_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """When, where, from which code and from which data each run was made, one row per `record.json`."""
+def provenance_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
+    """When, where, from which code and from which data each run was made, from the records.
+
+    Where any run was accepted, a column gives the last reason.
+    """
+    accepted = any(record.get("accepted") for record in runs)
     return table_of(
         {
             "Step": record["step"],
             "Run": record["run"],
             "Started (UTC)": record["started"][:16].replace("T", " "),
-            "Seconds": record["seconds"],
+            "Seconds:,.1f": record["seconds"],
             "Machine": record.get("machine"),  # records of older code name none
-            "Seed": record["seed"],
+            "Seed:.0f": record["seed"],
             "Commit": revision(record),
-            "Data": ", ".join(f"{name} {value[:8]}" for name, value in record["data"].items()) or None,
+            "Data": ", ".join(f"{name} {value[:8]}" for name, value in record["data"].items()),
+            **({"Accepted because": last_reason(record)} if accepted else {}),
         }
-        for record in records
+        for record in runs
     )
 
 
-def environment_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Packages and hardware of the runs; where they differ between runs, every value that occurs."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        for name, value in {**record["hardware"], **record["versions"]}.items():
-            text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-            values = found.setdefault(name, [])
-            values += [text] if text not in values else []
+def last_reason(record: dict[str, Any]) -> str | None:
+    """Why the results of a run were last accepted; None if they never were."""
+    return record["accepted"][-1]["because"] if record.get("accepted") else None
+
+
+def environment_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
+    """Packages and hardware of the runs, from the records; where they differ between runs, every value that occurs."""
+    found = _values({**record["hardware"], **record["versions"]} for record in runs)
     return table_of(
         {"What": ENVIRONMENT_NAMES.get(name, name), "Value": "; ".join(values)} for name, values in found.items()
     )
 
 
-def differing(records: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+def differing(runs: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
     """In what the places and packages of runs differ: the values, in order of appearance, of each that has several."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        place = {"machine": record.get("machine", "not named"), "processor": record["hardware"]["cpu"]}
-        place |= {"GPU": record["hardware"]["gpu"]} | {name: record["versions"].get(name) for name in DECIDING}
-        for name, value in place.items():
-            values = found.setdefault(name, [])
-            values += [str(value or "none")] if str(value or "none") not in values else []
-    return {name: values for name, values in found.items() if len(values) > 1}
+    places = (
+        {"machine": record.get("machine", "not named"), "processor": record["hardware"]["cpu"]}
+        | {"GPU": record["hardware"]["gpu"]}
+        | {name: record["versions"].get(name) for name in DECIDING}
+        for record in runs
+    )
+    return {name: values for name, values in _values(places).items() if len(values) > 1}
 
 
-DECIDING = ("python", "torch", "timm", "lightning", "numpy")  # packages whose version may change the numbers
-ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GPU"}
+def _values(facts: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """The different values of each fact as texts, in order of appearance."""
+    found: dict[str, dict[str, None]] = {}
+    for each in facts:
+        for name, value in each.items():
+            text = f"{value:g}" if isinstance(value, float) else str(value or "none")
+            found.setdefault(name, {})[text] = None
+    return {name: list(values) for name, values in found.items()}
 
 
 def revision(record: dict[str, Any]) -> str:
@@ -87,3 +100,12 @@ def revision(record: dict[str, Any]) -> str:
     if record["commit"] is None:
         return "unknown"
     return record["commit"][:7] + (" + changes" if record["dirty"] else "")
+
+
+TABLES = (
+    Table("published", "Published methods and this study", published_table, ("report/published.csv",)),
+    Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),
+    Table("verdicts", "Verdicts on claims", verdicts_table, ("claims/claims.csv",)),
+    Table("provenance", "Runs", provenance_table, ("runs/record.json",)),
+    Table("environment", "Hardware and versions", environment_table, ("runs/record.json",)),
+)

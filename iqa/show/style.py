@@ -12,7 +12,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 WIDTH = 7.2
-BLUE, ORANGE, GREEN, PURPLE, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8A4F7D", "#8A8F98", "#1C2330"
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#8A4F7D"
+GREY, MUTED, INK = "#8A8F98", "#5B6472", "#1C2330"
 STYLE = {
     "figure.dpi": 150,
     "font.family": "DejaVu Sans",

@@ -1,82 +1,40 @@
-"""Tables: frame or record in, frame out. No function opens a file.
+"""Tables: a data frame or a record in, a data frame out. No function opens a file.
 
-A table keeps its numbers as they come; they are rounded when the table is shown (`rounded`, or the report), each
-column as `FORMATS` says. A missing value is shown as a dash. A table that is shown becomes a file's text by `markdown`
-or `latex`.
+A table keeps its numbers in full. Its columns have formats (`table_of`), by which the numbers are rounded when it is
+shown: by `rounded` in a notebook, by `markdown` in the report and in files. A missing value is shown as a dash.
 """
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 DASH, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 ARROW = "\N{RIGHTWARDS ARROW}"
 DEFAULT_FORMAT = ".3f"
-COUNT = ",.0f"
-P_VALUE = "p"
 COUNTERS = ("estimated", "torch", "ptflops", "thop")  # of MACs
-FORMATS = {
-    "Images": COUNT,
-    **dict.fromkeys(
-        ("In the release", "Contents", "Sizes", "Enlarged", "Copies across splits", "Copies within one"), COUNT
-    ),
-    "Rating SD": ".2f",
-    "Train": COUNT,
-    "Validation": COUNT,
-    "Test": COUNT,
-    "Worst": "g",
-    "Best": "g",
-    "MOS": ".2f",
-    "MOS SD": ".2f",
-    "p (Holm)": P_VALUE,
-    "p": P_VALUE,
-    **dict.fromkeys(("Classes", "Component"), COUNT),
-    **dict.fromkeys(("Explained", "Cumulative"), ".1%"),
-    **dict.fromkeys(("Prediction", "Error", "Bias", "Mean absolute error"), ".3g"),
-    "Level": "g",
-    **dict.fromkeys((*(f"Scale {number}" for number in range(1, 5)), "Entropy"), ".2f"),
-    "Seeds": COUNT,
-    "Statements": COUNT,
-    "Seed": ".0f",
-    "Parameters": COUNT,
-    "Share": ".1%",
-    "Parameters (M)": ".2fM",
-    "Backbone (M)": ".2fM",
-    "Heads (M)": ".2fM",
-    "Weights made": COUNT,
-    "Trainable (M)": ".2fM",
-    "Trainable": COUNT,
-    **dict.fromkeys(("GMACs", *(f"GMACs, {name}" for name in COUNTERS)), ".4gG"),
-    **{f"MACs, {name}": COUNT for name in COUNTERS},
-    **dict.fromkeys(("Batch", "Passes", "Quickest batch", "Largest batch"), COUNT),
-    **dict.fromkeys(("Median (ms)", "Mean (ms)", "SD (ms)", "Min (ms)", "Max (ms)", "p95 (ms)"), ".1f"),
-    "Latency (ms)": ".1f",
-    "Images/s": ",.1f",
-    **dict.fromkeys(("Memory (MiB)", "Scoring (MiB)", "Training (MiB)"), ",.1fB"),
-    "Seconds": ",.1f",
-}
 SCALES = {"M": 1e6, "G": 1e9, "B": 2**20}
-NUMBER = re.compile(rf"[<{MINUS}+-]?\d[\d,]*(\.\d+)?(e[+{MINUS}-]?\d+)?%?")
-MARKDOWN_MARKS = re.compile(r"[\\|*_`$~]|<(?=[A-Za-z/!?])")
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "`": r"\textasciigrave{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": "$|$",
-    DASH: "--",
-    MINUS: "$-$",
-    TIMES: r"$\times$",
-    ARROW: r"$\rightarrow$",
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-}
-WIDE = 28  # characters of the longest cell from which on a LaTeX column of text has lines of its own
+MARKDOWN_MARKS = re.compile(r"""[\\`*_{}\[\]<>$@#|~^"']|&(?=[#\w])|-(?=-)|\.(?=\.)""")
+WIDEST = 30  # characters of a cell beyond which LaTeX may break its lines
+
+
+class Table(NamedTuple):
+    """A table of the report.
+
+    Args:
+        name, title: what it is called by `iqa table`, and in words.
+        make: the function that makes it.
+        files: what `make` is called with, as `<step>/<file>`: a CSV file as a frame, a JSON file as a dictionary.
+            `data_prep` stands for all databases of the study, by name, and `runs` for the records of all runs.
+    """
+
+    name: str
+    title: str
+    make: Callable[..., pd.DataFrame]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,8 +50,8 @@ class Interval:
 
 
 def missing(value: Any) -> bool:
-    """Whether a value is not there: None or NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Whether a value is not there: None, NaN or an empty text."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def number(value: float, form: str = DEFAULT_FORMAT) -> str:
@@ -101,7 +59,7 @@ def number(value: float, form: str = DEFAULT_FORMAT) -> str:
 
     The format `p` is that of p-values: three decimals, and `<0.001` for what is less.
     """
-    if form == P_VALUE:
+    if form == "p":
         return "<0.001" if value < 0.001 else format(value, ".3f")
     return format(value / SCALES.get(form[-1], 1), form.rstrip("MGB")).replace("-", MINUS)
 
@@ -116,11 +74,19 @@ def cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
     return str(value) if isinstance(value, str | bool) else number(value, form)
 
 
+def escape(text: str) -> str:
+    """A text on one line, with every mark escaped that Markdown would read."""
+    return MARKDOWN_MARKS.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def markdown_cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
+    """One value of a table in Markdown."""
+    return escape(value) if isinstance(value, str) and value else cell(value, form)
+
+
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, for a notebook."""
-    return pd.DataFrame(
-        {name: [cell(value, FORMATS.get(name, DEFAULT_FORMAT)) for value in table[name]] for name in table}
-    )
+    return pd.DataFrame({name: [cell(value, form) for value in table[name]] for name, form in _formats(table)})
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -134,63 +100,68 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def markdown(shown: pd.DataFrame) -> str:
-    """A table that is shown (`rounded`) as a Markdown pipe table; columns of numbers are set right."""
-
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(MARKDOWN_MARKS.sub(r"\\\g<0>", _one_line(cell)) for cell in cells) + " |"
-
-    rules = "| " + " | ".join("--:" if _of_numbers(shown[name]) else ":--" for name in shown) + " |"
-    return "\n".join([line(shown), rules, *map(line, shown.itertuples(index=False))]) + "\n"
-
-
-def latex(shown: pd.DataFrame, label: str, caption: str) -> str:
-    r"""A table that is shown (`rounded`) as a LaTeX `table`; the document needs `\usepackage{booktabs}`.
-
-    Columns of numbers are set right. Texts and intervals are set left; a column of long texts breaks its lines.
+def markdown(table: pd.DataFrame, write: Callable[[Any, str], str] = markdown_cell) -> str:
+    """The table as a Markdown pipe table; columns of numbers are set right.
 
     Args:
-        label: what `\ref` names, as it is.
-        caption: plain text; it stands above the table.
+        write: makes Markdown of a value with a format.
     """
-    columns = "".join(_latex_column(shown[name], len(shown.columns)) for name in shown)
-    head, *rows = (_latex_row(row) for row in (shown, *shown.itertuples(index=False)))
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_latex_text(caption)}}}",
-        rf"\label{{{label}}}",
-        r"\centering\small",
-        rf"\begin{{tabular}}{{{columns}}}",
-        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
-        *(r"\end{tabular}", r"\end{table}"),
-    ]
-    return "\n".join(lines) + "\n"
+    columns = (
+        [escape(name), _rule(table[name], form), *(write(value, form) for value in table[name])]
+        for name, form in _formats(table)
+    )
+    return "".join(f"| {' | '.join(row)} |\n" for row in zip(*columns, strict=True))
 
 
-def _latex_row(cells: Iterable[str]) -> str:
-    text = " & ".join(map(_latex_text, cells))
-    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"  # an argument of the line before, else
+def _rule(column: pd.Series, form: str) -> str:
+    """What stands under a column's title: its alignment and, by its length, how wide it is where lines are broken."""
+    texts = [str(column.name), *(cell(value, form) for value in column)]
+    word = max(len(word) for text in texts for word in text.split())
+    rule = "-" * max(word, min(max(map(len, texts)), WIDEST))
+    numeric = all(missing(value) or isinstance(value, float | int | Interval) for value in column)
+    return f"{rule}:" if numeric else f":{rule}"
 
 
-def _latex_text(text: object) -> str:
-    return "".join(LATEX.get(mark, mark) for mark in _one_line(text))
+def _formats(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The columns of a table, each with its format."""
+    return [(name, table.attrs.get("formats", {}).get(name, DEFAULT_FORMAT)) for name in table]
 
 
-def _latex_column(column: pd.Series, count: int) -> str:
-    if _of_numbers(column):
-        return "r"
-    long = any(len(cell) > WIDE for cell in column)
-    return rf"p{{{min(0.9, 1.4 / count):.2f}\linewidth}}" if long else "l"
+def table_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A table whose cells stay the objects that they are.
+
+    Args:
+        rows: cells by the title of their column, after which the column's format may stand: `Images:,.0f`.
+    """
+    frame = pd.DataFrame(list(rows), dtype=object)
+    titles = [str(name).partition(":") for name in frame]
+    frame.columns = [title for title, _, _ in titles]
+    frame.attrs["formats"] = {title: form for title, _, form in titles if form}
+    return frame
 
 
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+Column = str | tuple[str, str, str] | Callable[[dict[str, Any]], Any]
 
 
-def _of_numbers(column: pd.Series) -> bool:
-    """Whether a column of a shown table holds numbers and dashes only, a number at least."""
-    cells = [cell for cell in column if cell != DASH]
-    return bool(cells) and all(NUMBER.fullmatch(cell) for cell in cells)
+def renamed(frame: pd.DataFrame, columns: dict[str, Column]) -> pd.DataFrame:
+    """A table of a frame's rows.
+
+    Args:
+        columns: what stands under each title: a column of the frame, the three of an interval (`ends`), or a function
+            of the row.
+    """
+    return table_of({title: _pick(row, column) for title, column in columns.items()} for row in records(frame))
+
+
+def _pick(row: dict[str, Any], column: Column) -> Any:
+    if callable(column):
+        return column(row)
+    return row[column] if isinstance(column, str) else interval_or_none(*(row[name] for name in column))
+
+
+def ends(name: str) -> tuple[str, str, str]:
+    """Columns of a value and of the ends of its interval."""
+    return name, f"{name}_low", f"{name}_high"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -198,11 +169,10 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 
 
-def published_text(value: Any) -> Any:
-    """A published number, or the text of several with each rounded as a number is."""
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"\d+\.\d+", lambda found: number(float(found[0])), value) or None
+def published_text(row: dict[str, Any], name: str) -> Any:
+    """A published number of a row, or the text of several with each rounded as a number is."""
+    value = row[f"published_{name}"]
+    return re.sub(r"\d+\.\d+", lambda found: number(float(found[0])), value) if isinstance(value, str) else value
 
 
 def shape(sizes: Iterable[float]) -> str:
@@ -210,20 +180,12 @@ def shape(sizes: Iterable[float]) -> str:
     return TIMES.join(f"{size:.0f}" for size in sizes)
 
 
-def text_or_none(value: Any) -> str | None:
-    """A text that is not empty, or None."""
-    return None if missing(value) else str(value) or None
-
-
 def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Coefficients of a row with their intervals, by title."""
     titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
-    return {titles[name]: interval_or_none(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in names}
+    return {titles[name]: _pick(row, ends(name)) for name in names}
 
 
 def interval_or_none(value: float, low: float, high: float) -> Interval | None:
+    """An interval, or None where the value is missing."""
     return None if missing(value) else Interval(value, low, high)
-
-
-def table_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """A frame whose cells stay the objects that they are."""
-    return pd.DataFrame(list(rows), dtype=object)

@@ -2,10 +2,10 @@
 
 import dataclasses
 
+import notebook_section
 import numpy as np
 import pandas as pd
 import pytest
-import report_fixture
 import tiny
 import torch
 from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ from iqa.study import param_files, paths
 def look_inside(heading, *models, **values):
     """What the cells under a heading of `06_analysis` make of models `a`, `b`, ..."""
     named = dict(zip("abc", models, strict=False))
-    return report_fixture.look_inside(heading, named, resamples=300, **values)
+    return notebook_section.look_inside(heading, named, resamples=300, **values)
 
 
 def ceiling_of(table, ratings):
@@ -121,7 +121,7 @@ def test_the_units_of_the_weights_do_not_matter_and_equal_weights_have_no_compon
 
 
 def test_components_are_turned_towards_the_quality():
-    space = look_inside("Weight space", report_fixture.gathered())
+    space = look_inside("Weight space", tiny.gathered())
     points, variance = space["points"], space["variance"]
     assert points["pc1"].corr(points["good"]) > 0.9 and points["pc2"].corr(points["good"]) > -1e-9
     assert variance["component"].tolist() == [1, 2, 3, 4, 5] and variance["explained"].is_monotonic_decreasing
@@ -132,7 +132,7 @@ def of(table, of, measure):
 
 
 def test_what_lies_in_the_weights_is_found_above_chance():
-    found = report_fixture.gathered()
+    found = tiny.gathered()
     table = look_inside("Weight space", found)["separation"]
     assert of(table, "quality", "probe SRCC")["value"] > 0.95
     told = of(table, "distortion", "probe accuracy")
@@ -193,7 +193,7 @@ def test_entropy_is_one_for_even_weights_and_zero_for_one_scale_alone():
 
 
 def test_means_of_bands_are_those_by_hand():
-    found = report_fixture.gathered()
+    found = tiny.gathered()
     rows = pd.DataFrame(attention.attention_bands(found, 4, **QUICK))
     worst = rows[(rows["band"] == 1) & (rows["quantity"] == "scale 4")].iloc[0]
     own = found.table["good"] <= found.table["good"].quantile(0.25)
@@ -205,13 +205,13 @@ def test_means_of_bands_are_those_by_hand():
 
 
 def verdicts(scales, table=None) -> dict[str, str]:
-    table = report_fixture.gathered().table if table is None else table
+    table = tiny.gathered().table if table is None else table
     rows = attention.attention_tests(Gathered(table, np.zeros((len(table), 1)), scales), 5, **QUICK)
     return {row["part"]: row["verdict"] for row in rows}
 
 
 def test_the_statement_holds_for_weights_that_follow_it_and_fails_for_the_contrary():
-    found = report_fixture.gathered()
+    found = tiny.gathered()
     assert set(verdicts(found.scales).values()) == {"holds"}
     contrary = verdicts(found.scales[:, ::-1])  # the finest scale rises with the quality
     assert contrary["deep weight against quality"] == contrary["the claim as a whole"] == "does not hold"
@@ -297,7 +297,7 @@ def test_a_ceiling_that_cannot_be_had_says_why():
 
 
 def test_the_ceiling_of_the_model_is_the_agreement_of_its_scores():
-    table = report_fixture.gathered().table
+    table = tiny.gathered().table
     rows = ceiling_of(table, 30)
     assert rows.loc["model", "srcc"] == coefficients.srcc(table["prediction"], table["mos"])
     assert rows.loc["known", "srcc"] > rows.loc["model", "srcc"]
@@ -332,7 +332,7 @@ def test_maps_are_of_the_image_or_of_its_centre_crop(tmp_path, crops, shape):
 
 @pytest.mark.parametrize("models", [1, 2, 3])
 def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
-    space = look_inside("Weight space", *(report_fixture.gathered() for _ in range(models)))
+    space = look_inside("Weight space", *(tiny.gathered() for _ in range(models)))
     points, variance = space["points"], space["variance"]
     axes = [ax for ax in analysis.weight_space(points, variance).axes if ax.get_label() != "<colorbar>"]
     assert len(axes) == 2 * models and len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
@@ -341,7 +341,7 @@ def test_the_weight_space_has_a_column_per_model_on_the_same_axes(models):
 
 
 def test_rare_kinds_share_a_marker():
-    points = look_inside("Weight space", report_fixture.gathered())["points"]
+    points = look_inside("Weight space", tiny.gathered())["points"]
     points["distortion"] = [f"kind {i % 9}" for i in range(len(points))]
     assert analysis._kinds(points)[1].nunique() == analysis.KINDS
     assert "4 others" in set(analysis._kinds(points)[1])
@@ -349,7 +349,7 @@ def test_rare_kinds_share_a_marker():
 
 def test_errors_are_drawn_without_deviations_and_without_kinds():
     for synthetic_data in (True, False):
-        found = report_fixture.gathered(synthetic=synthetic_data)
+        found = tiny.gathered(synthetic=synthetic_data)
         figure = analysis.errors(found.table, look_inside("Errors", found)["errors"])
         assert len(figure.axes) == (3 if synthetic_data else 1)
 

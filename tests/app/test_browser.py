@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import finished
 import lab
 import pytest
 
 from iqa.study import code
-from iqa.study.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
@@ -138,8 +138,9 @@ def test_the_report_needs_no_network(tmp_path, browser):
     noted = []
     page.on("console", lambda message: noted.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: noted.append(str(error)))
-    subprocess.run([sys.executable, str(ROOT / "tests" / "report_fixture.py"), str(tmp_path / "toy")], check=True)
-    (file,) = (tmp_path / "toy").rglob("report.html")
+    finished.copy_sources(tmp_path / "project")
+    finished.put_results(tmp_path / "project")
+    file = finished.render_report(tmp_path / "project")
     asked = []
     page.on("request", lambda request: asked.append(request.url.split(",")[0]))
     page.goto(file.as_uri())

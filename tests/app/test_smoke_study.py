@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import finished
 import pandas as pd
 import pytest
 
@@ -51,6 +52,13 @@ def test_every_run_leaves_its_record_and_its_executed_notebook(project):
             assert {"record.json", "params.json", "notebook.ipynb", "log.txt"} <= {
                 file.name for file in folder.iterdir()
             }
+
+
+def test_the_kept_results_have_the_columns_and_keys_that_the_steps_write_now(project):
+    results = project / "results" / "smoke"
+    assert finished.kept_files(results) == finished.kept_files(finished.KEPT), "renew them: python tests/finished.py"
+    for file in finished.kept_files(results):
+        assert finished.outline(results / file) == finished.outline(finished.KEPT / file), file
 
 
 def test_the_executed_training_notebook_shows_its_figures(project):

@@ -140,10 +140,24 @@ def test_a_colour_makes_figures_due_and_no_fit(project):
 
 def test_a_table_makes_due_what_shows_it_and_no_fit_and_no_preparation(project):
     before = fit_code(project)
-    change(project / "iqa/show/ablation.py", '"Seeds"', '"Number of seeds"')
+    change(project / "iqa/show/ablation.py", '"Seeds:', '"Number of seeds:')
     assert told(project).keys() <= {"ablation/main", "report/report"}
     assert "ablation/main" in told(project)
     assert fit_code(project) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("complexity", '"Time of one image"', '"Duration of one image"'),
+        ("report", '    Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),\n', ""),
+    ],
+)
+def test_the_title_of_a_table_and_the_list_of_tables_make_only_the_report_due(project, file, old, new):
+    change(project / f"iqa/show/{file}.py", old, new)
+    due = told(project)
+    assert due.keys() == {"report/report"}
+    assert f"code: iqa/show/{file}.py: TABLES has changed" in due["report/report"]
 
 
 def test_a_fusion_makes_the_runs_due_that_use_it_and_no_others(project):
@@ -279,8 +293,7 @@ def test_why_takes_a_study_a_step_or_a_run(project):
     assert told(project, "smoke/train").keys() == {"train/last_s1"}
     assert told(project, "smoke/train/last_s1").keys() == {"train/last_s1"}
     printed = finished.run(project, "iqa.app.cli", "why", "smoke/train/main_s1")
-    assert printed == "Due in study 'smoke': nothing.
-"
+    assert printed == "Due in study 'smoke': nothing.\n"
     assert "is no step" in finished.run(project, "iqa.app.cli", "why", "smoke/tain", fails=True)
     assert "params/smok does not exist" in finished.run(project, "iqa.app.cli", "why", "smok", fails=True)
 

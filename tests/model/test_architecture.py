@@ -3,7 +3,6 @@
 from itertools import combinations
 
 import pytest
-import report_fixture
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
@@ -34,17 +33,6 @@ def texts(figure):
 
 def thick_frames(ax):
     return sum(patch.get_linewidth() > 2 for patch in ax.patches if isinstance(patch, FancyBboxPatch))
-
-
-def test_the_made_up_description_has_the_form_of_a_real_one(built):
-    for variant in VARIANTS:
-        made_up, real = report_fixture.architecture(*variant), built[variant]
-        assert made_up.keys() == real.keys()
-        assert [level.keys() for level in made_up["levels"]] == [level.keys() for level in real["levels"]]
-        assert [level["fused"] for level in made_up["levels"]] == [level["fused"] for level in real["levels"]]
-        for part, other in zip(made_up["parts"], real["parts"], strict=True):
-            assert part | {"output": None, "parameters": None} == other | {"output": None, "parameters": None}
-        assert made_up["parameters"] == sum(part["parameters"] for part in made_up["parts"])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
@@ -110,7 +98,7 @@ def test_a_pooled_target_input_shows_the_pooling_instead(built):
 
 
 def test_labels_come_from_the_description():
-    description = report_fixture.architecture()
+    description = described("concat")
     description |= {"generated_weights": 33_321, "target_widths": [224, 111, 57, 1], "semantic_widths": [77, 66, 55]}
     description["parts"][0] |= {"title": "some_net.of_somebody", "parameters": 12_345_678}
     shown = "\n".join(texts(train.architecture(description)))
@@ -163,7 +151,7 @@ def test_differences_add_up_to_the_difference_of_the_models(built, variant):
 
 
 def test_other_widths_of_the_target_network_are_a_difference():
-    before = report_fixture.architecture()
+    before = described("concat")
     assert diagram.difference(before, before | {"target_widths": [64, 16, 1]}) == {"target": 0}
 
 
@@ -195,7 +183,7 @@ def test_the_table_says_what_the_parts_do(built):
 
 
 def test_levels_that_are_no_row_are_listed():
-    description = report_fixture.architecture("last")
+    description = described("last")
     description["levels"][1]["fused"] = True
     assert train.filled(description, "fusion", "words") == "levels 2, 4, pooled to 4×4"  # noqa: RUF001
 

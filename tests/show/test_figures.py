@@ -1,10 +1,12 @@
 """Figures: drawn from frames, complete, and without a trace in pyplot."""
 
+import json
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import report_fixture
+from finished import KEPT
 from matplotlib.figure import Figure
 
 from iqa.show import ablation, common, complexity, cross_dataset, data_prep, style, train
@@ -89,6 +91,11 @@ def costs(models: int) -> pd.DataFrame:
     )
 
 
+def described(name: str) -> dict:
+    """A description of a model, as the training step wrote it."""
+    return json.loads((KEPT / "train/main_s1" / f"{name}.json").read_text())
+
+
 DRAWN = {
     "mos_histogram": lambda: data_prep.mos_histogram(TABLE, 1, 5),
     "sample_images": lambda: common.sample_images([np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9))], ["a", "b"]),
@@ -106,8 +113,8 @@ DRAWN = {
     "throughput of ten": lambda: complexity.throughput(timed(10)),
     "tradeoff": lambda: complexity.tradeoff(costs(2)),
     "tradeoff of ten": lambda: complexity.tradeoff(costs(10)),
-    "architecture": lambda: train.architecture(report_fixture.architecture()),
-    "before_after": lambda: train.before_after(report_fixture.architecture("last"), report_fixture.architecture()),
+    "architecture": lambda: train.architecture(described("architecture")),
+    "before_after": lambda: train.before_after(described("architecture_before"), described("architecture")),
 }
 
 

@@ -2,13 +2,16 @@
 
 import re
 
+import notebook_section
 import numpy as np
 import pandas as pd
 import pypandoc
 import pytest
-import report_fixture
+import tiny
+from finished import KEPT
 
 from iqa.analysis import residuals
+from iqa.report.appendix import latex
 from iqa.show import ablation, analysis, complexity, tables
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
@@ -68,15 +71,6 @@ def test_the_ablation_table_shows_verdict_decision_and_corrected_p_value(compare
     assert shown.iloc[1]["SRCC"] == "0.920 [0.910, 0.930]"
 
 
-def test_two_narrower_tables_hold_every_column_once_beside_the_name(compared):
-    compared = compared.assign(published_srcc=0.9, published_protocol="official split", chosen_on="TEST")
-    first, second = ablation.ablation_verdicts_table(compared), ablation.ablation_further_table(compared)
-    assert sorted([*first, *second]) == sorted([*ablation.ablation_table(compared), "Differs in"])
-    assert list(second) == [
-        *("Differs in", "SD of seeds", "PLCC", "Validation SRCC", "Chosen on", "Published SRCC", "Published protocol"),
-    ]
-
-
 def test_a_group_that_was_not_run_shows_dashes_and_its_command(compared):
     row = tables.rounded(ablation.ablation_table(compared)).iloc[3]
     assert row["Verdict"] == "not run: iqa run koniq10k/train/jitter"
@@ -104,115 +98,126 @@ def test_numbers_of_the_table_stay_the_objects_that_were_read(compared):
     read = compared.astype(object)
     read.loc[1, "p_holm"] = Sourced(0.0004)
     cell = ablation.ablation_table(read)["p (Holm)"].iloc[1]
-    assert cell.source.endswith("p_holm = 0.0004") and tables.cell(cell, tables.FORMATS["p (Holm)"]) == "<0.001"
+    assert cell.source.endswith("p_holm = 0.0004") and tables.cell(cell, "p") == "<0.001"
 
 
 def test_p_values_have_three_decimals_and_no_false_zero():
-    assert [tables.number(p, tables.P_VALUE) for p in (0.0, 0.00099, 0.001, 0.0496, 1.0)] == [
+    assert [tables.number(p, "p") for p in (0.0, 0.00099, 0.001, 0.0496, 1.0)] == [
         *("<0.001", "<0.001", "0.001", "0.050", "1.000")
     ]
 
 
+def table(frame):
+    """A frame as the text that `rounded` makes of a table."""
+    return tables.rounded(frame).astype(object)
+
+
+def expected(shown):
+    return [[" ".join(cell.split()) or tables.DASH for cell in row] for row in shown.to_numpy()]
+
+
 def test_markdown_gives_back_every_cell(compared):
-    shown = tables.rounded(ablation.ablation_table(compared)).assign(Marks=[MARKS, "two\nlines", "", tables.MINUS])
-    head, *rows = shown_cells(tables.markdown(shown), "gfm")
-    assert head == list(shown)
-    expected = [[" ".join(cell.split()) for cell in row] for row in shown.to_numpy()]
-    assert rows == expected
+    shown = table(ablation.ablation_table(compared)).assign(Marks=[MARKS, "two\nlines", "", "a -- b ... &amp; 'c'"])
+    for form in ("gfm", "markdown"):
+        head, *rows = shown_cells(tables.markdown(shown), form)
+        assert head == list(shown) and rows == expected(shown)
 
 
-def test_latex_gives_back_every_cell(compared):
-    known = MARKS.replace("`", "")  # pandoc reads no \textasciigrave
-    shown = tables.rounded(ablation.ablation_table(compared)).assign(Marks=[known, "two\nlines", "", "[1]"])
-    head, *rows = shown_cells(tables.latex(shown, "tab:a", "A caption"), "latex")
-    assert head == list(shown)
-    spaces = str.maketrans({"\N{NO-BREAK SPACE}": " "})
-    expected = [[" ".join(cell.split()) for cell in row] for row in shown.to_numpy()]
-    assert [[" ".join(cell.translate(spaces).split()) for cell in row] for row in rows] == expected
+def body_cells(text: str) -> list[list[str]]:
+    """The cells of a LaTeX table below its head, row by row, as pandoc understands them."""
+    body = text.split(r"\endlastfoot")[1].split(r"\end{longtable}")[0]
+    columns = "l" * (body.splitlines()[1].count(" & ") + 1)
+    rows = shown_cells(rf"\begin{{tabular}}{{{columns}}}{body}\end{{tabular}}", "latex")
+    return [[" ".join(cell.split()) for cell in row] for row in rows]
+
+
+def test_latex_gives_back_every_cell_of_every_table(compared):
+    known = MARKS.replace("`", "").replace("|", "")  # pandoc writes, but does not read, their LaTeX names
+    shown = table(ablation.ablation_table(compared)).assign(Marks=[known, "two\nlines", "*", "[1]"])
+    found = latex({"a": tables.markdown(shown), "b": tables.markdown(shown[["Marks"]])}, {"a": "A", "b": "B"})
+    assert body_cells(found["a"]) == expected(shown) and body_cells(found["b"]) == expected(shown[["Marks"]])
+    assert all(name in found["a"] for name in shown)
 
 
 def test_latex_escapes_every_mark_that_it_reads_as_a_command():
-    text = tables.latex(pd.DataFrame({"A_1": [MARKS]}), "tab:a_1", "100 % & more")
-    assert r"A\_1 \\" in text and r"\caption{100 \% \& more}" in text and r"\label{tab:a_1}" in text
-    cell = text.split("\\midrule\n")[1].split(" \\\\\n")[0]
-    assert cell == (
-        r"a\_b \& 5\% of \$x\$ \#1 \{y\} \textasciitilde{}z\textasciicircum{}2 \textbackslash{}cmd "
-        r"$|$p$|$ *bold* \textasciigrave{}code\textasciigrave{} \textless{}tag\textgreater{}"
-    )
-    assert tables.latex(pd.DataFrame({"a": [tables.MINUS + "0.1"]}), "l", "c").count("$-$0.1") == 1
+    text = latex({"a_1": tables.markdown(pd.DataFrame({"A_1": [MARKS]}))}, {"a_1": "100 % & more of $x$"})["a_1"]
+    assert r"100 \% \& more of \$x\$" in text and r"\label{tab:a_1}" in text and r"A\_1" in text
+    row = text.split(r"\endlastfoot")[1].split(r"\end{longtable}")[0].strip().removesuffix(r"\\")
+    assert not re.search(r"(?<!\\)[&%$#_]", row) and r"\textbackslash" in row and row.count(r"\textbar") == 2
+    assert not re.search(r"[~^]", row.replace(r"\textasciitilde", "").replace(r"\^{}", ""))
 
 
 def test_latex_has_booktabs_rules_and_a_line_for_each_row(compared):
-    shown = tables.rounded(ablation.ablation_table(compared))
-    lines = tables.latex(shown, "tab:a", "A caption").splitlines()
-    places = [lines.index(rf"\{rule}rule") for rule in ("top", "mid", "bottom")]
-    assert np.diff(places).tolist() == [2, len(shown) + 1]
-    for line in lines[places[0] + 1 : places[2]]:
-        assert line == r"\midrule" or line.count(" & ") == len(shown.columns) - 1
+    text = latex(
+        {"a": tables.markdown(ablation.ablation_table(compared)[["Differs in", "Seeds"]])}, {"a": "A caption"}
+    )["a"]
+    assert all(rf"\{rule}rule" in text for rule in ("top", "mid", "bottom")) and r"\caption{A caption}" in text
+    assert text.split(r"\endlastfoot")[1].count(r" \\") == len(compared)
 
 
-def test_a_row_that_begins_with_a_bracket_is_no_argument_of_the_row_before():
-    text = tables.latex(pd.DataFrame({"a": ["x", "[0.1, 0.2]", "*"]}), "tab:a", "")
-    assert "\n{}[0.1, 0.2]" in text and "\n{}*" in text
+def test_lines_break_only_in_latex_tables_with_long_texts():
+    short, long = pd.DataFrame({"a": [1.0], "b": ["x"]}), pd.DataFrame({"a": [1.0], "b": ["many words " * 20]})
+    found = latex({"s": tables.markdown(short), "l": tables.markdown(long)}, {"s": "", "l": ""})
+    assert "{@{}rl@{}}" in found["s"] and r"p{(\linewidth" in found["l"]
+
+
+def test_titles_may_give_a_format_that_narrower_tables_keep(compared):
+    frame = tables.table_of([{"Images:,.0f": 1234, "MOS": 1.23456, "Share:.1%": None}])
+    assert tables.rounded(frame).iloc[0].tolist() == ["1,234", "1.235", tables.DASH]
+    assert tables.rounded(frame[["Images"]].reset_index(drop=True)).iloc[0, 0] == "1,234"
+    assert tables.rounded(ablation.ablation_table(compared).drop(columns="SRCC"))["Seeds"].tolist()[0] == "3"
 
 
 def test_columns_of_numbers_are_set_right_and_texts_left():
-    shown = pd.DataFrame(
-        {
-            "Number": ["1,234", tables.DASH],
-            "P": ["<0.001", "0.5"],
-            "Share": [tables.MINUS + "1.5%", "2e" + tables.MINUS + "05"],
-            "Interval": ["0.9 [0.8, 1.0]", tables.DASH],
-            "Text": ["a", "b"],
-            "Empty": [tables.DASH, tables.DASH],
-            "Long": ["a long text that would not fit into a narrow column", ""],
-        }
+    frame = tables.table_of(
+        [
+            {"Number:,.0f": 1234, "Interval": tables.Interval(0.9, 0.8, 1.0), "Text": "a", "Mixed": 0.5},
+            {"Number:,.0f": None, "Interval": None, "Text": "b", "Mixed": "not run"},
+        ]
     )
-    assert r"\begin{tabular}{rrrlllp{0.20\linewidth}}" in tables.latex(shown, "l", "c")
-    assert tables.markdown(shown).splitlines()[1] == "| --: | --: | --: | :-- | :-- | :-- | :-- |"
+    rules = tables.markdown(frame).splitlines()[1].strip("| ").split(" | ")
+    assert [rule.endswith(":") for rule in rules] == [True, True, False, False]
 
 
 def test_a_table_without_rows_still_has_its_head():
     empty = pd.DataFrame({"a": pd.Series(dtype=str), "b": pd.Series(dtype=str)})
-    assert tables.markdown(empty) == "| a | b |\n| :-- | :-- |\n"
-    assert "a & b \\\\\n\\midrule\n\\bottomrule" in tables.latex(empty, "l", "c")
+    assert shown_cells(tables.markdown(empty), "gfm") == [["a", "b"]]
+    assert "a & b" in latex({"e": tables.markdown(empty)}, {"e": "c"})["e"]
 
 
-def test_throughput_tells_the_quickest_batch_the_largest_and_what_stopped_a_larger_one():
-    frame = report_fixture.latency()
-    frame.loc[1, "images_per_second"] = 1.0  # of last_s1 with 8 images: slower than one by one
-    table = complexity.throughput_table(frame)
-    assert table["Quickest batch"].tolist() == [1, 8] and table["Largest batch"].tolist() == [8, 8]
-    assert table["Stopped by"].iloc[0].startswith("batch of 64: memory: more than 0.1 GiB")
+@pytest.fixture
+def timed():
+    """What the complexity step writes of two runs, with one image and with two; four images do not fit."""
+    frame = pd.read_csv(KEPT / "complexity/main/latency.csv").query("precision == '32-true' and not compiled")
+    more = frame[frame["batch_size"] == 2].assign(batch_size=4, images_per_second=np.nan, reason="memory: full")
+    return pd.concat([frame, more], ignore_index=True)
 
 
-def test_latency_is_that_of_one_image_and_gives_reasons_where_there_are_any():
-    frame = report_fixture.latency()
-    assert complexity.latency_table(frame)["Median (ms)"].tolist() == [
-        8.1,
-        9.4,
-    ] and "Reason" not in complexity.latency_table(frame)
-    none = frame[frame["batch_size"] == 1].assign(reason="this machine has no device cuda", median_ms=np.nan)
-    assert (
-        tables.rounded(complexity.latency_table(none))[["Median (ms)", "Reason"]].to_numpy().tolist()
-        == [[tables.DASH, "this machine has no device cuda"]] * 2
-    )
+def test_throughput_names_the_quickest_batch_the_largest_and_what_stopped_a_larger_one(timed):
+    timed.loc[(timed["run"] == "last_s1") & (timed["batch_size"] == 2), "images_per_second"] = 1.0
+    table = complexity.throughput_table(timed).set_index("Run")
+    assert table["Quickest batch"].to_dict() == {"main_s1": 2, "last_s1": 1}
+    assert table["Largest batch"].tolist() == [2, 2] and table["Stopped by"].iloc[0] == "batch of 4: memory: full"
 
 
-def test_a_setting_without_any_measurement_has_dashes():
-    frame = report_fixture.latency().assign(images_per_second=np.nan, reason="no")
-    shown = tables.rounded(complexity.throughput_table(frame))
+def test_latency_is_that_of_one_image_and_gives_reasons_where_there_are_any(timed):
+    one = timed[timed["batch_size"] == 1]
+    table = complexity.latency_table(timed)
+    assert table["Median (ms)"].tolist() == one["median_ms"].tolist() and "Reason" not in table
+    none = one.assign(reason="this machine has no device cuda", median_ms=np.nan)
+    shown = tables.rounded(complexity.latency_table(none))[["Median (ms)", "Reason"]]
+    assert shown.to_numpy().tolist() == [[tables.DASH, "this machine has no device cuda"]] * 2
+
+
+def test_a_setting_without_any_measurement_has_dashes(timed):
+    shown = tables.rounded(complexity.throughput_table(timed.assign(images_per_second=np.nan, reason="no")))
     assert shown["Images/s"].tolist() == [tables.DASH] * 2 and shown["Stopped by"].iloc[0] == "batch of 1: no"
 
 
-def test_operations_of_one_run_need_no_column_of_runs():
-    frame = report_fixture.counters()
-    assert len(complexity.counters_table(frame)) == 2 * len(complexity.counters_table(frame, "main_s1"))
-    assert "Run" not in complexity.counters_table(frame, "main_s1")
-    assert tables.rounded(complexity.counters_table(frame, "main_s1"))["Missed by"].tolist()[-2:] == [
-        "torch, thop",
-        tables.DASH,
-    ]
+def test_operations_name_the_counters_that_miss_them():
+    frame = pd.read_csv(KEPT / "complexity/main/counters.csv")
+    missed = frame["missed_by"].fillna(tables.DASH).tolist()
+    assert tables.rounded(complexity.counters_table(frame))["Missed by"].tolist() == missed and tables.DASH in missed
 
 
 def test_memory_is_shown_in_mebibytes():
@@ -224,8 +229,8 @@ def test_memory_is_shown_in_mebibytes():
 
 
 def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_for_them():
-    found = report_fixture.gathered()
-    weighed = report_fixture.look_inside("Attention over the scales", {"a": found}, bands=4)
+    found = tiny.gathered()
+    weighed = notebook_section.look_inside("Attention over the scales", {"a": found}, bands=4)
     bands = analysis.attention_bands_table(weighed["in_bands"])
     assert len(bands) == 4 and bands["Images"].eq(30).all()
     assert list(bands)[3:] == ["Scale 1", "Scale 2", "Scale 3", "Scale 4", "Entropy"]
@@ -234,8 +239,8 @@ def test_bands_of_attention_have_a_row_each_and_cases_without_levels_no_column_f
 
 
 def test_what_generated_weights_cannot_tell_has_one_row_per_reason():
-    found = {name: report_fixture.gathered(synthetic=False) for name in ("a", "b")}
-    frame = report_fixture.look_inside("Weight space", found)["separation"]
+    found = {name: tiny.gathered(synthetic=False) for name in ("a", "b")}
+    frame = notebook_section.look_inside("Weight space", found)["separation"]
     table = analysis.separation_table(frame)
     assert len(frame) == 12 and table["Model"].tolist() == ["a", "a", "b", "b", "a, b", "a, b"]
     assert table["Verdict"].iloc[-2] == "not available: the database shows no content twice"
