@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from iqa.report import older
 from iqa.show import tables
 from iqa.study import paths
 from iqa.study.results import ResultsError, result_file
@@ -72,7 +73,16 @@ class Reader:
 
     def record(self, file: str) -> dict[str, Any]:
         """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
-        return self._sourced(json.loads(self.path(file).read_text(encoding="utf-8")), self.shown(file))
+        step, run, name = file.split("/")
+        if (
+            name == "loss.json"
+            and finished(self.study, step, run)
+            and not (paths.RESULTS / self.study / file).is_file()
+        ):
+            return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
+        values = json.loads(self.path(file).read_text(encoding="utf-8"))
+        values = older.complete_architecture(values) if name.startswith("architecture") else values
+        return self._sourced(values, self.shown(file))
 
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from iqa.show import common
+from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
 from iqa.show.tables import Table, ends, missing, published_text, renamed
@@ -109,14 +109,14 @@ def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
     """
     if not panels:
         return common.nothing("no training of this table is finished")
-    limits = common.score_limits(pd.concat(panels.values()))
+    limits = scatter.score_limits(pd.concat(panels.values()))
     columns = len(panels) if len(panels) <= 3 else 2
     side = WIDTH / max(2, columns)
     titles = [wrapped(title, int(11 * side)) for title in panels]
     lines = np.mean([title.count("\n") + 1 for title in titles[::columns]])
     figure, axes = common.panel_grid(len(panels), columns, side, side + 0.13 * lines)
     for ax, title, predictions in zip(axes, titles, panels.values(), strict=True):
-        common.draw_points(ax, predictions, limits, title)
+        scatter.draw_points(ax, predictions, limits, title)
     return figure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from iqa.show import common
+from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import INK, WIDTH, in_style
 from iqa.show.tables import Table, records, table_of, with_intervals
@@ -60,7 +60,7 @@ def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure
     side = WIDTH / min(max(len(panels), 2), 3)
     figure, axes = common.panel_grid(len(panels), 3, side, side)
     for ax, (title, (predictions, low, high)) in zip(axes, panels.items(), strict=True):
-        common.draw_scatter(ax, predictions, low, high, title)
+        scatter.draw_scatter(ax, predictions, low, high, title)
     return figure
 
 

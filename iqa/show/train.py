@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iqa.show import diagram
-from iqa.show.common import draw_figure, draw_scatter, epoch_axes
+from iqa.show.common import draw_figure, epoch_axes
 from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
+from iqa.show.scatter import draw_scatter
 from iqa.show.style import GREY, WIDTH, in_style
 from iqa.show.tables import ARROW, TIMES, Table, shape, table_of, with_intervals
 

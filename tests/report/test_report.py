@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import finished
+import notebook_section
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 
-from iqa.analysis import attention
 from iqa.report import appendix
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -340,11 +340,11 @@ def test_the_method_says_how_the_main_run_was_trained(study, tmp_path, params, t
     ],
 )
 def test_the_verdict_on_attention_weights_is_worded_with_care(study, tmp_path, whole, text):
-    found, quick = {"main_s1": tiny.gathered()}, {"resamples": 50}
-    tests = attention.attention_tests(found, 5, **quick)
+    seen = notebook_section.look_inside("Attention over the scales", {"main_s1": tiny.gathered()}, bands=5)
+    tests = seen["claim"]
     tests.loc[tests["part"] == "the claim as a whole", "verdict"] = whole
     change_rows("analysis/main/attention.csv", lambda _: tests)
-    change_rows("analysis/main/bands.csv", lambda _: attention.attention_bands(found, 5, **quick))
+    change_rows("analysis/main/bands.csv", lambda _: seen["in_bands"])
     assert f"For main_s1 {text}" in narrative(study, tmp_path)
 
 
@@ -481,3 +481,19 @@ def test_cells_are_rounded_when_shown():
     row |= {"trainable_parameters": 4, "head_parameters": 2, "generated_weights": 3, "macs_torch": 4_111_514_624}
     shown = tables.rounded(complexity.complexity_table(pd.DataFrame([row])))
     assert shown["Parameters (M)"].tolist() == ["25.56"] and shown["GMACs, torch"].tolist() == ["4.112"]
+
+
+def test_results_of_an_older_version_are_reported_with_the_words_that_they_lack(study, tmp_path):
+    text = narrative(study, tmp_path)
+    folder = paths.RESULTS / "smoke" / "train" / "main_s1"
+    for name in ("architecture", "architecture_before"):
+        parts = json.loads((folder / f"{name}.json").read_text())["parts"]
+        kept = ("name", "title", "output", "parameters")
+        change_json(f"train/main_s1/{name}.json", parts=[{key: part[key] for key in kept} for part in parts])
+    (folder / "loss.json").unlink()
+    with pytest.raises(ReportError, match=r"loss\.json is missing"):  # as long as the record says that it was written
+        narrative(study, tmp_path)
+    record = json.loads((folder / "record.json").read_text())
+    del record["outputs"]["loss.json"]
+    (folder / "record.json").write_text(json.dumps(record))
+    assert narrative(study, tmp_path) == text

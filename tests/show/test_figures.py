@@ -9,7 +9,7 @@ import pytest
 from finished import KEPT
 from matplotlib.figure import Figure
 
-from iqa.show import ablation, common, complexity, cross_dataset, data_prep, style, train
+from iqa.show import ablation, common, complexity, cross_dataset, data_prep, scatter, style, train
 
 RNG = np.random.default_rng(0)
 PREDICTIONS = pd.DataFrame({"mos": np.linspace(1, 5, 40), "prediction": np.linspace(1, 5, 40) * 2 - 3})
@@ -158,7 +158,7 @@ def test_a_scatter_of_many_images_is_no_larger_as_svg_than_one_of_few(tmp_path):
         figure.savefig(tmp_path / "scatter.svg")
         return (tmp_path / "scatter.svg").stat().st_size
 
-    few, many = size(common.MANY_POINTS), size(4 * common.MANY_POINTS)
+    few, many = size(scatter.MANY_POINTS), size(4 * scatter.MANY_POINTS)
     assert many < few
 
 
