@@ -74,11 +74,7 @@ class Reader:
     def record(self, file: str) -> dict[str, Any]:
         """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
         step, run, name = file.split("/")
-        if (
-            name == "loss.json"
-            and finished(self.study, step, run)
-            and not (paths.RESULTS / self.study / file).is_file()
-        ):
+        if name == "loss.json" and older.lacks_loss(self.study, run):
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
         values = json.loads(self.path(file).read_text(encoding="utf-8"))
         values = older.complete_architecture(values) if name.startswith("architecture") else values
