@@ -42,7 +42,7 @@ def verdicts_table(claims: pd.DataFrame) -> pd.DataFrame:
 def provenance_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """When, where, from which code and from which data each run was made, from the records.
 
-    Where any run was accepted, a column gives the last reason.
+    Where any run was accepted, a column gives the day; the Summary gives the reasons.
     """
     accepted = any(record.get("accepted") for record in runs)
     return table_of(
@@ -55,7 +55,11 @@ def provenance_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
             "Seed:.0f": record["seed"],
             "Commit": revision(record),
             "Data": ", ".join(f"{name} {value[:8]}" for name, value in record["data"].items()),
-            **({"Accepted because": last_reason(record)} if accepted else {}),
+            **(
+                {"Accepted on": record["accepted"][-1]["on"][:10] if record.get("accepted") else None}
+                if accepted
+                else {}
+            ),
         }
         for record in runs
     )

@@ -277,8 +277,8 @@ def test_results_that_were_accepted_are_counted_with_their_reasons(study, tmp_pa
     text = narrative(study, tmp_path)
     assert re.search(r"Accepted results\. 3 of the \d+ runs behind this report were made from other code", text)
     assert "for these reasons: a | b (1 run) and only_names changed (2 runs)" in text
-    table = Tables(study, Reader("smoke"))["provenance"].set_index("Run")["Accepted because"]
-    assert table["last_s1"] == "only_names changed" and table["demo"] is None
+    table = Tables(study, Reader("smoke"))["provenance"].set_index("Run")["Accepted on"]
+    assert table["last_s1"] == "2026-11-26" and table["demo"] is None
 
 
 def test_results_that_are_out_of_date_are_named_with_the_command_that_renews_them(study, tmp_path):
