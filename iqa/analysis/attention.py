@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from iqa.analysis.gathering import OPEN, Gathered, band, mean_interval, resampled_means
+from iqa.analysis.gathering import Gathered, band, mean_interval, resampled_means
 from iqa.metrics import bootstrap
+from iqa.metrics.verdicts import FAILS, HOLDS, OPEN
 
 EVEN = 0.95  # of the highest entropy; weights above it are called even
-HOLDS, FAILS = "holds", "does not hold"
 BANDS = ["model", "band", "n", "from", "to", "mos", "quantity", "mean", "low", "high"]  # columns of `bands.csv`
 CLAIM = ["model", "part", "stated", "value", "low", "high", "p_value", "verdict"]  # columns of `attention.csv`
 

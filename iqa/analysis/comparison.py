@@ -14,6 +14,7 @@ import pandas as pd
 
 from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.verdicts import BETTER, OPEN, WORSE
 from iqa.study import param_files, paths
 from iqa.study.results import ResultsError, command_for, finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
@@ -33,7 +34,7 @@ COLUMNS = [  # of `ablation.csv`
 DYNAMICS = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]  # of `dynamics.csv`
 LONG = 60  # characters; what differs in more than that is named by its experiment in figures
 CHANGED = re.compile(r"(?:^|, )([a-z_]+): ")  # the parameters in `fusion: last, epochs: 3`
-DECISIONS = {"better": "adopted", "worse": "rejected", "not distinguishable": "not adopted"}
+DECISIONS = {BETTER: "adopted", WORSE: "rejected", OPEN: "not adopted"}
 
 
 @dataclass(frozen=True)
@@ -214,14 +215,14 @@ def verdict(row: Mapping[str, Any], alpha: float) -> str:
     if np.isnan(row["p_holm"]):
         return "one seed only"
     if row["p_holm"] >= alpha:
-        return "not distinguishable"
-    return "better" if row["delta"] > 0 else "worse"
+        return OPEN
+    return BETTER if row["delta"] > 0 else WORSE
 
 
 def decision(row: Mapping[str, Any], reference_chosen_on: str) -> str:
     """What follows from a verdict; nothing if a better group was chosen on the test images and the reference not."""
     flattered = row["chosen_on"] == "TEST" and reference_chosen_on != "TEST"
-    return "" if flattered and row["verdict"] == "better" else DECISIONS.get(row["verdict"], "")
+    return "" if flattered and row["verdict"] == BETTER else DECISIONS.get(row["verdict"], "")
 
 
 def find_contrasts(study: str) -> pd.DataFrame:

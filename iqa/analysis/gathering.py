@@ -10,8 +10,6 @@ from iqa.metrics import bootstrap
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import score_all
 
-OPEN = "not distinguishable"
-
 
 @dataclass(frozen=True)
 class Gathered:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from iqa.analysis.evaluation import MOST
-from iqa.analysis.gathering import OPEN, band, resampled_means
+from iqa.analysis.gathering import band, resampled_means
 from iqa.data import DataError
 from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.verdicts import OPEN
 
 FEWEST = 5  # images below which a group has no row
 CEILING = ["what", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high", "reliability", "reason"]

@@ -9,8 +9,9 @@ from sklearn.metrics import silhouette_samples
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from iqa.analysis.evaluation import MOST
-from iqa.analysis.gathering import OPEN, band, mean_interval
+from iqa.analysis.gathering import band, mean_interval
 from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.verdicts import OPEN
 
 FOLDS = 5  # of the linear probes
 ALPHAS = np.logspace(-6, 3, 10)  # ridge penalties to choose from, for coordinates of total variance 1

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from iqa.metrics.verdicts import FAILS, HOLDS, OPEN
 from iqa.show.tables import number
 from iqa.study import paths
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not distinguishable"
 ERROR, UNTESTED = "arithmetic error", "not testable here"
 VERDICTS = (HOLDS, FAILS, OPEN, ERROR, UNTESTED)
 COMPUTED, PUBLISHED, MEASURED, NEEDS = "computed (without data)", "published figures", "measured in this study", "needs"

@@ -10,15 +10,16 @@ import pandas as pd
 import torch
 
 from iqa.analysis import comparison, complexity, published
+from iqa.metrics.verdicts import BETTER, FAILS, HOLDS, OPEN, WORSE
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
-from iqa.report.claims import FAILS, HOLDS, MEASURED, OPEN, Claim, ClaimError, Finding, Step, bound, joint
+from iqa.report.claims import MEASURED, Claim, ClaimError, Finding, Step, bound, joint
 from iqa.report.params import ClaimsParams
 from iqa.show.tables import number
 from iqa.study import param_files
 from iqa.training.params import TrainParams
 
-VERDICTS = {"better": HOLDS, "worse": FAILS, "not distinguishable": OPEN}  # of ablation tables
+VERDICTS = {BETTER: HOLDS, WORSE: FAILS, OPEN: OPEN}  # of ablation tables
 
 
 class Documents:
