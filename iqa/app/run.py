@@ -9,7 +9,10 @@ from typing import IO, Any
 
 from iqa.app import machine, steps
 from iqa.app.stale import State
+from iqa.data import DataError, prepare
+from iqa.data.params import DataPrepParams
 from iqa.study import param_files, paths
+from iqa.study.params import ParameterError, Params
 from iqa.study.results import RECORD, clear, write_json
 
 
@@ -24,10 +27,12 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
     and are there also when it fails. What was made from this run's earlier results stays, and is due.
 
     Raises:
-        ParameterError: a parameter file is wrong.
+        ParameterError: a parameter file is wrong, an override names another run, or a file to read is not there.
+        DataError: a database cannot be read.
         RunFailed: a cell of the notebook raised an error.
     """
     params = steps.load(study, step, name, overrides)
+    _check_inputs(params, overrides or {})
     notebook = steps.notebook(step)
     state = State(study)
     identity = state.identity(params)
@@ -76,6 +81,19 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
         write_json(record, json.loads(record.read_text(encoding="utf-8")) | {"identity": identity})
         log.write(f"finished in {time.perf_counter() - started:.0f} s\n")
     return folder
+
+
+def _check_inputs(params: Params, overrides: dict[str, Any]) -> None:
+    """Refuse what cannot work before any earlier result is removed."""
+    if moved := overrides.keys() & {"study", "run"}:
+        raise ParameterError(f"-p {min(moved)}: a run writes to its own folder; name the run that you mean instead")
+    file = paths.shown(param_files.params_file(params.study, params.step, params.run))
+    if lacking := [name for name in params.files() if not paths.resolve(name).is_file()]:
+        raise ParameterError(f"{file}: {lacking[0]} is not there; correct its path, or bring the file there")
+    if isinstance(params, DataPrepParams):
+        if reason := prepare.absent(params):
+            raise DataError(reason)
+        prepare.fingerprint(params)  # reads labels and images
 
 
 def refresh(study: str, step: str, name: str) -> None:

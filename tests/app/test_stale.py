@@ -331,3 +331,21 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
     assert "it is not known what it was made from" in told(project)["train/main_s1"][0]
     finished.run(project, "iqa.app.cli", "accept", "smoke/train/main_s1", "--because", "made by an older version")
     assert "train/main_s1" not in told(project)
+
+
+# --- nothing finished is lost to a mistake
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("smoke/train/main_s1", "-p", "weights", "missing.pth"), "main.yaml: missing.pth is not there"),
+        (("smoke/train/main_s1", "-p", "run", "last_s1"), "-p run: a run writes to its own folder"),
+        (("smoke/data_prep/demo", "-p", "reader", "csv"), "reader 'csv' needs folder, low, high"),
+        (("smoke/data_prep/demo", "-p", "reader", "livec", "-p", "folder", "nowhere"), "nowhere: no such folder"),
+    ],
+)
+def test_a_mistake_in_a_run_leaves_its_results_and_all_others_as_they_are(project, command, message):
+    files = {file: file.read_bytes() for file in (project / "results").rglob("*") if file.is_file()}
+    assert message in finished.run(project, "iqa.app.cli", "run", *command, fails=True)
+    assert {file: file.read_bytes() for file in (project / "results").rglob("*") if file.is_file()} == files
