@@ -67,8 +67,10 @@ class State:
         for place, params in self.params.items():
             reasons = self.reasons(params)
             if all(reason.kind == "show" for reason in reasons):  # other reasons of its own say more
-                changing = [need for need, whys in due.items() if any(why.kind in CASCADING for why in whys)]
-                reasons += _reads([need for need in params.needs() if need in changing and not _opens(params, need)])
+                changing = [need for need in params.needs() if need in due and not _opens(params, need)]
+                if params.step != "report":  # which shows all that a run writes, figures too
+                    changing = [need for need in changing if any(why.kind in CASCADING for why in due[need])]
+                reasons += _reads(changing)
             if reasons:
                 due[place] = reasons
         return due

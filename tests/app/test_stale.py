@@ -133,6 +133,7 @@ def test_a_colour_makes_figures_due_and_no_fit(project):
     change(project / "iqa/show/style.py", "#0072B2", "#0072B3")
     due = told(project)
     drawn = due.keys() - {"report/report"}
+    assert due["report/report"] == [f"reads {', '.join(sorted(drawn)[:4])}, ..., which are made again ({len(drawn)})"]
     assert all(due[run] == ["code: iqa/show/style.py: BLUE has changed"] for run in drawn)
     assert "claims/main" not in due
     assert fit_code(project) == before
