@@ -34,14 +34,14 @@ from iqa.data.prepare import open_database
 from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
 from iqa.study import param_files
-from iqa.training.fit import fit
+from iqa.training.train import train
 from iqa.training.params import TrainParams
 
 folder = Path("bare")
 folder.mkdir()
 params = param_files.load(TrainParams, "{STUDY}", "{RUN}")
 data = open_database(params.study, params.database)
-fit(params, data, folder)
+train(params, data, folder)
 model = load_model(folder / "best.pt", params.device)
 evaluate(predict(model.network, data, data.indices("test"), **model.options))
 """

@@ -91,8 +91,8 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     from iqa.model.scoring import score
     from iqa.show import data_prep, train
     from iqa.study.results import RunFolder
-    from iqa.training.fit import fit
     from iqa.training.params import TrainParams
+    from iqa.training.train import train as fit
 
     paths.CACHE, paths.RESULTS = folder / f"cache_{size}", folder / f"results_{size}"
     files = {"folder": str(folder / str(size)), "labels": str(folder / f"{size}.csv")}
