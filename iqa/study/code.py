@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parents[1]
 GONE = "is no longer used"
+WORDS = "(words)"  # of a registered entry, such as its title: shown, not computed with
 REST = "(module)"  # statements that define nothing, such as the settings of a logger
 NO_CODE = {"ctx", "type_comment", "kind", "type_params", "annotation", "returns", "simple"}  # fields of the syntax tree
 Scope = ChainMap[str, "Ref | None"]  # names bound by the functions around some code, with what they import
@@ -92,7 +93,7 @@ def definitions(*roots: str, names: Iterable[str] = (), package: Path = PACKAGE)
     """
     code = open_package(package)
     found = code.identity(Definition("", tuple(ref for root in roots for ref in code.root(root))), names)
-    return {name: value for name, value in found.items() if name != "notebook"}
+    return {name: value for name, value in found.items() if name != "notebook" and not name.endswith(WORDS)}
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -198,6 +199,9 @@ class Package:
                 f"{self.modules[ref.module].file}: {ref.name}": _hash(reached[ref], ref.module, shared)
                 for ref in sorted(reached)
             }
+            for ref in sorted(reached):
+                if words := self.modules[ref.module].words(ref.name):
+                    hashes[f"{self.modules[ref.module].file}: {ref.name} {WORDS}"] = _hash(words, ref.module, shared)
             self.identities[key] = {"notebook": _hash(root, "", shared)} | hashes
         return dict(self.identities[key])
 
@@ -288,6 +292,12 @@ class Module:
                     if re.search(r"= (\w+\.)*Registry\(", ast.unparse(made)):
                         return ref
         return None
+
+    def words(self, name: str) -> Definition | None:
+        """What a registered entry is shown with; None for any other definition."""
+        marks = [mark for node in self.statements[name] for mark in getattr(node, "decorator_list", [])]
+        keywords = [word for mark in marks if self.registry(mark) for word in mark.keywords if word.arg != "options"]
+        return Definition(_Writer(self).write(keywords, ChainMap()), ()) if keywords else None
 
     def definition(self, name: str) -> Definition:
         if name not in self.known:

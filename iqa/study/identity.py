@@ -58,7 +58,7 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
     """
     reasons = [Reason("parameter", text) for text in _changed(before["values"], now["values"], defaults)]
     for kind, is_shown in (("code", False), ("show", True)):
-        own = [{k: v for k, v in each["code"].items() if k.startswith(SHOWN) == is_shown} for each in (before, now)]
+        own = [{k: v for k, v in each["code"].items() if _is_shown(k) == is_shown} for each in (before, now)]
         lines = code.differences(*own)
         if not all(line.endswith(code.GONE) for line in lines):  # what used it has not changed otherwise
             reasons += [Reason(kind, f"code: {line}") for line in lines]
@@ -71,6 +71,10 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
         if old != version:
             reasons.append(Reason("version", f"version of {package}: {old} -> {version}"))
     return reasons
+
+
+def _is_shown(definition: str) -> bool:
+    return definition.startswith(SHOWN) or definition.endswith(code.WORDS)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:

@@ -139,6 +139,15 @@ def test_a_colour_makes_figures_due_and_no_fit(project):
     assert fit_code(project) == before
 
 
+def test_the_words_of_a_loss_make_due_what_shows_them_and_no_fit(project):
+    before = fit_code(project)
+    change(project / "iqa/training/losses.py", 'title="mean absolute error"', 'title="mean distance"')
+    due = told(project)
+    assert due["train/main_s1"] == ["code: iqa/training/losses.py: l1 (words) has changed"]
+    assert due.keys() == TRAININGS | {"report/report"}
+    assert fit_code(project) == before
+
+
 def test_a_table_makes_due_what_shows_it_and_no_fit_and_no_preparation(project):
     before = fit_code(project)
     change(project / "iqa/show/ablation.py", '"Seeds:', '"Number of seeds:')
