@@ -82,6 +82,7 @@ def jobs(
         _check_training_data(state)
     _check_needs(state)
     skipped = left_out(state, train)
+    missing = {place for place in skipped if not finished(study, *place)}
     want = machine.resources(study) if cluster else {}
     shares = machine.Machine(None if cluster else cores or os.cpu_count() or 1, list(state.params.values()))
     graph = []
@@ -89,7 +90,6 @@ def jobs(
         if (step, run) in skipped:
             continue
         asked = want.get((step, run), machine.Resources())
-        missing = {need for need in skipped if not finished(study, *need)}
         graph.append(
             Job(
                 step=step,
@@ -167,7 +167,7 @@ def report(
     """
     cluster = None if profile is None else machine.profile_folder(profile)
     home = paths.RESULTS / study
-    steps.all_params(study).__next__()  # refuse a study that does not exist before its folder is made
+    next(steps.all_params(study), None)  # refuse a study that does not exist before its folder is made
     with _only_one(home):
         for number in range(len(steps.STEPS)):
             state = State(study)
@@ -185,9 +185,7 @@ def report(
 def print_due(study: str, train: bool = True) -> None:
     """Print which runs `report` would make, and why."""
     state = State(study)
-    jobs(study, train, state=state)
-    skipped = left_out(state, train)
-    print(explain(state, [place for place in state.params if place not in skipped]))
+    print(explain(state, [(job.step, job.run) for job in jobs(study, train, state=state)]))
 
 
 def _print_left_out(state: State, train: bool, due: list[str]) -> None:

@@ -16,8 +16,7 @@ from iqa.data import prepare
 from iqa.data.cache import contents_hash
 from iqa.data.params import DataPrepParams
 from iqa.study import code, disk, paths
-from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, versions
-from iqa.study.param_files import read_yaml
+from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.params import Params
 from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, write_json
 from iqa.training import identity as training_identity
@@ -245,16 +244,6 @@ def _reads(made_again: list[Place]) -> list[Reason]:
 def _from_study(place: Place, name: str) -> str:
     """The path of a run's output from its study's folder."""
     return Path(*place, name).as_posix()
-
-
-def hash_of(file: str) -> str:
-    """Hash of a file that a run reads: of a parameter file its values, of any other its bytes."""
-    path = paths.resolve(file)
-    if not path.is_file():
-        return NOT_HERE
-    if path.suffix == ".yaml":
-        return code.digest(read_yaml(path))
-    return disk.content_hashes(path.parent, [path.name])[0]
 
 
 def explain(state: State, places: Iterable[Place]) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from iqa.study import code
+from iqa.study import code, disk, paths
+from iqa.study.param_files import read_yaml
 
 NOT_HERE = "not here"
 PARTS = {"values", "code", "reads", "files", "versions"}
@@ -43,6 +44,16 @@ class Reason:
 
     def __str__(self) -> str:
         return self.text
+
+
+def hash_of(file: str) -> str:
+    """Hash of a file that a run reads: of a parameter file its values, of any other its bytes."""
+    path = paths.resolve(file)
+    if not path.is_file():
+        return NOT_HERE
+    if path.suffix == ".yaml":
+        return code.digest(read_yaml(path))
+    return disk.content_hashes(path.parent, [path.name])[0]
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

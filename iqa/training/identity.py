@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from iqa.study import code, disk, paths
-from iqa.study.identity import NOT_HERE, Identity, Reason, differences, versions
+from iqa.study import code, paths
+from iqa.study.identity import Identity, Reason, differences, hash_of, versions
 from iqa.study.results import write_json
 from iqa.training.params import TrainParams
 
@@ -23,15 +23,11 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
         data: hash of each database that is read, by name; see `iqa.data.cache.contents_hash`.
     """
     tests = bool(params.monitor_databases) or params.selects_on_test
-    files = {}
-    if params.weights:  # a missing file is the model's error
-        file = paths.resolve(params.weights)
-        files[params.weights] = disk.content_hashes(file.parent, [file.name])[0] if file.is_file() else NOT_HERE
     return {
         "values": params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"})),
         "code": code.definitions(*ROOTS, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
-        "files": files,
+        "files": {file: hash_of(file) for file in params.files()},  # one that is missing is the model's error
         "versions": versions(params.packages),
     }
 
