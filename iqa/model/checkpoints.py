@@ -114,7 +114,7 @@ LAYOUTS = {
 }
 # parameters that the original layout has no place for, and that change nothing in its models
 FREE = {"semantic_dropout", "dropout", "dropout_layers", "drop_path", "output_scale"}
-FREE |= {"fpn_channels", "attention_width", "attention_dropout"}  # of other fusions
+FREE |= {"fpn_channels", "cbam", "cbam_reduction", "attention_width", "attention_dropout"}  # of other fusions
 
 
 def read(file: str | Path) -> tuple[HyperIQA, Layout]:

@@ -10,6 +10,8 @@ levels are then added to finer ones), `weigh` (what gives a level its weight). T
 read, {grid} is the output's height and width, {channels} its width per level.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -37,6 +39,21 @@ class Last(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, C_4, grid, grid) of the maps (B, C_l, H_l, W_l)."""
         return pool(maps[-1], self.grid)
+
+
+@FUSIONS.add(
+    "pooled_last",
+    title="HyperIQA with its last map pooled",
+    reads="the coarsest map",
+    words="mean of {levels}",
+    each="mean\n{grid}",
+)
+class PooledLast(Last):
+    """The deepest map pooled globally; the same at every place of the grid (S004, first proposal)."""
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, C_4, 1, 1) of the maps (B, C_l, H_l, W_l)."""
+        return maps[-1].mean(dim=(2, 3), keepdim=True)
 
 
 @FUSIONS.add("concat", words="{levels}, pooled to {grid}, concatenated")
@@ -114,7 +131,7 @@ class FpnCbam(nn.Module):
     """MS-HyperIQA: a feature pyramid over the three deeper levels, attention at each, pooled and concatenated.
 
     Feature pyramid (Lin et al., CVPR 2017): 1x1 lateral convolutions, the coarser level enlarged (bilinear) and
-    added, 3x3 convolutions. Each level then passes a CBAM (Woo et al., ECCV 2018).
+    added, 3x3 convolutions. Each level then passes a CBAM (Woo et al., ECCV 2018), unless `cbam` is false.
     """
 
     levels = (1, 2, 3)
@@ -126,7 +143,10 @@ class FpnCbam(nn.Module):
         self.channels = width * len(self.levels)
         self.lateral = nn.ModuleList(nn.Conv2d(channels[level], width, 1) for level in self.levels)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.levels)
-        self.attention = nn.ModuleList(Cbam(width) for _ in self.levels)
+        attend = partial(Cbam, width, params.cbam_reduction) if params.cbam else nn.Identity
+        self.attention = nn.ModuleList(attend() for _ in self.levels)
+        if not params.cbam:
+            self.words, self.each = self.words.replace("CBAM, ", ""), self.each.replace("CBAM\n", "")
         for layer in (*self.lateral, *self.smooth):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 

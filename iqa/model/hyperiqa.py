@@ -93,22 +93,46 @@ class PooledLevels(nn.Module):
         return self.project(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
 
 
+@TARGET_INPUTS.add(
+    "means",
+    title="means of the levels",
+    suffix=", means as target input",
+    words="means of all levels, {channels} values",
+    path=r"takes the mean of each map over space; the means $\bar F_l$ are concatenated",
+    formula=r"v_x = [\bar F_1, \bar F_2, \bar F_3, \bar F_4]",
+    each="mean\n{channels}",
+)
+class Means(nn.Module):
+    """All levels pooled globally and concatenated, as they are: `target_widths[0]` is the sum of their channels."""
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__()
+        if params.target_widths[0] != sum(channels):
+            raise ValueError(
+                f"target_widths[0] is {params.target_widths[0]}; for target_input 'means' it must be {sum(channels)}, "
+                f"the channels of all levels ({' + '.join(map(str, channels))})"
+            )
+        self.features = channels
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
+        return torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
+
+
 class HyperNetwork(nn.Module):
     """Weights and biases of the target network from a semantic map (Su et al., Section 3.2, Fig. 3).
 
     The weights of the hidden layers are 3x3 convolutions of the map, read row by row as matrices; the last
-    layer's weights and all biases are linear maps of the map's mean.
+    layer's weights and all biases are linear maps of the map's mean. Where weights do not fill the map evenly, the
+    convolution gives a few values more, which are left out.
     """
 
     def __init__(self, channels: int, grid: int, widths: list[int]):
         super().__init__()
         self.grid = grid
         self.shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each hidden layer
-        for out, inside in self.shapes:
-            if out * inside % grid**2:
-                raise ValueError(f"target_widths: {inside} x {out} weights do not fill a {grid} x {grid} map evenly")
         self.weights = nn.ModuleList(
-            nn.Conv2d(channels, out * inside // grid**2, 3, padding=1) for out, inside in self.shapes
+            nn.Conv2d(channels, -(-out * inside // grid**2), 3, padding=1) for out, inside in self.shapes
         )
         self.biases = nn.ModuleList(nn.Linear(channels, out) for out, _ in self.shapes)
         self.last_weight = nn.Linear(channels, widths[-1])
@@ -125,7 +149,7 @@ class HyperNetwork(nn.Module):
         pooled = semantic.mean(dim=(2, 3))  # (B, C)
         semantic = semantic.expand(-1, -1, self.grid, self.grid)
         layers = [
-            (weight(semantic).reshape(batch, out, inside), bias(pooled).unsqueeze(2))
+            (weight(semantic).flatten(1)[:, : out * inside].reshape(batch, out, inside), bias(pooled).unsqueeze(2))
             for weight, bias, (out, inside) in zip(self.weights, self.biases, self.shapes, strict=True)
         ]
         return [*layers, (self.last_weight(pooled).unsqueeze(1), self.last_bias(pooled).unsqueeze(2))]

@@ -22,6 +22,8 @@ class ModelParams(Checked):
     std: Triple = [0.229, 0.224, 0.225]
     fusion: Fusion = "last"  # which maps feed the hyper network, and how
     fpn_channels: Positive = 256  # width of the feature pyramid (fusion fpn_cbam)
+    cbam: bool = True  # attention at each level of the feature pyramid (fusion fpn_cbam)
+    cbam_reduction: Positive = 16  # by how much its channel attention narrows the channels
     attention_width: Positive = 256  # hidden layer that weighs the scales (fusion attention)
     attention_dropout: Fraction = 0.5  # after it
     target_input: TargetInput = "lda"  # what the target network reads

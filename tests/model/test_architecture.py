@@ -17,7 +17,9 @@ VARIANTS = [(fusion, target_input) for fusion in FUSIONS for target_input in TAR
 
 def described(fusion="last", target_input="lda", size=96):
     """The description of the demo's model with another fusion and target input."""
-    params = TrainParams().architecture().model_copy(update={"fusion": fusion, "target_input": target_input})
+    widths = [240, 32, 16, 8, 4] if target_input == "means" else [64, 32, 16, 8, 4]  # 240: the demo's channels
+    changes = {"fusion": fusion, "target_input": target_input, "target_widths": widths}
+    params = TrainParams().architecture().model_copy(update=changes)
     return describe(HyperIQA(params), size, size)
 
 
@@ -57,6 +59,7 @@ def test_texts_of_the_diagram_are_large_enough_apart_and_inside(built, variant):
         ("attention", "mean\nMLP\nsoftmax", 1),
         ("attention", "×", 4),  # noqa: RUF001
         ("pooled", "mean\n1×1", 4),  # noqa: RUF001
+        ("pooled_last", "mean\n1×1", 1),  # noqa: RUF001
         ("fpn_cbam", "1×1", 3),  # noqa: RUF001
         ("fpn_cbam", "3×3\nCBAM\npool 4×4", 3),  # noqa: RUF001
         ("fpn_cbam", "+", 2),
@@ -147,7 +150,8 @@ def test_differences_add_up_to_the_difference_of_the_models(built, variant):
     changes = diagram.difference(before, after)
     assert sum(changes.values()) == after["parameters"] - before["parameters"]
     assert ("fusion" in changes) == (variant[0] != "last") and ("local" in changes) == (variant[1] != "lda")
-    assert not {"backbone", "hyper", "target"} & changes.keys()
+    wider = {"hyper", "target"} if variant[1] == "means" else set()
+    assert {"backbone", "hyper", "target"} & changes.keys() == wider
 
 
 def test_other_widths_of_the_target_network_are_a_difference():

@@ -109,7 +109,10 @@ def test_uint8_and_float_pixels_give_the_same_score(small):
 @pytest.mark.parametrize("fusion", sorted(FUSIONS))
 def test_every_parameter_learns(fusion, target_input):
     torch.manual_seed(0)
-    model = HyperIQA(SMALL.model_copy(update={"fusion": fusion, "target_input": target_input, "fpn_channels": 32}))
+    changes = {"fusion": fusion, "target_input": target_input, "fpn_channels": 32}
+    if target_input == "means":
+        changes["target_widths"] = [sum(HyperIQA(SMALL).backbone.channels), *SMALL.target_widths[1:]]
+    model = HyperIQA(SMALL.model_copy(update=changes))
     model(images()).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
@@ -205,9 +208,35 @@ def test_local_weights_arrive_in_the_backbone(shared):
     assert loaded and all(torch.equal(value, saved[name]) for name, value in loaded.items())
 
 
-def test_widths_that_do_not_fill_the_grid_are_an_error():
-    with pytest.raises(ValueError, match="do not fill a 4 x 4 map"):
-        HyperIQA(SMALL.model_copy(update={"target_widths": [65, 33, 5]}))
+def test_generated_weights_that_do_not_fill_the_map_evenly_are_its_first_values():
+    torch.manual_seed(0)
+    network, semantic = HyperNetwork(12, 4, [65, 33, 5]), torch.rand(2, 12, 4, 4)
+    assert [weight.out_channels for weight in network.weights] == [135, 11]  # 65 * 33 and 33 * 5 over 16, rounded up
+    for (weight, _), convolution, (out, inside) in zip(
+        network(semantic)[:2], network.weights, network.shapes, strict=True
+    ):
+        values = convolution(semantic).flatten(1)
+        assert torch.equal(weight.flatten(1), values[:, : out * inside])
+
+
+def test_means_as_target_input_need_a_target_network_of_their_width():
+    channels = sum(HyperIQA(SMALL).backbone.channels)
+    with pytest.raises(ValueError, match=rf"target_widths\[0\] is 64; .* it must be {channels}, .* \("):
+        HyperIQA(SMALL.model_copy(update={"target_input": "means", "target_widths": [64, 32, 16]}))
+    model = HyperIQA(SMALL.model_copy(update={"target_input": "means", "target_widths": [channels, 30, 15]}))
+    maps = model.backbone(model.normalise(images()))
+    assert torch.equal(model.local(maps), torch.cat([level.mean((2, 3)) for level in maps], 1))
+
+
+def test_attention_in_the_pyramid_is_a_choice_and_its_reduction_a_width():
+    changes = {"fusion": "fpn_cbam", "fpn_channels": 32}
+    sizes = {}
+    for name, choice in {"16": {}, "4": {"cbam_reduction": 4}, "none": {"cbam": False}}.items():
+        model = HyperIQA(SMALL.model_copy(update=changes | choice))
+        sizes[name] = sum(parameter.numel() for parameter in model.fusion.attention.parameters())
+        assert ("CBAM" in model.fusion.words) == ("CBAM" in model.fusion.each) == (name != "none")
+    places = 2 * 7 * 7  # the convolution over places
+    assert sizes == {"16": 3 * (2 * 32 * 2 + places), "4": 3 * (2 * 32 * 8 + places), "none": 0}
 
 
 def test_the_description_accounts_for_every_parameter(small):
