@@ -79,6 +79,8 @@ class Fit(lightning.LightningModule):
         self.started = time.perf_counter()
         self.seen.clear()
         self.terms.clear()
+        if self.params.reset_optimizer:
+            self.trainer.optimizers[0].state.clear()
         self.model.train()
         if self.params.freeze_backbone:
             self.model.backbone.eval()

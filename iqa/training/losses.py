@@ -52,13 +52,14 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
     where=PAIRS,
     note="Pairs of equal quality are masked: "
     "the ranking term only asks that the better image of a pair gets the higher score.",
-    options={"rank_margin": "the margin $m$"},
+    options={"rank_margin": "the margin $m$", "rank_gap": "the difference of quality above which pairs count"},
 )
-def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
+def ranking(prediction: Tensor, target: Tensor, margin: float, gap: float = 0.0) -> Tensor:
     """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs.
 
-    Only pairs with different targets count; a batch without one has loss 0 with gradient 0. The loss is 0 once every
-    such pair is in the right order by at least `margin` (>= 0, in units of the scores; ValueError if negative).
+    Only pairs whose targets differ by more than `gap` count; a batch without one has loss 0 with gradient 0. The loss
+    is 0 once every such pair is in the right order by at least `margin`. Both are >= 0, in units of the scores
+    (ValueError if the margin is negative).
 
     Source: Liu, van de Weijer & Bagdanov, "RankIQA: learning from rankings for no-reference image quality assessment",
     ICCV 2017, section 3, taken over the pairs of a batch.
@@ -68,8 +69,54 @@ def ranking(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     """
     if margin < 0:
         raise ValueError(f"the margin of the ranking loss must not be negative, got {margin}")
-    ordered_gap, counted = _pairs(prediction, target)
+    ordered_gap, counted = _pairs(prediction, target, gap)
     return (torch.relu(margin - ordered_gap) * counted).sum() / counted.sum().clamp(min=1)
+
+
+@LOSSES.add(
+    "ranking_all",
+    title="pairwise ranking term over all pairs",
+    formula=r"\frac{1}{B^2} \sum_{i,j} \max(0, m - \mathrm{sign}(q_i - q_j) (\hat q_i - \hat q_j))",
+    note="Pairs of equal quality, and each image with itself, add the margin.",
+    options={"rank_margin": "the margin $m$"},
+)
+def ranking_all(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
+    """`ranking` as document S002 prints it: the mean over all B^2 pairs, of which equal ones add the margin.
+
+    Its gradient is that of `ranking` times the share of pairs with different targets.
+
+    >>> ranking_all(torch.tensor([0.5, 0.0]), torch.tensor([1.0, 2.0]), margin=0.1)
+    tensor(0.3500)
+    """
+    ordered_gap, _ = _pairs(prediction, target)
+    return torch.relu(margin - ordered_gap).mean()
+
+
+@LOSSES.add(
+    "rank",
+    title="pairwise rank loss",
+    formula=r"\frac{1}{2N} \sum_{i,j:\, q_i \neq q_j} "
+    r"\max(0, |\hat q_i - \hat q_j| - \mathrm{sign}(\hat q_i - \hat q_j) (q_i - q_j))",
+    where=PAIRS,
+    note="Of a pair in the right order it asks that its scores lie no farther apart than its qualities.",
+)
+def rank(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over ordered pairs of `max(0, |p_i - p_j| - sign(p_i - p_j) (t_i - t_j))`, in units of the scores.
+
+    Only pairs with different targets count; a batch without one has loss 0 with gradient 0. A pair in the wrong order
+    costs the sum of both differences, one in the right order what its predictions differ too much. Constant
+    predictions cost nothing, so the loss needs another beside it.
+
+    Source: the loss `rank` in the repository cny123222/Perceptual-IQA-CS3324 (`smart_solver.py`); the rank loss of
+    other projects has predictions and targets the other way round.
+
+    >>> rank(torch.tensor([0.5, 0.0]), torch.tensor([1.0, 2.0]))
+    tensor(1.5000)
+    """
+    prediction, target = _batch(prediction, target)
+    apart, wanted = prediction[:, None] - prediction[None, :], target[:, None] - target[None, :]
+    counted = (wanted != 0).to(apart.dtype)
+    return (torch.relu(apart.abs() - torch.sign(apart) * wanted) * counted).sum() / counted.sum().clamp(min=1)
 
 
 @LOSSES.add(
@@ -148,11 +195,15 @@ def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, An
     return {"terms": terms}
 
 
-def _pairs(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all ordered pairs (B, B): by how much the better image's prediction is higher, and 1 if the targets differ."""
+def _pairs(prediction: Tensor, target: Tensor, gap: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Of all ordered pairs (B, B): by how much the better image's prediction is higher, and 1 if the targets differ.
+
+    Targets differ if they lie more than `gap` apart.
+    """
     prediction, target = _batch(prediction, target)
-    order = torch.sign(target[:, None] - target[None, :])
-    return order * (prediction[:, None] - prediction[None, :]), order.abs()
+    apart = target[:, None] - target[None, :]
+    differ = (apart.abs() > gap).to(apart.dtype)
+    return torch.sign(apart) * (prediction[:, None] - prediction[None, :]), differ
 
 
 def _batch(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

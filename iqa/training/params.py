@@ -61,18 +61,29 @@ class TrainParams(ModelParams, FigureParams):
     loss: Annotated[str, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
     rank_weight: Rate = 0.3
     rank_margin: Rate = 0.1
+    rank_gap: Rate = 0.0
     # optimisation
     epochs: Positive = 16
     batch_size: Positive = 32
     lr: Rate = 2.0e-3
     lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
+    lr_ratio_epochs: Positive | None = None
+    lda_group: Literal["heads", "backbone"] = "heads"
     optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: Rate = 0.02
-    schedule: Literal["constant", "step", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
+    decay_all: bool = False
+    reset_optimizer: bool = False
+    schedule: Literal["constant", "step", "milestones", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
+    schedule_group: Literal["all", "heads"] = "all"
+    schedule_interval: Literal["step", "epoch"] = "step"
     schedule_epochs: Positive = 6
+    milestones: list[Positive] = []
+    warmup_epochs: Rate = 0.0
     final_lr: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    min_lr: Rate | None = None
     clip: Rate = 1.0
     accumulate: Positive = 1
+    ema: Fraction = 0.0
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
     hypernet_epochs: Positive | None = None
@@ -99,6 +110,10 @@ class TrainParams(ModelParams, FigureParams):
             raise ValueError(
                 f"'color_jitter' changes colours, which input '{self.input}' does not have; use input: rgb"
             )
+        if (self.schedule == "milestones") != bool(self.milestones):
+            raise ValueError("'milestones' lists the epochs after which schedule 'milestones' divides the rates by 10")
+        if self.schedule == "one_cycle" and self.warmup_epochs:
+            raise ValueError("schedule 'one_cycle' warms up by itself; set 'warmup_epochs: 0'")
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")

@@ -1,6 +1,8 @@
 """The optimiser of a training run, and its learning rates over the epochs."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,15 +14,17 @@ from iqa.training.params import TrainParams
 
 
 def optimizer(model: HyperIQA, params: TrainParams) -> Optimizer:
-    """AdamW or Adam; the heads at `lr_ratio` times the backbone's rate; no decay of biases and normalisations.
+    """AdamW or Adam; the heads at `lr_ratio` times the backbone's rate.
 
-    Its groups are named `backbone` and `heads`; frozen parameters are in none.
+    Biases and normalisations do not decay unless `decay_all` says so. The groups are named `backbone` and `heads`;
+    what the target network reads (the LDA modules) belongs to `lda_group`. Frozen parameters are in none.
     """
+    backbone = ("backbone.", "local.") if params.lda_group == "backbone" else ("backbone.",)
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = "backbone" if name.startswith("backbone.") else "heads"
-            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+            part = "backbone" if name.startswith(backbone) else "heads"
+            groups.setdefault((part, params.decay_all or parameter.ndim > 1), []).append(parameter)
     rates = {"backbone": params.lr, "heads": params.lr * params.lr_ratio}
     options = [
         {"name": part, "params": group, "lr": rates[part], "weight_decay": params.weight_decay if decayed else 0.0}
@@ -35,12 +39,13 @@ def rates(optimizer: Optimizer) -> dict[str, float]:
     return {"lr_backbone": 0.0} | {f"lr_{group['name']}": group["lr"] for group in optimizer.param_groups}
 
 
-def factor(schedule: str, epoch: float, epochs: int, every: int, final: float) -> float:
-    """The factor of the learning rates after `epoch` (a fraction between epochs) of `epochs`.
+def factor(schedule: str, epoch: float, epochs: int, every: int, final: float, milestones: Sequence[int] = ()) -> float:
+    """The factor of a learning rate after `epoch` (a fraction between epochs) of `epochs`.
 
-    `constant`: 1. `step`: a tenth after each `every` epochs. `cosine`: from 1 to `final` over all epochs along half a
-    cosine. `cosine_restarts`: the same over each `every` epochs (Loshchilov & Hutter, "SGDR: stochastic gradient
-    descent with warm restarts", ICLR 2017, with periods of one length).
+    `constant`: 1. `step`: a tenth after each `every` epochs. `milestones`: a tenth after each of these epochs.
+    `cosine`: from 1 to `final` over all epochs along half a cosine. `cosine_restarts`: the same over each `every`
+    epochs (Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, with periods of one
+    length).
 
     >>> [factor("step", epoch, 16, 6, 0) for epoch in (0, 5.9, 6, 12)]
     [1.0, 1.0, 0.1, 0.01]
@@ -49,6 +54,8 @@ def factor(schedule: str, epoch: float, epochs: int, every: int, final: float) -
         return 1.0
     if schedule == "step":
         return 10.0 ** -math.floor(epoch / every)
+    if schedule == "milestones":
+        return 10.0 ** -sum(epoch >= milestone for milestone in milestones)
     progress = epoch / epochs if schedule == "cosine" else epoch % every / every
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -56,11 +63,29 @@ def factor(schedule: str, epoch: float, epochs: int, every: int, final: float) -
 def scheduler(optimizer: Optimizer, params: TrainParams, steps: int) -> LRScheduler:
     """The schedule of a run of `steps` optimiser steps, called after each.
 
-    `one_cycle` rises from a 25th to the full rate over the first 15% and falls to nearly 0 (Smith & Topin 2019).
+    `one_cycle` rises from a 25th to the full rate over the first 15% and falls to nearly 0 (Smith & Topin 2019). Other
+    schedules follow on a linear rise over `warmup_epochs`; a cosine ends at `min_lr` (in both groups) or at `final_lr`
+    times each group's rate. With `schedule_group: heads` the backbone keeps its rate. After `lr_ratio_epochs` the heads
+    have the backbone's rate. With `schedule_interval: epoch` the rates change between epochs alone.
     """
     if params.schedule == "one_cycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=0.15)
     of_epoch = steps // params.epochs
-    every, final = params.schedule_epochs, params.final_lr
-    return LambdaLR(optimizer, lambda step: factor(params.schedule, step / of_epoch, params.epochs, every, final))
+    return LambdaLR(optimizer, [partial(_factor, params, group["name"], of_epoch) for group in optimizer.param_groups])
+
+
+def _factor(params: TrainParams, group: str, of_epoch: int, step: int) -> float:
+    """The factor of a group's rate after `step` steps, of which `of_epoch` are an epoch."""
+    epoch, rate = step / of_epoch, params.lr * (params.lr_ratio if group == "heads" else 1)
+    if params.schedule_interval == "epoch":
+        epoch = math.floor(epoch)
+    value = 1.0
+    if params.schedule_group in ("all", group):
+        final = params.final_lr if params.min_lr is None else params.min_lr / rate
+        every, warmup = params.schedule_epochs, params.warmup_epochs
+        value = factor(params.schedule, epoch, params.epochs, every, final, params.milestones)
+        if epoch < warmup:
+            value *= (step + 1) / (warmup * of_epoch + 1)
+    late = group == "heads" and params.lr_ratio_epochs is not None and epoch >= params.lr_ratio_epochs
+    return value / params.lr_ratio if late else value

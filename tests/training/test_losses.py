@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from iqa.training import losses
-from iqa.training.losses import fidelity, l1, l2, plcc, ranking, total
+from iqa.training.losses import fidelity, l1, l2, plcc, rank, ranking, ranking_all, total
 from iqa.training.params import TrainParams
 
 
@@ -30,13 +30,15 @@ def ranking_pair_by_pair(prediction: list[float], target: list[float], margin: f
     return sum(terms) / len(terms)
 
 
-MARGIN = {"rank_margin": 0.1}
+MARGIN = {"rank_margin": 0.1, "rank_gap": 0.0}
 LOSSES = {
     "l1": l1,
     "l2": l2,
     "plcc": plcc,
     "fidelity": fidelity,
     "ranking": lambda prediction, target: ranking(prediction, target, 0.3),
+    "ranking_all": lambda prediction, target: ranking_all(prediction, target, 0.3),
+    "rank": rank,
     "total": lambda prediction, target: total(prediction, target, {"l1": 1, "plcc": 0.2, "ranking": 0.5}, MARGIN)[
         "total"
     ],
@@ -64,6 +66,37 @@ def test_ranking_agrees_with_its_definition_pair_by_pair(margin, seed):
     prediction, target = batch(seed=seed)
     expected = ranking_pair_by_pair(prediction.tolist(), target.tolist(), margin)
     assert ranking(prediction, target, margin).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.3, 1.0])
+def test_a_gap_leaves_out_the_pairs_of_similar_quality(gap):
+    prediction, target = batch()
+    pairs = [(p - q, t - u) for p, t in zip(prediction, target, strict=True)
+             for q, u in zip(prediction, target, strict=True) if abs(t - u) > gap]  # fmt: skip
+    expected = sum(max(0.0, 0.5 - np.sign(u.item()) * p.item()) for p, u in pairs) / len(pairs)
+    assert ranking(prediction, target, 0.5, gap).item() == pytest.approx(expected)
+    assert ranking(prediction, target, 0.5, 100.0).item() == 0
+
+
+def test_the_mean_over_all_pairs_counts_ties_with_the_margin():
+    """Five images of which two tie, as the documents S002 and S004 define the term: other values for one batch."""
+    prediction, target = batch(5)
+    count = sum(a != b for a in target.tolist() for b in target.tolist())
+    masked, whole = ranking(prediction, target, 0.1).item(), ranking_all(prediction, target, 0.1).item()
+    assert count == 18 and whole == pytest.approx((18 * masked + 7 * 0.1) / 25) and whole != pytest.approx(masked)
+
+
+def test_rank_agrees_with_its_definition_pair_by_pair():
+    prediction, target = batch()
+    predicted, wanted = prediction.tolist(), target.tolist()
+    terms = [
+        max(0.0, abs(p - q) - (1 if p >= q else -1) * (t - u))
+        for p, t in zip(predicted, wanted, strict=True)
+        for q, u in zip(predicted, wanted, strict=True)
+        if t != u
+    ]
+    assert rank(prediction, target).item() == pytest.approx(sum(terms) / len(terms))
+    assert rank(target, target).item() == 0 and rank(target / 2, target).item() == 0 and rank(2 * target, target) > 0
 
 
 def test_ranking_values_worked_out_by_hand():
@@ -163,7 +196,7 @@ def test_the_gradient_of_ranking_pulls_a_reversed_pair_apart_in_the_right_direct
 def test_a_batch_of_one_can_be_trained_on():
     prediction = torch.tensor([0.2], requires_grad=True)
     terms = total(
-        prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, {"rank_margin": 0.1}
+        prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, MARGIN
     )
     terms["total"].backward()
     assert terms["total"].item() == pytest.approx(0.3 + 0.5)  # PLCC: nothing correlates
@@ -225,10 +258,11 @@ def test_an_unknown_loss_and_a_negative_margin_are_refused():
 
 
 def test_a_loss_is_described_with_the_words_weights_and_options_of_its_terms():
-    l1_term, term = losses.describe({"l1": 1.0, "ranking": 0.3}, {"rank_margin": 0.1, "lr": 1.0})["terms"]
+    l1_term, term = losses.describe({"l1": 1.0, "ranking": 0.3}, MARGIN | {"lr": 1.0})["terms"]
     assert (l1_term["title"], l1_term["options"], l1_term["where"]) == ("mean absolute error", [], "")
     assert (term["name"], term["weight"], term["source"]) == ("ranking", 0.3, "[@liu2017rankiqa]")
-    assert term["options"] == [{"words": "the margin $m$", "value": 0.1}] and "m" in term["formula"]
+    assert term["options"][0] == {"words": "the margin $m$", "value": 0.1} and "m" in term["formula"]
+    assert term["options"][1]["value"] == 0.0
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
