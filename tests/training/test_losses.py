@@ -195,9 +195,7 @@ def test_the_gradient_of_ranking_pulls_a_reversed_pair_apart_in_the_right_direct
 
 def test_a_batch_of_one_can_be_trained_on():
     prediction = torch.tensor([0.2], requires_grad=True)
-    terms = total(
-        prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, MARGIN
-    )
+    terms = total(prediction, torch.tensor([0.5]), {"l1": 1, "ranking": 0.3, "plcc": 1, "fidelity": 1}, MARGIN)
     terms["total"].backward()
     assert terms["total"].item() == pytest.approx(0.3 + 0.5)  # PLCC: nothing correlates
     assert prediction.grad.item() == -1
