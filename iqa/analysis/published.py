@@ -11,7 +11,18 @@ from iqa.study import param_files, paths
 from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
-PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source", "experiment"]
+PUBLISHED = [
+    "method",
+    "backbone",
+    "trained_on",
+    "tested_on",
+    "srcc",
+    "plcc",
+    "protocol",
+    "source",
+    "experiment",
+    "replica",
+]
 JOINED = ("srcc", "plcc", "protocol", "source")  # columns of a published row that are joined to a measured one
 COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
 SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
@@ -58,7 +69,8 @@ def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str
 
     Args:
         table: its column `group` names experiments.
-        published: as `read_published` returns it; its column `experiment` names them too.
+        published: as `read_published` returns it; its columns `experiment` (the one that is recommended instead) and
+            `replica` (the one that repeats it, faults included) name them too.
         trained_on, tested_on: titles of the databases.
 
     Returns:
@@ -67,7 +79,7 @@ def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str
         holds for all). Empty or NaN where nothing is published.
     """
     same = published[(published["trained_on"] == trained_on) & (published["tested_on"] == tested_on)]
-    rows = [same[same["experiment"] == name] for name in table["group"]]
+    rows = [same[same[["experiment", "replica"]].eq(name).any(axis=1)] for name in table["group"]]
     columns: dict[str, list] = {f"published_{key}": [_joined(part[key]) for part in rows] for key in JOINED}
     for key in ("published_srcc", "published_plcc"):
         columns[key] = [text if text.startswith("(") else float(text or "nan") for text in columns[key]]
