@@ -229,10 +229,10 @@ def find_contrasts(study: str) -> pd.DataFrame:
     """Every comparison in the ablation tables of a study that has a verdict, each once.
 
     Returns:
-        The columns of `ablation.csv`, `place` (the database), `reference` (its experiment), and `base`: the values of
-        the changed parameters there.
+        The columns of `ablation.csv`, `place` (the database), `reference` (its experiment) and its `backbone`, `base`
+        (the values of the changed parameters there) and `table` (the ablation run).
     """
-    parts = [pd.DataFrame(columns=["group", "reference", "differs", "base", "place"])]
+    parts = [pd.DataFrame(columns=["group", "reference", "differs", "base", "backbone", "place", "table"])]
     for run in finished_runs(study, "ablation"):
         table = read_table(study, "ablation", run, "ablation")
         reference, rows = table.iloc[0], table[table["verdict"].isin([*DECISIONS, "one seed only"])]
@@ -240,7 +240,8 @@ def find_contrasts(study: str) -> pd.DataFrame:
             params = read_json(study, "train", reference["runs"].split()[0], "params")
             base = [", ".join(f"{key}: {params.get(key)}" for key in CHANGED.findall(text)) for text in rows["differs"]]
             place = published.place(study, params["database"])
-            parts.append(rows.assign(reference=reference["group"], base=base, place=place))
+            about = {"reference": reference["group"], "backbone": params["backbone"], "place": place, "table": run}
+            parts.append(rows.assign(base=base, **about))
     return pd.concat(parts[1:] or parts).drop_duplicates(["place", "reference", "differs"])
 
 

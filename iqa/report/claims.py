@@ -6,6 +6,7 @@
   it (`bound`). If it is larger its sign decides, which is no proof: seeds add to the noise.
 - Where this study has measured the same on the documents' database, its result decides instead. What it measured on
   other databases is mentioned, and settles nothing.
+- What the authors' code does and their documents do not say rests on that code; `basis` names repository and file.
 - A claim that needs data, trainings or hardware that are not here is `not testable here`; `basis` says what would
   settle it.
 """
@@ -24,7 +25,8 @@ from iqa.study import paths
 ERROR, UNTESTED = "arithmetic error", "not testable here"
 VERDICTS = (HOLDS, FAILS, OPEN, ERROR, UNTESTED)
 COMPUTED, PUBLISHED, MEASURED, NEEDS = "computed (without data)", "published figures", "measured in this study", "needs"
-BASES = (COMPUTED, PUBLISHED, MEASURED, NEEDS)
+CODE = "the authors' code"
+BASES = (COMPUTED, PUBLISHED, MEASURED, NEEDS, CODE)
 
 
 class ClaimError(ValueError):
@@ -60,11 +62,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a claim, in sentences; on what basis, beginning with one of `BASES`; one of `VERDICTS`."""
+    """What was found about a claim, in sentences; on what basis, beginning with one of `BASES`; one of `VERDICTS`.
+
+    `sources` are the files that hold the numbers, separated by semicolons.
+    """
 
     found: str
     basis: str
     verdict: str
+    sources: str = ""
 
     def _repr_markdown_(self) -> str:
         return f"**{self.verdict}** ({self.basis}): {self.found}"
@@ -91,19 +97,27 @@ class Claims:
         return self.rows[name]
 
     def settle(
-        self, claim: Claim, found: str, basis: str, verdict: str, measured: Finding | None = None, beside: str = ""
+        self,
+        claim: Claim,
+        found: str,
+        basis: str,
+        verdict: str,
+        measured: Finding | None = None,
+        beside: str = "",
+        sources: Iterable[str] = (),
     ) -> Finding:
         """Note what was found about a claim.
 
         Args:
             measured: what this study measured on the documents' database; its verdict counts instead.
             beside: sentences on what it measured on other databases; they change no verdict.
+            sources: the files that hold the numbers of these sentences.
         """
-        finding = Finding(found, basis, verdict)
         if measured:
-            finding = Finding(f"{found} {measured.found}", measured.basis, measured.verdict)
+            found, basis, verdict = f"{found} {measured.found}", measured.basis, measured.verdict
         elif beside:
-            finding = Finding(found + beside, f"{basis}; beside it {MEASURED}", verdict)
+            found, basis = found + beside, f"{basis}; beside it {MEASURED}"
+        finding = Finding(found, basis, verdict, "; ".join(sorted({"report/claims.csv", *sources})))
         if finding.verdict not in VERDICTS or not finding.basis.startswith(BASES):
             raise ClaimError(f"{claim.id}: no such verdict or basis: '{finding.verdict}', '{finding.basis}'")
         self.settled.append((claim.id, finding))
@@ -187,3 +201,9 @@ class Step:
 def joint(verdicts: Iterable[str]) -> str:
     """The verdict on a claim that needs several comparisons to hold: the least favourable of theirs."""
     return min(verdicts, key=(FAILS, OPEN, HOLDS).index)
+
+
+def clearer(new: Iterable[float], old: Iterable[float]) -> str:
+    """The verdict on values or interval ends of which the first are said to be larger: open where the two overlap."""
+    (low, high), (other_low, other_high) = ((min(ends), max(ends)) for ends in map(list, (new, old)))
+    return HOLDS if low > other_high else FAILS if high < other_low else OPEN

@@ -3,6 +3,7 @@
 Models are built on torch's meta device, with shapes but without numbers, so that counting takes seconds and no memory.
 """
 
+import re
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 
 from iqa.analysis import comparison, complexity, published
+from iqa.analysis.params import CrossDatasetParams
 from iqa.metrics.verdicts import BETTER, FAILS, HOLDS, OPEN, WORSE
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
@@ -17,9 +19,11 @@ from iqa.report.claims import MEASURED, Claim, ClaimError, Finding, Step, bound,
 from iqa.report.params import ClaimsParams
 from iqa.show.tables import number
 from iqa.study import param_files
+from iqa.study.results import finished_runs, read_table
 from iqa.training.params import TrainParams
 
 VERDICTS = {BETTER: HOLDS, WORSE: FAILS, OPEN: OPEN}  # of ablation tables
+PARAMETER = re.compile(r", (?=[a-z_]+: )")  # between the parameters of `fusion: last, epochs: 3`
 
 
 class Documents:
@@ -27,18 +31,26 @@ class Documents:
 
     Args:
         params: the study that holds the training files, and the test images of the published figures.
+        read: files whose numbers were used; those that are used here are added.
     """
 
-    def __init__(self, params: ClaimsParams):
+    def __init__(self, params: ClaimsParams, read: list[str] | None = None):
         self.params = params
         self.experiments = param_files.experiments(params.models)
+        self.read = [] if read is None else read
 
     def training(self, experiment: str) -> TrainParams:
         """Parameters of an experiment, with the first of its seeds."""
         if experiment not in self.experiments:
             file = f"params/{self.params.models}/train/{experiment}.yaml"
             raise ClaimError(f"{file} does not exist; there are: {', '.join(self.experiments)}")
+        self.read.append(f"params/{self.params.models}/train/{experiment}.yaml")
         return param_files.load(TrainParams, self.params.models, self.experiments[experiment][0])
+
+    def values_of(self, claim: Claim) -> set[str]:
+        """The parameters that a claim is about, with the values that its experiments have (`fusion: last`)."""
+        trainings = [self.training(experiment).model_dump() for experiment in claim.experiments]
+        return {f"{key}: {training[key]}" for training in trainings for key in claim.parameters}
 
     def changed(self, first: str, second: str) -> list[str]:
         """Training parameters in which two experiments differ."""
@@ -52,8 +64,14 @@ class Documents:
         """Multiply-accumulates of a model for one crop, attention products included."""
         return _count_macs(self.model(experiment), self.params.size)
 
+    def figures(self) -> pd.DataFrame:
+        """All published figures, with SRCC and PLCC as numbers."""
+        self.read.append("report/published.csv")
+        return published.published_numbers()
+
     def published(self, source: str, experiment: str = "", method: str = "", tested_on: str = "") -> pd.Series:
         """What a source publishes of an experiment or a method, on the documents' database unless another is named."""
+        self.read.append("report/published.csv")
         return published.find_row(source, experiment, method, tested_on or self.params.database)
 
     def values(self, source: str, experiments: list[str], column: str = "srcc") -> list[float]:
@@ -87,25 +105,112 @@ def format_contrast(row: dict[str, Any]) -> str:
     return f"SRCC {delta} [{low}, {high}] ({row['seeds']} seed{'s' * (row['seeds'] > 1)}), {row['verdict']}"
 
 
-def judge(contrasts: pd.DataFrame, claim: Claim, database: str) -> Finding | None:
-    """What a study measured of a claim's first experiment against the others; None unless it compared all of them."""
-    first, *others = claim.experiments
-    rows = {other: comparison.find_contrast(contrasts, first, other, database) for other in others}
-    if not rows or not all(row and row["verdict"] in VERDICTS for row in rows.values()):
-        return None
-    text = "; ".join(f"{first} against {other}: {format_contrast(row)}" for other, row in rows.items())
-    word = joint(VERDICTS[row["verdict"]] for row in rows.values())
-    return Finding(f"Measured: {text}.", f"{MEASURED}: {database}", word)
+class Measured:
+    """What a study has measured.
 
+    Args:
+        study: its name.
+        database: title of the documents' database, on which alone a measurement settles a claim.
+        read: files whose numbers were used; those that are used here are added.
+    """
 
-def look_elsewhere(study: str, contrasts: pd.DataFrame, claim: Claim) -> str:
-    """What a study measured on each database where only a claim's parameters differed, in sentences."""
-    alone = [set(comparison.CHANGED.findall(text)) <= set(claim.parameters) for text in contrasts["differs"]]
-    return "".join(
-        f" In this study (study {study}, {place}): "
-        + "; ".join(
-            f"{row['differs']} instead of {base} gives {format_contrast(row)}" for row in rows.to_dict("records")
-        )
-        + "."
-        for (place, base), rows in contrasts.loc[alone].groupby(["place", "base"], sort=False)
-    )
+    def __init__(self, study: str, database: str, read: list[str] | None = None):
+        self.study, self.database = study, database
+        self.read = [] if read is None else read
+        self.contrasts = comparison.find_contrasts(study)
+        self.trainings = published.trainings(study)
+        places = {name: published.place(study, name) for name in set(self.trainings["database"])}
+        self.trainings["place"] = self.trainings["database"].map(places)
+
+    def note(self, step: str, run: str, file: str) -> None:
+        """Note that numbers of a run's file were used."""
+        self.read.append(f"results/{self.study}/{step}/{run}/{file}")
+
+    def finding(self, found: str, word: str) -> Finding:
+        """What was measured on the documents' database, which settles a claim."""
+        return Finding(found, f"{MEASURED}: {self.database}", word)
+
+    def trained(self, experiment: str) -> pd.DataFrame:
+        """Trainings of an experiment on the documents' database."""
+        rows = self.trainings
+        rows = rows[(rows["experiment"] == experiment) & (rows["place"] == self.database)]
+        for run in rows["run"]:
+            self.note("train", run, "metrics.json")
+        return rows
+
+    def validated(self) -> pd.DataFrame:
+        """All trainings whose epoch was chosen on validation images, wherever they trained."""
+        rows = self.trainings
+        chosen = [param_files.load(TrainParams, self.study, run).selects_on_test for run in rows["run"]]
+        for run in rows["run"][[not on_test for on_test in chosen]]:
+            self.note("train", run, "metrics.json")
+        return rows.loc[[not on_test for on_test in chosen]]
+
+    def histories(self, experiment: str, column: str) -> list[pd.Series]:
+        """A column of the epochs of each training of an experiment on the documents' database, where it was noted."""
+        found = []
+        for run in self.trained(experiment)["run"]:
+            history = read_table(self.study, "train", run, "history")
+            if column in history and history[column].notna().all():
+                self.note("train", run, "history.csv")
+                found.append(history[column])
+        return found
+
+    def crossed(self, **changes: Any) -> pd.DataFrame:
+        """Results on whole databases of runs whose parameters have some values, with the experiment of each model."""
+        parts = [pd.DataFrame(columns=["experiment", "model", "title", "place", "srcc", "srcc_low", "srcc_high"])]
+        experiment_of = param_files.experiment_of(self.study)
+        for run in finished_runs(self.study, "cross_dataset"):
+            params = param_files.load(CrossDatasetParams, self.study, run)
+            if all(getattr(params, key) == value for key, value in changes.items()):
+                self.note("cross_dataset", run, "cross.csv")
+                table = read_table(self.study, "cross_dataset", run, "cross").query("available")
+                places = [published.place(self.study, name) for name in table["database"]]
+                parts.append(table.assign(experiment=table["model"].map(experiment_of), place=places))
+        return pd.concat(parts[1:] or parts)
+
+    def contrast(self, first: str, second: str) -> dict[str, Any] | None:
+        """The comparison of two experiments, seen from the first; None unless a table judges it."""
+        row = comparison.find_contrast(self.contrasts, first, second, self.database)
+        if row is None or row["verdict"] not in VERDICTS:
+            return None
+        self.note("ablation", row["table"], "ablation.csv")
+        return row
+
+    def judge(self, claim: Claim) -> Finding | None:
+        """What was measured of a claim's first experiment against the others; None unless all were compared."""
+        first, *others = claim.experiments
+        return self.judge_pairs([(first, other) for other in others])
+
+    def judge_pairs(self, pairs: list[tuple[str, str]]) -> Finding | None:
+        """What was measured of pairs of which the first is said to be better; None unless all were compared."""
+        rows = {pair: self.contrast(*pair) for pair in pairs}
+        if not rows or not all(rows.values()):
+            return None
+        text = "; ".join(f"{first} against {other}: {format_contrast(row)}" for (first, other), row in rows.items())
+        return self.finding(f"Measured: {text}.", joint(VERDICTS[row["verdict"]] for row in rows.values()))
+
+    def gain(self, first: str, second: str) -> tuple[float, float] | None:
+        """How much better the first experiment is than the second, and half the length of its interval."""
+        row = self.contrast(first, second)
+        return None if row is None else (row["delta"], (row["delta_high"] - row["delta_low"]) / 2)
+
+    def look_elsewhere(self, values: set[str]) -> str:
+        """What was measured on each database and backbone where nothing but some values differed, in sentences.
+
+        Args:
+            values: parameters with the values of which a claim speaks (`fusion: last`).
+        """
+
+        def alone(row: pd.Series) -> bool:
+            changed = [part for text in (row["differs"], row["base"]) for part in PARAMETER.split(text)]
+            return set(changed) <= values
+
+        rows = self.contrasts.loc[[alone(row) for _, row in self.contrasts.iterrows()]]
+        sentences = []
+        for (place, backbone, base), group in rows.groupby(["place", "backbone", "base"], sort=False):
+            texts = [f"{row['differs']} instead of {base} gives {format_contrast(row)}" for _, row in group.iterrows()]
+            sentences.append(f" In this study (study {self.study}, {place}, {backbone}): {'; '.join(texts)}.")
+            for table in group["table"]:
+                self.note("ablation", table, "ablation.csv")
+        return "".join(sentences)

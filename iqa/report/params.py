@@ -29,7 +29,7 @@ class ClaimsParams(Params):
     confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
 
     def needs(self) -> list[tuple[str, str]]:
-        read = ("data_prep", "train", "ablation", "complexity", "analysis")
+        read = ("data_prep", "train", "ablation", "complexity", "cross_dataset", "analysis")
         return [(step, run) for step in read for run in run_names(self.study, step)]
 
     def files(self) -> list[str]:

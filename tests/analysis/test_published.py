@@ -97,13 +97,13 @@ def test_every_experiment_that_a_row_names_has_a_parameter_file():
 
 
 def test_a_replica_repeats_one_published_model():
-    rows = published.published_numbers().query("replica != ''")
-    assert (rows.groupby("replica")["method"].nunique() == 1).all()
+    rows = published.published_numbers().query("replica != ''").drop_duplicates(["method", "replica"])
+    assert not rows["replica"].duplicated().any()
 
 
 def test_a_source_of_the_documents_has_srcc_and_plcc_of_ms_hyperiqa_beside_those_of_hyperiqa():
     rows = published.published_numbers().query("source == 'ukeSJTU repository'")
-    values = rows.pivot(index="tested_on", columns="method", values=["srcc", "plcc"])
+    values = rows.pivot_table(index="tested_on", columns="method", values=["srcc", "plcc"])
     both = values.loc[:, (slice(None), ["MS-HyperIQA", "HyperIQA (their training)"])]
     assert both.notna().all(axis=None) and len(both) == 4 and rows["plcc"].notna().all()
     gains = values["srcc"]["MS-HyperIQA"] - values["srcc"]["HyperIQA (their training)"]

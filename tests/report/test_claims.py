@@ -20,7 +20,7 @@ from iqa.metrics.coefficients import srcc
 from iqa.model.hyperiqa import HyperIQA
 from iqa.report import claims
 from iqa.report.claims import ClaimError, Claims, Finding
-from iqa.report.evidence import Documents
+from iqa.report.evidence import Documents, Measured
 from iqa.report.params import ClaimsParams
 from iqa.show.tables import MINUS, TIMES
 from iqa.study import param_files, paths
@@ -200,7 +200,9 @@ def test_all_claims_that_were_given_to_the_project_have_a_row(shared):
 
 
 def test_an_experiment_without_a_file_is_an_error_with_those_that_there_are():
-    with pytest.raises(ClaimError, match=r"train/nothing\.yaml does not exist; there are: convnext_tiny"):
+    with pytest.raises(
+        ClaimError, match=r"train/nothing\.yaml does not exist; there are: baseline_published, convnext_tiny"
+    ):
         DOCUMENTS.model("nothing")
 
 
@@ -278,7 +280,7 @@ def test_a_value_agrees_with_a_figure_of_as_many_decimals():
         ("C05", [f"{MINUS}0.0054", f"{MINUS}0.0012"], "not distinguishable"),
         ("C07", ["+1.35", "+1.72", "+0.0082"], "does not hold"),
         ("C08", ["28.98M to 29.32M (+1.2%)"], "does not hold"),
-        ("C09", ["+0.0090, 9 times"], "does not hold"),
+        ("C09", ["+0.0090, 9 times", "0.9182 with centre crops (+0.0013)"], "does not hold"),
         ("C10", [f"{MINUS}0.0103", "+0.0029"], "not distinguishable"),
         ("C11", ["0.0002 and 0.0029", "10 times"], "arithmetic error"),
         ("C12", ["+2.27, +2.94, +3.27 and +3.34", "+2.52, +3.26, +3.63 and +3.71%"], "arithmetic error"),
@@ -291,9 +293,20 @@ def test_a_value_agrees_with_a_figure_of_as_many_decimals():
         ("C19", ["26 tensors", "and 0 after"], "not testable here"),
         ("C20", [f"384{TIMES}512", "1.78 times"], "does not hold"),
         ("C21", ["1 crop", "26%"], "holds"),
-        ("C22", ["from 5e-07 to 1e-06", "30 of 30"], "does not hold"),
+        ("C22", ["from 1e-05 to 10% of it and not to 1e-07 (heads: to 1%)", "5e-06 to 20%"], "does not hold"),
         ("C23", ["366 tensors", "0 of the 2 keys"], "does not hold"),
         ("C24", ["8.8 GB"], "not testable here"),
+        ("D09", ["SPAQ +0.0133, KADID-10k +0.0056", f"AGIQA-3K {MINUS}0.0025", "2 of 3"], "does not hold"),
+        ("D14", ["322 s more: 39%", "2.6 times"], "does not hold"),
+        ("D24", [f"0.9206 to 0.9184 ({MINUS}0.0022)"], "not distinguishable"),
+        ("D26", [f"larger by {MINUS}0.0001, inside ±0.0137"], "not distinguishable"),
+        ("D27", ["larger by +0.0027, inside ±0.0139"], "not distinguishable"),
+        ("D47", ["KonIQ-10k 0.9166", "SPAQ 0.8508", "2 of 2"], "holds"),
+        ("D48", ["5 options and calls them 7"], "arithmetic error"),
+        ("D49", ["0.9195 to 0.9236 (+0.0041)", "rank_weight, lr and schedule"], "not distinguishable"),
+        ("D50", ["all pairs 0.2436", "different labels 0.2994"], "does not hold"),
+        ("D51", ["3 of 4", "KADID-10k 0.8343 and 0.4924 (+0.3419)", "1.58%", "of the results"], "does not hold"),
+        ("D52", ["from 5e-07 to 1e-06, rising in 10 epochs", "5e-06 to 1e-06, rising in 0"], "does not hold"),
         ("D13", ["96 + 192 + 384 + 768 = 1440", "1920"], "holds"),
         ("D36", ["+2.94 points", "+3.21%"], "holds"),
     ],
@@ -320,22 +333,43 @@ def test_a_claim_of_several_comparisons_needs_them_all():
 def test_an_ablation_on_another_database_is_named_beside_and_changes_no_verdict(made, settled):
     made.database("toy", "synthetic")
     made.train("main", "toy")
-    assert same(finding("C10", made), settled.loc["C10"])
+    assert same(finding("D28", made), settled.loc["D28"])
     made.ablation("main", {"group": "l1", "differs": "rank_weight: 0.0"}, {"group": "b", "differs": "epochs: 3"})
-    found = finding("C10", made)
-    assert found.verdict == settled.loc["C10", "verdict"]
+    found = finding("D28", made)
+    assert found.verdict == settled.loc["D28", "verdict"]
     assert found.basis == "published figures; beside it measured in this study"
-    seen = "In this study (study made, Synthetic demo): rank_weight: 0.0 instead of rank_weight: 0.3 gives SRCC"
-    assert f"{seen} {MINUS}0.0200" in found.found
+    assert "results/made/ablation/table/ablation.csv" in found.sources.split("; ")
+    seen = "In this study (study made, Synthetic demo, resnet10t): rank_weight: 0.0 instead of rank_weight: 0.3 gives"
+    assert f"{seen} SRCC {MINUS}0.0200" in found.found
     assert "(3 seeds), worse." in found.found and "epochs" not in found.found
-    assert same(finding("C05", made), settled.loc["C05"])
+    assert same(finding("D30", made), settled.loc["D30"])
+
+
+def test_an_ablation_between_values_of_which_the_claim_does_not_speak_is_not_named(made, settled):
+    made.database("toy", "synthetic")
+    made.train("main", "toy")  # with a ranking weight of 0.3
+    made.ablation("main", {"group": "l1", "differs": "rank_weight: 0.0"}, {"group": "b", "differs": "rank_weight: 7"})
+    assert same(finding("C10", made), settled.loc["C10"])  # compares 0.5 with 0
+    found = finding("D28", made).found
+    assert "rank_weight: 0.0 instead of rank_weight: 0.3" in found and "rank_weight: 7" not in found
 
 
 def test_an_ablation_row_that_changes_more_than_the_parameter_is_not_named(made, settled):
     made.database("toy", "synthetic")
     made.train("main", "toy")
     made.ablation("main", {"group": "l1", "differs": "fusion: last, rank_weight: 0.0"})
-    assert same(finding("C10", made), settled.loc["C10"])
+    assert same(finding("D28", made), settled.loc["D28"])
+
+
+def test_evidence_on_two_backbones_is_told_in_two_sentences(monkeypatch):
+    row = made_study.ABLATION | {"differs": "fusion: last", "base": "fusion: concat", "place": "Toy", "table": "t"}
+    rows = [row | {"group": name, "reference": name, "backbone": name} for name in ("resnet10t", "resnet18")]
+    measured = Measured("demo", "KonIQ-10k")
+    monkeypatch.setattr(measured, "contrasts", pd.DataFrame(rows))
+    found = measured.look_elsewhere({"fusion: last", "fusion: concat"})
+    assert found.count("In this study (study demo, Toy, resnet10t): fusion: last instead of fusion: concat") == 1
+    assert found.count("In this study (study demo, Toy, resnet18): fusion: last instead of fusion: concat") == 1
+    assert measured.look_elsewhere({"fusion: last", "fusion: attention"}) == ""
 
 
 @pytest.mark.parametrize(
@@ -365,11 +399,11 @@ def test_a_part_of_koniq_settles_nothing_and_is_named_as_a_part(made, settled):
     made.database("k", "koniq10k")
     made.finish("data_prep", "k", audit={"n": 500, "splits": {"train": {"n": 300}, "test": {"n": 200}}})
     made.train("swin_base", "k")
-    rows = [{"group": f"swin_base_{name}", "differs": f"rank_weight: {name[-1]}"} for name in ("l1", "rank03")]
+    rows = [{"group": f"swin_base_{name}", "differs": "rank_weight: 0.0"} for name in ("l1", "rank03")]
     made.ablation("swin_base", *rows)
     found = finding("D28", made)
     assert found.verdict == settled.loc["D28", "verdict"]
-    place = "In this study (study made, KonIQ-10k (500 of 10,073 images))"
+    place = "In this study (study made, KonIQ-10k (500 of 10,073 images), resnet10t)"
     assert place in found.found and "instead of rank_weight: 0.3" in found.found
 
 
@@ -387,6 +421,78 @@ def test_best_epochs_elsewhere_are_named_beside(made):
     found = finding("D06", made)
     assert found.verdict == "not testable here" and found.basis.startswith("needs KonIQ-10k and trainings")
     assert "(study made, Synthetic demo): best validation result in epochs 5 to 5 of 2" in found.found
+
+
+def test_best_epochs_that_were_chosen_on_test_images_are_not_named(made):
+    made.database("toy", "synthetic")
+    made.train("ms_hyperiqa", "toy", params="select_on: test_srcc")
+    assert "In this study" not in finding("D06", made).found
+
+
+@pytest.mark.parametrize(
+    ("combined", "alone", "verdict"),
+    [(0.01, 0.02, "holds"), (0.02, 0.01, "does not hold"), (0.01, 0.01, "not distinguishable")],
+)
+def test_a_training_is_steadier_if_its_validation_srcc_changes_less_from_epoch_to_epoch(made, combined, alone, verdict):
+    made.database("k", "koniq10k")
+    for name, change in (("ms_hyperiqa", combined), ("ms_hyperiqa_l1", alone)):
+        made.train(name, "k", history=pd.DataFrame({"val_srcc": [0.8, 0.8 + change, 0.8, 0.8 + change]}))
+    found = finding("D07", made)
+    assert found.verdict == verdict and f"of ms_hyperiqa changes by {combined:.4f} to {combined:.4f}" in found.found
+    assert "results/made/train/ms_hyperiqa_l1_s2/history.csv" in found.sources
+
+
+@pytest.mark.parametrize(("later", "verdict"), [(0.85, "holds"), (0.95, "does not hold"), (0.9, "not distinguishable")])
+def test_the_test_srcc_of_each_epoch_of_the_replica_settles_whether_it_falls(made, later, verdict):
+    made.database("k", "koniq10k")
+    made.train("swin_tiny_step_published", "k", seeds=(42,), history=pd.DataFrame({"test_srcc": [0.9, 0.8, later]}))
+    assert finding("D16", made).verdict == verdict
+
+
+@pytest.mark.parametrize(("lengths", "verdict"), [((10, 12), "holds"), ((11, 12), "does not hold"), ((9, 30), None)])
+def test_a_patience_suits_all_sizes_if_all_stop_before_the_last_epoch(made, lengths, verdict):
+    made.database("k", "koniq10k")
+    for name in ("swin_base_attention", "swin_base", "swin_small", "swin_tiny"):
+        history = pd.DataFrame({"val_srcc": [0.8] * lengths[name != "swin_base_attention"]})
+        made.train(name, "k", seeds=(1,), history=history)
+    assert finding("D35", made).verdict == (verdict or "does not hold")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.81, 0.83, "holds"), (0.75, 0.78, "does not hold"), (0.78, 0.83, "not distinguishable")],
+)
+def test_tests_on_other_databases_settle_which_model_generalises_better(made, low, high, verdict):
+    made.database("k", "koniq10k")
+    made.database("wild", "livec\nsplit: all_test")
+    for name in ("ms_hyperiqa", "hyperiqa"):
+        made.train(name, "k", seeds=(1,))
+    made.params("cross_dataset", "main", "test_crops: null\n")
+    row = {"database": "wild", "title": "LIVE In the Wild", "available": True}
+    ends = {"ms_hyperiqa_s1": (low, high), "hyperiqa_s1": (0.79, 0.80)}
+    rows = [row | {"model": model, "srcc_low": a, "srcc_high": b} for model, (a, b) in ends.items()]
+    made.finish("cross_dataset", "main", cross=pd.DataFrame(rows))
+    assert finding("D09", made).verdict == verdict
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.0012, "holds"), (0.009, "does not hold")])
+def test_two_tests_of_one_epoch_settle_what_random_crops_add(made, gain, verdict):
+    made.database("k", "koniq10k")
+    made.train("swin_tiny_step", "k", seeds=(1,))
+    row = {"database": "k", "title": "KonIQ-10k", "available": True, "model": "swin_tiny_step_s1"}
+    for crops, srcc_of in (("center", 0.9), ("random", 0.9 + gain)):
+        made.params("cross_dataset", crops, f"test_crops: {crops}\n")
+        made.finish("cross_dataset", crops, cross=pd.DataFrame([row | {"srcc": srcc_of}]))
+    found = finding("C09", made)
+    assert found.verdict == verdict and f"swin_tiny_step_s1 +{gain:.4f}" in found.found
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"), [(0.02, "holds"), (-0.02, "does not hold"), (0.01, "not distinguishable")]
+)
+def test_one_gain_is_larger_than_another_outside_both_their_bounds(ran, more, verdict):
+    text, word = ran["growth"]((0.01 + more, 0.01), (0.01, 0.01))
+    assert word == verdict and ("inside" if word == "not distinguishable" else "outside") + " ±0.0141" in text
 
 
 def test_the_gain_of_choosing_on_the_test_set_is_measured_where_each_epoch_was_tested(made):
@@ -459,6 +565,72 @@ def test_an_analysis_elsewhere_is_told_beside_and_settles_nothing(made, settled)
         found = finding(claim, made)
         assert found.verdict == settled.loc[claim, "verdict"] == "not testable here"
         assert found.basis.endswith("beside it measured in this study") and "0.200 [0.100, 0.300]" in found.found
+
+
+# a complete study
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> tuple[dict, pd.DataFrame]:
+    """Variables and claims after a made-up, complete study of the documents' models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RESULTS", tmp_path_factory.mktemp("complete"))
+        made_study.complete(STUDY)
+        variables = execute(STUDY, *list(sections())[1:])
+        found = pd.read_csv(variables["out"].path / "claims.csv", keep_default_na=False).set_index("id")
+        for file in {file for text in found["sources"] for file in text.split("; ")}:
+            folder = paths.RESULTS if file.startswith("results/") else paths.ROOT
+            assert (folder / file.removeprefix("results/")).is_file(), file
+    return variables, found
+
+
+OUT_OF_REACH = {"C15", "C24", "C25", "D12", "D19", "D23", "D39", "D40"}  # needs what no study can make
+SETTLED_BEFORE = {  # by models, arithmetic, the authors' code, or figures of the documents that no study changes
+    *("C01", "C02", "C03", "C04", "C06", "C07", "C08", "C11", "C12", "C13", "C14", "C20", "C21", "C22", "C23"),
+    *("D01", "D02", "D03", "D04", "D10", "D11", "D13", "D14", "D18", "D20", "D21", "D22", "D29", "D32", "D36"),
+    *("D47", "D48", "D50", "D51", "D52"),
+}
+
+
+@pytest.mark.parametrize("claim", ROWS)
+def test_a_complete_study_settles_each_claim_or_says_what_no_study_can_make(complete, claim):
+    row = complete[1].loc[claim]
+    if claim in OUT_OF_REACH:
+        assert row["verdict"] == "not testable here"
+        assert row["basis"].startswith("needs ") and "no study can make" in row["basis"]
+    elif claim in SETTLED_BEFORE:
+        assert row["verdict"] in {"holds", "does not hold", "arithmetic error"}
+        assert row["basis"].startswith((claims.COMPUTED, claims.PUBLISHED, claims.CODE))
+    else:
+        assert row["basis"] == "measured in this study: KonIQ-10k" and row["verdict"] in claims.VERDICTS[:3]
+        assert "results/koniq10k/" in row["sources"]
+
+
+def test_what_is_compared_for_a_claim_is_trained_with_two_seeds_or_more(complete):
+    compared = set()
+    for claim in ROWS.values():
+        if "against" in complete[1].loc[claim.id, "found"]:
+            compared |= set(claim.experiments)
+    seeds = {name: len(param_files.experiments(STUDY)[name]) for name in compared}
+    assert len(seeds) > 20 and {name: count for name, count in seeds.items() if count < 2} == {}
+
+
+def test_a_finding_names_the_files_of_its_numbers(settled):
+    for sources in settled["sources"]:
+        assert all((paths.ROOT / file).is_file() for file in sources.split("; "))
+    assert settled.loc["C01", "sources"].split("; ") == [
+        *("params/koniq10k/train/hyperiqa.yaml", "params/koniq10k/train/ms_hyperiqa.yaml", "report/claims.csv"),
+    ]
+    assert "report/published.csv" in settled.loc["D51", "sources"].split("; ")
+
+
+@pytest.mark.parametrize("claim", ["C06", "C18", "C20", "C22", "C23", "D52"])
+def test_what_only_code_says_names_repository_and_file(settled, claim):
+    assert re.match(r"the authors' code \((ukeSJTU|cny123222)/\S+ \S+\.py", settled.loc[claim, "basis"])
+
+
+def test_the_super_semantic_vector_is_tried_with_the_fusion_alone_changed():
+    assert DOCUMENTS.changed(*ROWS["D44"].experiments) == ["fusion"]
 
 
 def test_no_sentence_of_the_notebook_holds_a_typed_number():
