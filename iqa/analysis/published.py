@@ -11,18 +11,8 @@ from iqa.study import param_files, paths
 from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
-PUBLISHED = [
-    "method",
-    "backbone",
-    "trained_on",
-    "tested_on",
-    "srcc",
-    "plcc",
-    "protocol",
-    "source",
-    "experiment",
-    "replica",
-]
+PUBLISHED = ["method", "backbone", "trained_on", "tested_on", "srcc", "plcc", "protocol", "source"]
+PUBLISHED += ["experiment", "replica"]  # training files: the one recommended in its place, and the one that repeats it
 JOINED = ("srcc", "plcc", "protocol", "source")  # columns of a published row that are joined to a measured one
 COLUMNS = ["method", "backbone", "trained_on", "tested_on", "protocol", "srcc", "plcc", "source", "measured"]
 SPLITS = {"official": "official split", "seeded": "seeded split", "all_test": "whole database"}
@@ -69,8 +59,7 @@ def with_published(table: pd.DataFrame, published: pd.DataFrame, trained_on: str
 
     Args:
         table: its column `group` names experiments.
-        published: as `read_published` returns it; its columns `experiment` (the one that is recommended instead) and
-            `replica` (the one that repeats it, faults included) name them too.
+        published: as `read_published` returns it; its columns `experiment` and `replica` name them too.
         trained_on, tested_on: titles of the databases.
 
     Returns:

@@ -140,11 +140,11 @@ class Measured:
 
     def validated(self) -> pd.DataFrame:
         """All trainings whose epoch was chosen on validation images, wherever they trained."""
-        rows = self.trainings
-        chosen = [param_files.load(TrainParams, self.study, run).selects_on_test for run in rows["run"]]
-        for run in rows["run"][[not on_test for on_test in chosen]]:
+        on_test = [param_files.load(TrainParams, self.study, run).selects_on_test for run in self.trainings["run"]]
+        rows = self.trainings.loc[[not chosen for chosen in on_test]]
+        for run in rows["run"]:
             self.note("train", run, "metrics.json")
-        return rows.loc[[not on_test for on_test in chosen]]
+        return rows
 
     def histories(self, experiment: str, column: str) -> list[pd.Series]:
         """A column of the epochs of each training of an experiment on the documents' database, where it was noted."""
