@@ -18,7 +18,7 @@ UV = $(BIN)/uv
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report why table test test-fast bench fixture lint lab lock clean
+.PHONY: help setup report rehearse why table test test-fast bench fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ report: $(STAMP) ## run what is out of date of a study and render its report (ST
 
 why: $(STAMP) ## say which runs of a study are out of date, and why (STUDY=demo)
 	@$(BIN)/iqa why $(STUDY)
+
+rehearse: $(STAMP) ## try a study with stand-ins for its images and networks, and forecast its cost (STUDY=demo)
+	@$(BIN)/iqa rehearse $(STUDY) $(if $(JOBS),--jobs $(JOBS))
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
 	@$(BIN)/iqa table $(NAME) --study $(STUDY)

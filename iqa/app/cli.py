@@ -30,7 +30,7 @@ examples:
   iqa COMMAND --help               say more about a command
 """
 LEFT = {"image", "name", "table", "Model", "Database", "Part", "Detail", "Run", "Backbone", "Fusion", "Device"}
-LEFT |= {"Precision", "Reason", "Stopped by"}
+LEFT |= {"Precision", "Reason", "Stopped by", "place", "problem", "experiment"}
 
 
 class Mistake(ValueError):
@@ -61,6 +61,31 @@ def _report(options: Namespace) -> None:
         graph.print_due(options.study, not options.no_train)
     else:
         graph.report(options.study, options.jobs, not options.no_train, options.profile, options.runs_per_gpu)
+
+
+def _rehearse(options: Namespace) -> int:
+    """Run a whole study with stand-ins for images and networks, and forecast what the real one costs.
+
+    Its report lies in cache/rehearsals/STUDY/report/STUDY/. Exit status: 0 if every run worked, else 1.
+    """
+    import time
+
+    from iqa.app import rehearsal
+    from iqa.study import paths
+
+    started = time.perf_counter()
+    home, found = rehearsal.rehearse(options.study, options.jobs)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"\n{options.study}: rehearsed in {minutes:.1f} min; {paths.shown(home / 'report' / options.study)}")
+    if len(found):
+        _print_table(found)
+    cost = rehearsal.forecast(options.study, options.device)
+    print(f"\nForecast of the real study on this machine's {rehearsal.choose_device(options.device).type}:")
+    _print_table(cost)
+    hours, disk = cost["total_hours"].sum(), (cost["disk_gb"] * cost["runs"]).sum()
+    cached = rehearsal.cache_gb(options.study)
+    print(f"{cost['runs'].sum()} trainings, {hours:,.1f} hours; {disk:.1f} GB of models, {cached:.1f} GB of pixels")
+    return int(found["problem"].str.startswith("failed").any())
 
 
 def _why(options: Namespace) -> None:
@@ -348,6 +373,7 @@ CUT = "--crops --patches --seed --batch-size --device"
 COMMANDS = {  # with the arguments that each takes
     "run": (_run, "runs -p"),
     "report": (_report, "study --jobs --runs-per-gpu --profile --no-train --dry-run"),
+    "rehearse": (_rehearse, "study --jobs --device"),
     "why": (_why, "place"),
     "accept": (_accept, "name --because"),
     "table": (_table, "table --study"),

@@ -43,6 +43,7 @@ class ReportParams(Params):
     step: ClassVar[str] = "report"
 
     title: str = "HyperIQA and its successors on the embedded demo study"
+    notice: str = ""
     main: Name = "main_s1"
     cross: Name = "main"
     ablation: Name = "main"
