@@ -114,7 +114,7 @@ def _predict(options: Namespace) -> int:
     from iqa.data.crops import dense, grid
     from iqa.model.predictor import Unreadable, find_images, load_model
     from iqa.show.analysis import quality_map
-    from iqa.study import progress, results
+    from iqa.study import disk, progress, results
 
     if options.map and options.crops:
         raise Mistake("--map scores a dense grid of crops; leave out --crops")
@@ -156,7 +156,7 @@ def _predict(options: Namespace) -> int:
     table = pd.DataFrame(rows, columns=columns)
     errors = [{"image": _text(error.image), "reason": error.reason} for error in refused]
     if options.csv:
-        results.write_text(options.csv, table.to_csv(index=False))
+        disk.write_whole(options.csv, table.to_csv(index=False))
     if options.json:
         about = {"iqa": __version__, "model": model.name, "scale": vars(model.scale)}
         about["preparation"] = {"input": model.input, "size": vars(model.size), "crop": model.crop}
@@ -199,7 +199,7 @@ def _evaluate(options: Namespace) -> None:
     from iqa.data.prepare import open_available
     from iqa.model.predictor import load_model
     from iqa.show import cross_dataset
-    from iqa.study import param_files, results
+    from iqa.study import disk, param_files, results
     from iqa.study.progress import bar
 
     names = options.databases or param_files.run_names(options.study, "data_prep")
@@ -218,7 +218,7 @@ def _evaluate(options: Namespace) -> None:
     trained_on = {model: predictor.scale.of for model, predictor in models.items()}
     cross = evaluation.cross_table(rows, trained_on, missing)
     if options.csv:
-        results.write_text(options.csv, cross.to_csv(index=False))
+        disk.write_whole(options.csv, cross.to_csv(index=False))
     if options.json:
         results.write_json(options.json, evaluation.results_json(scored, cross))
     for table in (cross_dataset.cross_database_table(cross), cross_dataset.cross_further_table(cross)):

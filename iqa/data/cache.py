@@ -33,7 +33,8 @@ from iqa.data.files import some
 from iqa.data.pixels import PIXELS, Size, decode, resize
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
-from iqa.study.disk import amount, disk_full, free, remembered, write_whole
+from iqa.study.disk import amount, disk_full, free, write_whole
+from iqa.study.hashes import remembered
 
 BROKEN_SHOWN = 20  # broken images that an error names
 CHECKSUM = 32  # bytes of a SHA-256

@@ -24,7 +24,7 @@ from iqa.data.releases import Release, absent, folder_of, release_of, title
 from iqa.data.splits import choose_way, split_images
 from iqa.study import param_files, paths
 from iqa.study.code import digest
-from iqa.study.disk import content_hashes
+from iqa.study.hashes import content_hashes
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 FACTS = ("title", "low", "high", "higher_is_better", "synthetic", "citation", "licence", "source", "notes")

@@ -14,8 +14,9 @@ from iqa.report.reader import Reader, Record, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
 from iqa.show.tables import Table
 from iqa.study import param_files, paths
+from iqa.study.disk import write_whole
 from iqa.study.params import ParameterError
-from iqa.study.results import finished, write_text
+from iqa.study.results import finished
 
 LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
 LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
@@ -109,7 +110,7 @@ class Tables:
         texts |= {f"{name}.tex": text for name, text in latex(markdown, titles).items()}
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            write_text(folder / name, text)
+            write_whole(folder / name, text)
         return sorted(folder / name for name in texts)
 
 

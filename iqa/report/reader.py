@@ -47,10 +47,15 @@ class Record(dict):
 
 
 class Reader:
-    """Reads the result files of one study, each named from the study's folder: `train/main_s1/metrics.json`."""
+    """Reads the result files of one study, each named from the study's folder: `train/main_s1/metrics.json`.
 
-    def __init__(self, study: str):
+    Args:
+        own: folder of the report's own run, which is not finished while it renders the report.
+    """
+
+    def __init__(self, study: str, own: Path | None = None):
         self.study = study
+        self.own = own
 
     def path(self, file: str) -> Path:
         """A results file.
@@ -59,9 +64,10 @@ class Reader:
             ReportError: it is missing, or is not the file that its run wrote; names the command that makes it.
         """
         step, run, name = file.split("/")
-        path = paths.RESULTS / self.study / file
-        if step == "report" and path.is_file():  # of the run that renders the report, whose record comes last
-            return path
+        if step == "report":  # of the run that renders the report, whose record comes last
+            path = (self.own or paths.run_folder(self.study, step, run)) / name
+            if path.is_file():
+                return path
         try:
             return result_file(self.study, step, run, name)
         except ResultsError as error:

@@ -28,8 +28,8 @@ from iqa.report.reader import Reader, ReportError, Sourced
 from iqa.show import report, tables
 from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
-from iqa.study import param_files, paths
-from iqa.study.results import write_json
+from iqa.study import folders, param_files, paths
+from iqa.study.results import RunFolder, write_json
 
 TEMPLATE = "report.md.j2"
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
@@ -41,11 +41,13 @@ class Writer:
     Args:
         reader: where numbers and figures come from.
         folder: the build folder; figures are copied into it, so that the renderers see one folder only.
+        place: the folder of the report, from which links lead to results.
     """
 
-    def __init__(self, reader: Reader, folder: Path):
+    def __init__(self, reader: Reader, folder: Path, place: Path):
         self.reader = reader
         self.folder = folder
+        self.place = place
 
     def num(self, file: str, key: str, form: str = tables.DEFAULT_FORMAT) -> str:
         """A number of a JSON file."""
@@ -87,17 +89,21 @@ class Writer:
 
     def link(self, text: str, file: str, anchor: str) -> str:
         """A link from the report to a place in a file of a run's folder: a section of an executed notebook."""
-        path = Path(os.path.relpath(self.reader.path(file), self.folder.parent)).as_posix()
+        path = Path(os.path.relpath(self.reader.path(file), self.place)).as_posix()
         return f"[{self.show(text)}]({quote(path)}#{quote(anchor)})"
 
 
-def render(params: ReportParams) -> dict[str, Path]:
+def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path]:
     """Build `report.html`, `report.pdf`, `summary.json` and the folder `tables` of a study from its results.
 
     A run that the study's parameter files name writes to `report/<study>/`, its summary to `results/<study>/`. Any
     other, such as `scratch`, writes to its own results folder and leaves the study's report as it is.
 
-    What an earlier build left is removed first; the new files appear only when all of them are complete.
+    What an earlier build left stays until all new files are complete.
+
+    Args:
+        out: folder of the run that renders the report; its `finish` puts the files into their places. Without it they
+            are put there at once.
 
     Returns:
         Paths by name: `html`, `pdf`, `summary`, and each file of `tables/`.
@@ -111,22 +117,21 @@ def render(params: ReportParams) -> dict[str, Path]:
         target, summary_folder = paths.REPORT / params.study, paths.RESULTS / params.study
     outputs = {"html": target / "report.html", "pdf": target / "report.pdf"}
     outputs["summary"] = summary_folder / "summary.json"
-    for path in outputs.values():
-        path.unlink(missing_ok=True)
-    shutil.rmtree(target / "tables", ignore_errors=True)
-    target.mkdir(parents=True, exist_ok=True)
-    listed = Tables(params, Reader(params.study))
-    with TemporaryDirectory(prefix=".build-", dir=target) as name:
+    staged = out.staged if out else Path
+    listed = Tables(params, Reader(params.study, out and out.path))
+    staged(target).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".build-", dir=staged(target)) as name:
         folder = Path(name)
         markdown = folder / "report.md"
-        markdown.write_text(_fill(listed, folder), encoding="utf-8")
+        markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
         write_json(folder / "summary.json", summary(params, listed.reader))
-        listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        written = listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        folders.remove(staged(target / "tables"))
         for path in (*outputs.values(), target / "tables"):
-            (folder / path.name).replace(path)
-    return outputs | {f"tables/{file.name}": file for file in sorted((target / "tables").iterdir())}
+            (folder / path.name).replace(staged(path))
+    return outputs | {f"tables/{file.name}": target / "tables" / file.name for file in written}
 
 
 def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
@@ -152,9 +157,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return known | numbers | {"n": int(numbers["n"]) if "n" in numbers else None}
 
 
-def _fill(listed: Tables, folder: Path) -> str:
-    """The template as Markdown, its figures beside it in `folder`."""
-    writer = Writer(listed.reader, folder)
+def _fill(listed: Tables, folder: Path, place: Path) -> str:
+    """The template as Markdown, its figures beside it in `folder`, for a report in the folder `place`."""
+    writer = Writer(listed.reader, folder, place)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.REPORT),
         undefined=jinja2.StrictUndefined,
@@ -185,14 +190,16 @@ def _context(listed: Tables) -> dict[str, Any]:
         "verdicts": claims.VERDICTS,
         "commits": sorted({report.revision(record) for record in listed.records}),
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
-        "out_of_date": _out_of_date(listed.params),
+        "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
     }
 
 
-def _out_of_date(params: ReportParams) -> dict[str, list[str]]:
+def _out_of_date(listed: Tables) -> dict[str, list[str]]:
     """Runs whose results would come out differently now, with the reasons, as the runner noted before it started."""
-    file = paths.run_folder(params.study, params.step, params.run) / "out_of_date.json"
+    params = listed.params
+    folder = listed.reader.own or paths.run_folder(params.study, params.step, params.run)
+    file = folder / "out_of_date.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 

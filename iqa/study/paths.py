@@ -9,6 +9,7 @@ PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = ROOT / "results"
 REPORT = ROOT / "report"
+UNFINISHED = ".unfinished"  # end of the name of a working folder, and of no run's name
 CACHE = Path(os.environ.get("IQA_CACHE", ROOT / "cache"))
 
 
@@ -19,6 +20,16 @@ class PathError(ValueError):
 def run_folder(study: str, step: str, run: str) -> Path:
     """Results folder of one run."""
     return RESULTS / study / step / run
+
+
+def work_folder(place: Path) -> Path:
+    """Where the results of a run are made: beside the folder that they replace once they are complete."""
+    return place.with_name(f"{place.name}{UNFINISHED}")
+
+
+def results_of(work: Path) -> Path:
+    """The results folder that a working folder belongs to; of any other folder itself."""
+    return work.with_name(work.name.removesuffix(UNFINISHED))
 
 
 def resolve(path: str | Path) -> Path:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, distributed, nn
 
 from iqa.data.crops import center, whole
@@ -25,6 +26,7 @@ from iqa.data.database import Database
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
+from iqa.study.disk import write_whole
 from iqa.study.progress import in_batch
 from iqa.training import losses, schedules
 from iqa.training.batches import Batch, train_loader
@@ -44,6 +46,7 @@ class Fit(lightning.LightningModule):
     Args:
         monitored: further databases whose test splits are scored after each epoch, by name.
         after_epoch: called with the history after each epoch.
+        mark: what its files are told by from those of other fits.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Fit(lightning.LightningModule):
         folder: Path,
         monitored: dict[str, Database],
         after_epoch: AfterEpoch | None = None,
+        mark: str = "",
     ):
         super().__init__()
         self.model = model
@@ -62,6 +66,7 @@ class Fit(lightning.LightningModule):
         self.folder = folder
         self.monitored = monitored
         self.after_epoch = after_epoch
+        self.mark = mark
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
@@ -172,7 +177,8 @@ class Fit(lightning.LightningModule):
     def _write(self, row: dict[str, float]) -> None:
         """History, log and models of the epoch that ended."""
         write_history(self.folder, self.history)
-        saved = describe(self.params, self.database) | {"history_row": row, "state_dict": self.model.state_dict()}
+        saved = describe(self.params, self.database) | {"fit": self.mark, "history_row": row}
+        saved["state_dict"] = self.model.state_dict()
         if best_epoch(self.history, self.params.select_on) == row["epoch"]:
             save(saved, self.folder / "best.pt")
         if self.params.save_all_epochs:
@@ -188,7 +194,7 @@ class Fit(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint |= {"fit": self.mark, "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
@@ -224,21 +230,22 @@ def describe(params: TrainParams, database: Database | None = None) -> dict[str,
 
 
 def save(content: dict[str, Any], file: Path) -> None:
-    """Write a whole model file or nothing."""
-    _replace(file, partial(torch.save, content))
+    """Write a whole model file or nothing; it outlives a power failure."""
+    write_whole(file, partial(torch.save, content), durable=True)
+
+
+class Checkpoints(TorchCheckpointIO):
+    """How Lightning writes `last.ckpt`: the one before can be loaded until the next is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        save(checkpoint, Path(path))
 
 
 def write_history(folder: Path, history: list[dict[str, float]]) -> pd.DataFrame:
     """Write `history.csv`, and return it."""
     table = pd.DataFrame(history)
-    _replace(folder / "history.csv", partial(table.to_csv, index=False))
+    write_whole(folder / "history.csv", table.to_csv(index=False))
     return table
-
-
-def _replace(file: Path, write: Callable[[Path], Any]) -> None:
-    part = file.with_name(f".{file.name}.part")
-    write(part)
-    part.replace(file)
 
 
 def fit(
@@ -247,11 +254,13 @@ def fit(
     folder: Path,
     monitored: dict[str, Database],
     after_epoch: AfterEpoch | None = None,
+    mark: str = "",
     resume: bool = False,
 ) -> list[dict[str, float]]:
     """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
 
-    Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`.
+    Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`; `mark`
+    is that of `iqa.training.identity.mark`.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -259,7 +268,7 @@ def fit(
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
-    module = Fit(model, database, params, folder, monitored, after_epoch)
+    module = Fit(model, database, params, folder, monitored, after_epoch, mark)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     ]
@@ -282,6 +291,7 @@ def fit(
         gradient_clip_val=params.clip or None,
         use_distributed_sampler=False,
         callbacks=callbacks,
+        plugins=[Checkpoints()],
         logger=False,
         enable_progress_bar=not in_batch() and after_epoch is None,
         enable_model_summary=False,

@@ -1,6 +1,5 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,9 @@ from torch import distributed
 
 from iqa.data.cache import contents_hash
 from iqa.data.database import Database
+from iqa.study import folders
 from iqa.study.identity import Identity, Reason
+from iqa.study.results import EPOCHS
 from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
 from iqa.training.launch import launch
@@ -43,20 +44,24 @@ def train(
     monitored = monitored or {}
     _check_splits(params, database, monitored)
     data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
-    now, before = identity.fit_identity(params, data), identity.read_state(folder)
-    reasons = identity.compare(before, now, folder)
-    if "history" in before and not reasons:
-        print(f"these parameters were already trained here: {len(before['history'])} epochs are taken as they are")
-        _update_params(folder, params, now, before["history"])
-        return write_history(folder, before["history"])
-    resume = not reasons and all((folder / name).is_file() for name in ("last.ckpt", identity.MODEL))
+    now = identity.fit_identity(params, data)
+    earlier = identity.find_earlier(folder, now)
     launched = distributed.is_torchelastic_launched()
+    if not earlier.reasons and earlier.folder != folder and not launched:
+        identity.take_over(earlier, folder)
+    if earlier.finished:
+        history = earlier.state["history"]
+        print(f"these parameters were already trained here: {len(history)} epochs are taken as they are")
+        _update_params(folder, params, now, history)
+        return write_history(folder, history)
+    resume = not earlier.reasons
     if not launched:
-        _begin(params, database, folder, now, resume, reasons if before else [])
+        _begin(params, database, folder, now, resume, earlier.reasons if earlier.state else [])
     if params.processes() > 1 and not launched:
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
-    history = fit(params, database, folder, monitored, after_epoch, resume)
+    mark = identity.mark(identity.read_state(folder))
+    history = fit(params, database, folder, monitored, after_epoch, mark, resume)
     if not launched or distributed.get_rank() == 0:
         identity.finish(folder, now, history)
     return pd.DataFrame(history)
@@ -84,11 +89,10 @@ def _begin(
 ) -> None:
     """Log what is done and why, and remove what another fit left."""
     if resume:
-        log(folder, "going on from last.ckpt")
+        log(folder, f"going on from {identity.LAST}")
         return
-    for name in ("last.ckpt", "best.pt", "train.log", "history.csv"):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    for name in (identity.STATE, identity.LAST, identity.MODEL, identity.LOG, "history.csv", EPOCHS):
+        folders.remove(folder / name)
     identity.begin(folder, now)
     for reason in reasons:
         log(folder, f"training anew: {reason}")

@@ -277,6 +277,6 @@ def test_a_training_is_stopped_and_goes_on(trainer, trained):
     trainer.stop.click()
     trainer.thread.join(timeout=120)
     assert trainer.status.value.startswith("stopped") and not trainer.train.disabled
-    state = json.loads((trained.root / "demo/train/playground/fit.json").read_text())
+    state = json.loads((trained.root / "demo/train/playground.unfinished/fit.json").read_text())
     assert "history" not in state
     assert not (trained.root / "demo/train/playground/record.json").exists()

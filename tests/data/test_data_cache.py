@@ -23,7 +23,8 @@ from iqa.data import DataError, cache
 from iqa.data.cache import open_stores, pixel_code
 from iqa.data.pixels import Size, decode, mscn, resize
 from iqa.study import code, disk, paths
-from iqa.study.disk import DiskError, content_hashes, publish
+from iqa.study.disk import DiskError, publish
+from iqa.study.hashes import content_hashes
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ def words(html):
 
 def narrative(params, folder):
     """The filled template on one line, without the sources of its numbers and the marks of Markdown."""
-    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder))
+    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, folder.parent))
     return re.sub(r"\s+", " ", re.sub(r"[\[\]\\`*]", "", text))
 
 
@@ -418,14 +418,15 @@ def test_a_fault_in_the_template_stops_the_build_and_is_named(study, addition, m
         render(study)
 
 
-def test_a_failed_build_leaves_no_old_report(study):
+def test_a_failed_build_leaves_the_report_of_before_as_it_was(study):
     shorten()
     outputs = render(study)
+    before = {path: path.read_bytes() for path in outputs.values()}
     shorten("[@nobody1999]")
     with pytest.raises(ReportError):
         render(study)
-    assert not any(path.exists() for path in outputs.values())
-    assert list((paths.REPORT / "smoke").iterdir()) == []
+    assert {path: path.read_bytes() for path in outputs.values()} == before
+    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == {"report.html", "report.pdf", "tables"}
 
 
 def test_a_trial_is_written_to_its_own_folder_and_leaves_the_studys_report_alone(study):
