@@ -1,6 +1,7 @@
 """Execute one notebook with the parameters of one run."""
 
 import ast
+import errno
 import json
 import os
 import sys
@@ -97,6 +98,8 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
             reason = "the kernel died; was there too little memory?"
             if isinstance(error, PapermillExecutionError):
                 reason = f"{error.ename}: {error.evalue}"
+            if os.strerror(errno.ENOSPC) in reason:
+                raise disk.disk_full(work) from None
             log.write(f"failed: {reason}\n")
             read = f"read more in {paths.shown(work / 'notebook.ipynb')} (log.txt beside it)"
             kept = "\nits earlier results are as they were" if results.finished(params.study, step, name) else ""

@@ -83,10 +83,15 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn the error of a full disk, while something is written to a folder, into `disk_full`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder) from error
+    except DiskError:
         raise
+    except Exception as error:  # PyTorch turns the one of the system into one of its own
+        cause: BaseException | None = error
+        while cause and not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise disk_full(folder) from error
 
 
 def disk_full(folder: Path, needed: int | None = None) -> DiskError:

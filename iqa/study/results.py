@@ -154,7 +154,8 @@ class RunFolder:
 
         dpi = self.params.model_dump()["dpi"]
         undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        with rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "pdf.fonttype": 42}):
+        settings = {"svg.hashsalt": name, "svg.fonttype": "path", "pdf.fonttype": 42}
+        with rc_context(settings), disk.full_disk_explained(self.path):
             for kind in FIGURE_FORMATS:
                 figure.savefig(self.path / f"{name}.{kind}", dpi=dpi, bbox_inches="tight", metadata=undated[kind])
 
