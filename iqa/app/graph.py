@@ -94,7 +94,7 @@ def jobs(
             Job(
                 step=step,
                 run=run,
-                inputs=[_mark(*need) for need in params.needs()],
+                inputs=[_mark(*need) for need in params.needs() if need not in skipped],
                 mark=_mark(step, run),
                 due=(step, run) in state.due,
                 cores=shares.cores(params),

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from iqa.study.disk import sync
+from iqa.study import paths
+from iqa.study.disk import DiskError, sync
 
 
 def remove(path: Path) -> None:
@@ -54,10 +55,16 @@ def lock(file: Path, alone: bool = True, wait: float = 0.0) -> IO[str] | None:
     Args:
         alone: whether no other process may hold it now; with False, those that a holder started share it.
         wait: seconds to wait for others to end.
+
+    Raises:
+        DiskError: a folder is in the place of the file.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + wait
-    held = file.open("a")
+    try:
+        held = file.open("a")
+    except IsADirectoryError:
+        raise DiskError(f"{paths.shown(file)} is a folder in place of a file; remove it") from None
     while True:
         try:
             if alone:

@@ -53,7 +53,8 @@ def open_work(place: Path, kept: Iterable[str] = ()) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     kept = {*TRAINING_STATE, "best.pt", *kept}
     for path in work.iterdir():
-        if path.name not in kept if path.is_file() else path.name != EPOCHS:
+        stays = path.name == EPOCHS if path.is_dir() else path.name in kept
+        if not stays:
             folders.remove(path)
     return work
 

@@ -33,7 +33,8 @@ from iqa.training.batches import Batch, train_loader
 from iqa.training.params import TrainParams
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for message in ("does not have many workers", "Checkpoint directory .* exists", "The dirpath", "treespec, LeafSpec", "`srun` command"):
+SILENCED = ("does not have many workers", "Checkpoint directory .* exists", "dirpath has changed", "treespec, LeafSpec")
+for message in (*SILENCED, "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
 NAMED = 8  # images that an error message names at most

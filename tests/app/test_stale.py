@@ -281,10 +281,26 @@ def test_tables_of_the_report_that_are_missing_make_it_due(project):
     )
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"outputs": 3}'])
-def test_a_damaged_record_is_told_by_name(project, content):
-    (project / "results/smoke/train/main_s1/record.json").write_text(content)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"outputs": 3}', b"\xff\xfe", bytes(50)])
+def test_a_damaged_record_is_told_by_name_and_not_read_or_accepted(project, content):
+    file = project / "results/smoke/train/main_s1/record.json"
+    file.write_bytes(content)
     assert told(project)["train/main_s1"] == ["results/smoke/train/main_s1/record.json is damaged"]
+    if content == b"{":
+        for command in (("run", "smoke/report/report"), ("predict", "report/x.png", "--model", "smoke/main_s1")):
+            printed = finished.run(project, "iqa.app.cli", *command, fails=True)
+            assert "main_s1/record.json is damaged; make the run again with: iqa run smoke/train/main_s1" in printed
+        printed = finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test", fails=True)
+        assert "train/main_s1: results/smoke/train/main_s1/record.json is damaged" in printed
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["results/smoke/train/.main_s1.lock", "results/smoke/.lock"])
+def test_a_folder_in_place_of_a_lock_is_named_with_the_remedy(project, place):
+    (project / place).mkdir()
+    command = ("report", "smoke") if place.endswith("smoke/.lock") else ("run", "smoke/train/main_s1")
+    printed = finished.run(project, "iqa.app.cli", *command, fails=True)
+    assert f"{place} is a folder in place of a file; remove it" in printed and "Traceback" not in printed
 
 
 # --- telling and accepting
@@ -350,6 +366,10 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
     ("command", "message"),
     [
         (("smoke/train/main_s1", "-p", "weights", "missing.pth"), "main.yaml: missing.pth is not there"),
+        (
+            ("smoke/train/main_s1", "-p", "epochs", "3"),
+            "-p epochs: results/smoke/train/main_s1 holds a model that was trained with another value",
+        ),
         (("smoke/train/main_s1", "-p", "run", "last_s1"), "-p run: a run writes to its own folder"),
         (("smoke/data_prep/demo", "-p", "reader", "csv"), "reader 'csv' needs folder, low, high"),
         (("smoke/data_prep/demo", "-p", "reader", "livec", "-p", "folder", "nowhere"), "nowhere: no such folder"),
