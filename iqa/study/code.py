@@ -166,7 +166,7 @@ class Package:
             body = []
             try:
                 cells = json.loads(content)["cells"]
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise CodeError(f"{file} is no notebook: {error}") from error
             for number, cell in enumerate(cells, start=1):
                 if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):

@@ -76,3 +76,9 @@ def lock(file: Path, alone: bool = True, wait: float = 0.0) -> IO[str] | None:
                 held.close()
                 return None
             time.sleep(0.1)
+
+
+def unlock(held: IO[str]) -> None:
+    """Give a lock back, also for forked children, such as loader workers, that hold it, too."""
+    fcntl.flock(held, fcntl.LOCK_UN)
+    held.close()

@@ -193,7 +193,7 @@ class RunFolder:
         if self.path != self.place and not _held[self.place][1]:
             put_in_place(self.place)
             self.path = self.place
-            _held.pop(self.place)[0].close()
+            folders.unlock(_held.pop(self.place)[0])
         return record
 
 

@@ -236,6 +236,7 @@ def test_a_failed_run_is_told_and_due_with_all_that_was_made_from_it(project):
         ("report", "page.write_text('half'); assert False, 'broken'", "broken"),
         ("train", "import os; os.kill(os.getpid(), 9)", "the kernel died"),
         ("train", "raise MemoryError('no memory left')", "no memory left"),
+        ("train", "raise OSError(28, 'No space left on device')", "toy/train/a_s1.unfinished: the disk is full"),
         ("train", "out.finish = lambda **_: {}", "wrote no record.json"),
     ],
 )

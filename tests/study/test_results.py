@@ -1,5 +1,6 @@
 """The results folder: what a run writes, and what is refused."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from iqa.analysis.params import AblationParams
-from iqa.study import paths, results
+from iqa.study import disk, paths, results
 from iqa.study.code import file_hash
 from iqa.study.results import ResultsError, RunFolder
 
@@ -175,3 +176,20 @@ def test_a_damaged_record_is_named_with_the_remedy(out, content):
     with pytest.raises(ResultsError, match=rf"ablation/one.*{what}.*iqa run demo/ablation/one"):
         results.read_json("demo", "ablation", "one", "params")
     assert results.parse_record(file) is None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Quota")])
+def test_a_full_disk_is_told_and_leaves_the_file_of_before(tmp_path, error):
+    file = tmp_path / "model.pt"
+    disk.write_whole(file, "old", durable=True)
+
+    def fill_up(stream):
+        try:
+            stream.write(b"half")
+            raise error
+        finally:
+            raise RuntimeError("unexpected pos 704 vs 598")  # as PyTorch does
+
+    with pytest.raises(disk.DiskError, match=f"{tmp_path}: the disk is full .*free some space; earlier results are"):
+        disk.write_whole(file, fill_up)
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
