@@ -58,7 +58,7 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
         record = results.parse_record(work / RECORD)
         if record is None:
             raise RunFailed(f"{paths.shown(notebook)} wrote no {RECORD}; its last cell has to call `finish`")
-        write_json(work / RECORD, record | {"identity": identity}, durable=True)
+        results.write_record(work / RECORD, record | {"identity": identity})
         results.put_in_place(place)
     return place
 
@@ -137,7 +137,8 @@ def _check_notebook(notebook: Path, params: Params) -> None:
     except SyntaxError as error:
         raise ParameterError(f"{file}: line {error.lineno} of the parameters cell: {error.msg}; {remedy}") from None
     if lacking := sorted(type(params).model_fields.keys() - names):
-        raise ParameterError(f"{file}: the parameters cell lacks {', '.join(lacking)}; {remedy}")
+        names_shown = ", ".join([*lacking[:3], *["..."] * (len(lacking) > 3)])
+        raise ParameterError(f"{file}: the parameters cell lacks {names_shown}; {remedy}")
 
 
 def _check_model(params: Params, overrides: dict[str, Any], place: Path) -> None:

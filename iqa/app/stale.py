@@ -17,7 +17,7 @@ from iqa.data.params import DataPrepParams
 from iqa.study import code, hashes, paths
 from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.params import Params
-from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, parse_record, write_json
+from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, parse_record, write_record
 from iqa.training import identity as training_identity
 from iqa.training.params import TrainParams
 
@@ -219,7 +219,7 @@ class State:
             record["outputs"][training_identity.STATE] = sha
             self._hashes[_from_study(place, training_identity.STATE)] = sha
         record |= {"identity": now, "accepted": [*record.get("accepted", []), entry]}
-        write_json(self._file(place), record, durable=True)
+        write_record(self._file(place), record)
         return True
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from iqa.study import paths, progress
 from iqa.study.code import digest, file_hash
@@ -47,18 +47,32 @@ def remembered(folder: Path, names: Sequence[str], read: Callable[[Path], Any], 
     new = {name: [*stamps[name], read(folder / name)] for name in shown}
     learned = {name: entry for name, entry in new.items() if entry[1] < now - UNTRUSTED_NS}
     if learned:
-        write_whole(memory, json.dumps(known | learned).encode())
+        write_whole(memory, json.dumps(seal({"files": known | learned})))
     return [(new if name in new else known)[name][2] for name in names]
 
 
 def _load(memory: Path) -> dict[str, list]:
     """For each file its size, its time of change, and what was read in it."""
     try:
-        return KNOWN.validate_json(memory.read_bytes())
+        memorised = json.loads(memory.read_bytes())
+        if not is_intact(memorised):
+            raise ValueError("it is not what was written")
+        return KNOWN.validate_python(memorised["files"])
     except FileNotFoundError:
         return {}
     except IsADirectoryError:
         raise DiskError(f"{paths.shown(memory)} is a folder in place of a file; remove it") from None
-    except ValidationError:
+    except (ValueError, TypeError, KeyError):
         print(f"{paths.shown(memory)}: damaged; it is made anew, for which all files are read again", flush=True)
         return {}
+
+
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """Values for JSON with a checksum of all others, `check`."""
+    values = {key: value for key, value in values.items() if key != "check"}
+    return values | {"check": digest(json.loads(json.dumps(values)))}
+
+
+def is_intact(sealed: dict[str, Any]) -> bool:
+    """Whether values that were read from JSON are those that were sealed; those without a seal count as intact."""
+    return "check" not in sealed or seal(sealed) == sealed

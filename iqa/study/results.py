@@ -23,6 +23,7 @@ import psutil
 
 from iqa.study import disk, folders, param_files, paths
 from iqa.study.code import file_hash
+from iqa.study.hashes import is_intact, seal
 from iqa.study.params import Params
 from iqa.study.progress import in_batch
 
@@ -189,7 +190,7 @@ class RunFolder:
             "params": values,
             "outputs": dict(sorted(written.items())),
         }
-        write_json(self.path / RECORD, record, durable=True)
+        write_record(self.path / RECORD, record)
         if self.path != self.place and not _held[self.place][1]:
             put_in_place(self.place)
             self.path = self.place
@@ -202,13 +203,18 @@ def write_json(file: Path, values: dict[str, Any], durable: bool = False) -> Non
     disk.write_whole(file, json.dumps(values, indent=2, allow_nan=False) + "\n", durable)
 
 
+def write_record(file: Path, record: dict[str, Any]) -> None:
+    """Write a `record.json` that shows whether it was changed since, and outlives a power failure."""
+    write_json(file, seal(record), durable=True)
+
+
 def parse_record(file: Path) -> dict[str, Any] | None:
     """A `record.json`; None where there is none, or it is damaged."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         identity = record.get("identity", {})
         parts = (record["outputs"], identity, *identity.values())
-        if all(isinstance(part, dict) for part in parts):
+        if all(isinstance(part, dict) for part in parts) and is_intact(record):
             return record
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from iqa.study import code, folders, paths
+from iqa.study.hashes import is_intact, seal
 from iqa.study.identity import PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.results import EPOCHS, write_json
 from iqa.training.params import TrainParams
@@ -41,11 +42,13 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
 
 
 class State(TypedDict):
-    """What `fit.json` holds; `model` (a hash) and `history` once the fit is finished."""
+    """What `fit.json` holds; all but identity and checksum once the fit is finished."""
 
     identity: NotRequired[dict[str, dict[str, Any]]]
-    model: NotRequired[str]
+    model: NotRequired[str]  # hash
+    others: NotRequired[dict[str, str]]  # hashes of the models of all epochs, and of `last.ckpt`
     history: NotRequired[list[dict[str, int | float]]]
+    check: NotRequired[str]
 
 
 STATES = TypeAdapter(State)
@@ -67,12 +70,15 @@ def read_state(folder: Path) -> State:
     """What an earlier fit left in `fit.json`; empty where there is none or it is damaged."""
     file = folder / STATE
     try:
-        return STATES.validate_json(file.read_bytes())
+        state = STATES.validate_json(file.read_bytes())
+        if is_intact(dict(state)):
+            return state
     except FileNotFoundError:
         return {}
     except (OSError, ValidationError):
-        print(f"{paths.shown(file)} is damaged; it is not used", flush=True)
-        return {}
+        pass
+    print(f"{paths.shown(file)} is damaged; it is not used", flush=True)
+    return {}
 
 
 def find_earlier(folder: Path, now: Identity) -> Earlier:
@@ -93,16 +99,25 @@ def _compare(state: State, now: Identity, folder: Path) -> list[Reason]:
         return [Reason("record", "it is not known what the earlier training was made from")]
     if reasons := differences(state["identity"], now, TrainParams.defaults()):
         return reasons
-    model, last = folder / MODEL, folder / LAST
     if "history" in state:
-        intact = model.is_file() and code.file_hash(model) == state["model"]
-        what = "is not the file that the training wrote" if model.is_file() else "is missing"
-        return [] if intact else [Reason("output", f"{paths.shown(model)} {what}")]
-    for file in (last, model):
-        if not _is_of(state, file):
-            what = "is damaged, or of another training" if file.exists() else "is missing"
-            return [Reason("output", f"{paths.shown(file)} {what}")]
-    return []
+        files = state.get("others", {}) | {MODEL: state["model"]}
+        files.pop(LAST, None)  # nothing goes on from it
+        lost = [name for name, sha in files.items() if _hash(folder / name) != sha]
+        what = "is not the file that the training wrote"
+    else:
+        last = _load(folder / LAST, state)
+        epochs = len(last["history"]) if last and now["values"]["save_all_epochs"] else 0
+        files = [MODEL, *(f"{EPOCHS}/epoch_{epoch:03}.pt" for epoch in range(1, epochs + 1))]
+        lost = [LAST] * (not last) + [name for name in files if not _load(folder / name, state)]
+        what = "is damaged, or of another training"
+    gone = [name for name in lost if not (folder / name).exists()]
+    return [
+        Reason("output", f"{paths.shown(folder / name)} {'is missing' if name in gone else what}") for name in lost[:1]
+    ]
+
+
+def _hash(file: Path) -> str | None:
+    return code.file_hash(file) if file.is_file() else None
 
 
 def mark(state: State) -> str:
@@ -110,15 +125,15 @@ def mark(state: State) -> str:
     return code.digest(state["identity"])
 
 
-def _is_of(state: State, file: Path) -> bool:
-    """Whether a model or checkpoint is whole, and was written by this fit."""
+def _load(file: Path, state: State) -> dict[str, Any] | None:
+    """A model or checkpoint; None where it is not whole, or was not written by this fit."""
     try:
         with zipfile.ZipFile(file) as archive:
-            if archive.testzip():  # compares each part with its checksum
-                return False
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True).get("fit") == mark(state)
+            whole = archive.testzip() is None  # compares each part with its checksum
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return content if whole and content["fit"] == mark(state) else None
     except Exception:  # whatever a damaged file makes of a reader
-        return False
+        return None
 
 
 def take_over(earlier: Earlier, folder: Path) -> None:
@@ -135,6 +150,14 @@ def take_over(earlier: Earlier, folder: Path) -> None:
                 shutil.copyfile(source, target)
 
 
+def drop_damaged_last(folder: Path, state: State) -> None:
+    """Remove the checkpoint of a finished fit if it is damaged: nothing will go on from it."""
+    last, sha = folder / LAST, state.get("others", {}).get(LAST)
+    if sha and last.exists() and _hash(last) != sha:
+        folders.remove(last)
+        print(f"{paths.shown(last)} is damaged; it is left out, as the training is finished", flush=True)
+
+
 def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
     """Give a finished fit the present identity, so that it is not repeated."""
     state = read_state(folder)
@@ -144,10 +167,13 @@ def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
 
 def begin(folder: Path, identity: Identity) -> None:
     """Record what a fit that begins is made from."""
-    write_json(folder / STATE, {"identity": identity}, durable=True)
+    write_json(folder / STATE, seal({"identity": identity}), durable=True)
 
 
 def finish(folder: Path, identity: Identity, history: list[dict[str, float]]) -> None:
     """Record that a fit is finished."""
     model = code.file_hash(folder / MODEL)
-    write_json(folder / STATE, {"identity": identity, "model": model, "history": history}, durable=True)
+    files = [folder / LAST, *sorted((folder / EPOCHS).glob("*.pt"))]
+    others = {file.relative_to(folder).as_posix(): code.file_hash(file) for file in files if file.is_file()}
+    state = {"identity": identity, "model": model, "others": others, "history": history}
+    write_json(folder / STATE, seal(state), durable=True)

@@ -51,6 +51,7 @@ def train(
         identity.take_over(earlier, folder)
     if earlier.finished:
         history = earlier.state["history"]
+        identity.drop_damaged_last(folder, earlier.state)
         print(f"these parameters were already trained here: {len(history)} epochs are taken as they are")
         _update_params(folder, params, now, history)
         return write_history(folder, history)

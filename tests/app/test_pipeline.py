@@ -255,7 +255,7 @@ def test_a_run_that_fails_leaves_its_results_and_all_others_as_they_were(project
         (lambda notebook: notebook["cells"][1]["metadata"].clear(), "0 cells have the tag `parameters`"),
         (lambda notebook: notebook["cells"].append(notebook["cells"][1]), "2 cells have the tag `parameters`"),
         (lambda notebook: notebook["cells"][1].update(cell_type="markdown"), "1 cells have the tag `parameters`"),
-        (lambda notebook: notebook["cells"][1].update(source="study = 1"), "the parameters cell lacks backbone, "),
+        (lambda notebook: notebook["cells"][1].update(source="study = 1"), "the parameters cell lacks accumulate, "),
         (lambda notebook: notebook["cells"][1].update(source="study ="), "line 1 of the parameters cell: invalid"),
         (lambda notebook: notebook.pop("cells"), "is no notebook"),
         (None, "is no notebook"),

@@ -230,6 +230,7 @@ def test_another_version_of_torch_or_timm_makes_due_what_it_decides(project):
         record = json.loads(file.read_text())
         versions = record["identity"]["versions"]
         versions |= {name: "0.1" for name in ("torch", "timm") if name in versions}
+        del record["check"]
         file.write_text(json.dumps(record))
     due = told(project)
     assert due.keys() >= TRAININGS and not PREPARATIONS & due.keys()
@@ -295,6 +296,13 @@ def test_a_damaged_record_is_told_by_name_and_not_read_or_accepted(project, cont
         assert file.read_bytes() == content
 
 
+def test_a_record_in_which_something_was_changed_is_damaged(project):
+    file = project / "results/smoke/train/main_s1/record.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"seconds": record["seconds"] + 1}))
+    assert told(project)["train/main_s1"] == ["results/smoke/train/main_s1/record.json is damaged"]
+
+
 @pytest.mark.parametrize("place", ["results/smoke/train/.main_s1.lock", "results/smoke/.lock"])
 def test_a_folder_in_place_of_a_lock_is_named_with_the_remedy(project, place):
     (project / place).mkdir()
@@ -352,7 +360,7 @@ def test_results_that_are_damaged_or_not_there_cannot_be_accepted(project):
 def test_results_of_older_records_are_told_and_can_be_accepted(project):
     file = project / "results/smoke/train/main_s1/record.json"
     record = json.loads(file.read_text())
-    del record["identity"]
+    del record["identity"], record["check"]
     file.write_text(json.dumps(record))
     assert "it is not known what it was made from" in told(project)["train/main_s1"][0]
     finished.run(project, "iqa.app.cli", "accept", "smoke/train/main_s1", "--because", "made by an older version")

@@ -744,7 +744,7 @@ def test_a_file_that_changed_just_now_is_not_remembered(images):
     folder, names = images
     content_hashes(folder, names)
     memory = list((paths.CACHE / "hashes").glob("*.json"))
-    assert not memory or json.loads(memory[0].read_text()) == {}
+    assert not memory or json.loads(memory[0].read_text())["files"] == {}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"0.png": [1, 2', b"[1, 2]", b'{"0.png": 3}', b"\xff\xfe"])
@@ -758,4 +758,14 @@ def test_a_damaged_memory_of_hashes_is_made_anew_with_a_line_that_says_so(images
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and memory.name in out and "damaged; it is made anew" in out
     assert content_hashes(folder, names) == first and capsys.readouterr().out == ""
-    assert json.loads(memory.read_text()).keys() == set(names)
+    assert json.loads(memory.read_text())["files"].keys() == set(names)
+
+
+def test_a_hash_that_was_changed_in_the_memory_is_not_believed(images, capsys):
+    folder, names = images
+    aged(folder, names)
+    first = content_hashes(folder, names)
+    (memory,) = (paths.CACHE / "hashes").glob("*.json")
+    memory.write_text(memory.read_text().replace(first[0], first[0][::-1]))
+    assert content_hashes(folder, names) == first
+    assert "damaged; it is made anew" in capsys.readouterr().out

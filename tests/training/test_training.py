@@ -337,6 +337,36 @@ def test_a_damaged_account_of_a_fit_is_not_used(data, fitted, tmp_path, capsys, 
     assert content == "{}" or earlier.state or f"{file} is damaged; it is not used" in capsys.readouterr().out
 
 
+def test_a_number_that_was_changed_in_the_account_of_a_fit_is_noticed(data, tmp_path, capsys):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    history = train(params, data, tmp_path)
+    file = tmp_path / "fit.json"
+    file.write_text(file.read_text().replace(str(history["train_loss"][0]), "0.25"))
+    assert find_earlier(tmp_path, fit_identity(params, tiny_data(data))).state == {}
+    assert "fit.json is damaged; it is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("damage", ["flipped", "missing", "folder"])
+def test_a_damaged_model_of_an_epoch_is_made_anew(data, tmp_path, damage, finished):
+    params = tiny.PARAMS.model_copy(update={"save_all_epochs": True})
+    (train if finished else stop_after_an_epoch)(params, data, tmp_path)
+    DAMAGES[damage](tmp_path / "epochs/epoch_001.pt")
+    (reason,) = find_earlier(tmp_path, fit_identity(params, tiny_data(data))).reasons
+    assert str(tmp_path / "epochs/epoch_001.pt") in reason.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "folder"])
+def test_a_finished_fit_stands_without_its_damaged_checkpoint(data, tmp_path, monkeypatch, capsys, damage):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    train(params, data, tmp_path)
+    DAMAGES[damage](tmp_path / "last.ckpt")
+    seen = epochs_trained(monkeypatch)
+    train(params, data, tmp_path)
+    assert seen == [] and not (tmp_path / "last.ckpt").exists()
+    assert "last.ckpt is damaged; it is left out, as the training is finished" in capsys.readouterr().out
+
+
 def test_a_folder_full_of_damage_is_trained_in_all_the_same(data, tmp_path):
     for name in ("fit.json", "last.ckpt", "best.pt", "train.log", "history.csv"):
         (tmp_path / name).mkdir()
