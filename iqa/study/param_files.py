@@ -87,7 +87,7 @@ def _parsed(text: str) -> Any:
     if node is None:
         return None
     if _count(node, {}, DEEPEST) > MOST_VALUES:
-        raise ValueError(f"its aliases (*) stand for more than {MOST_VALUES:,} values")
+        raise ValueError(f"with its aliases (*) written out it holds more than {MOST_VALUES:,} values")
     return yaml.constructor.construct_document(node)
 
 
