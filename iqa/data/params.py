@@ -50,8 +50,6 @@ class DataPrepParams(FigureParams):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ValueError(f"'low' ({self.low:g}) must be below 'high' ({self.high:g})")
         if (self.height is None) != (self.width is None):
             raise ValueError("set both 'height' and 'width', or neither")
         if self.split is not None and self.split_file is not None:

@@ -5,7 +5,6 @@ one. A number, file, figure, reference or citation that is missing stops the bui
 The same results give the same bytes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -63,6 +62,20 @@ def texts(value: Any) -> Any:
     return Text(value) if isinstance(value, str) else value
 
 
+class Rows(list):
+    """The rows of a table; asking for one that it lacks is an error that names the file."""
+
+    def __init__(self, rows: list[dict[str, Any]], file: str):
+        super().__init__(rows)
+        self.file = file
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return super().__getitem__(place)
+        except IndexError:
+            raise ReportError(f"{self.file} has no row {place}, but {len(self)} in all; make its run again") from None
+
+
 class Writer:
     """The functions of the template: each gives what was read, or Markdown of it.
 
@@ -106,7 +119,7 @@ class Writer:
 
     def rows(self, file: str) -> list[dict[str, Any]]:
         """The rows of a CSV file."""
-        return texts(tables.records(self.reader.rows(file)))
+        return Rows(texts(tables.records(self.reader.rows(file))), self.reader.shown(file))
 
     def breakdowns(self, file: str, model: str) -> dict[str, pd.DataFrame]:
         """Tables of one model by title of the database, from a CSV file."""
@@ -236,16 +249,16 @@ def _context(listed: Tables) -> dict[str, Any]:
         "unfinished": listed.unfinished(),
         "commits": sorted({report.revision(record) for record in listed.records}),
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
-        "out_of_date": _out_of_date(listed.params),
+        "out_of_date": _out_of_date(listed.params, listed.reader),
         "mixed": _mixed(listed),
     }
     return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
 
 
-def _out_of_date(params: ReportParams) -> dict[str, list[str]]:
+def _out_of_date(params: ReportParams, reader: Reader) -> dict[str, list[str]]:
     """Runs whose results would come out differently now, with the reasons, as the runner noted before it started."""
-    file = paths.run_folder(params.study, params.step, params.run) / "out_of_date.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    name = f"{params.step}/{params.run}/out_of_date.json"
+    return reader.record(name) if (paths.RESULTS / params.study / name).is_file() else {}
 
 
 def _mixed(listed: Tables) -> dict[str, dict[str, list[str]]]:

@@ -494,6 +494,28 @@ def test_a_missing_file_stops_the_build_with_its_remedy(study, name, message):
         render(study)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train/main_s1/metrics.json", "", "cannot be read (Expecting value"),
+        ("train/main_s1/metrics.json", '{"srcc": 0.5, "plcc', "cannot be read (Unterminated string"),
+        ("train/main_s1/metrics.json", "[1, 2]", "holds no JSON object"),
+        ("train/main_s1/metrics.json", '{"database": "demo", "synthetic": true, "srcc": NaN}', "has no key"),
+        ("cross_dataset/main/cross.csv", "", "cannot be read (No columns to parse"),
+        ("cross_dataset/main/cross.csv", "model\n", "cross.csv has no row 0"),
+        ("cross_dataset/main/cross.csv", "a,b\n1,2\n1,2,3,4\n", "cannot be read (Error tokenizing data"),
+        ("analysis/main/analysis.json", b"\xff\xfe", "cannot be read ('utf-8' codec"),
+        ("report/report/out_of_date.json", "{", "cannot be read (Expecting property name"),
+    ],
+)
+def test_a_result_that_says_nothing_stops_the_build_and_is_named(study, name, content, message):
+    result(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    tiny.finish(result(name).parent)
+    with pytest.raises(ReportError, match=f"results/smoke/.*{re.escape(message)}") as found:
+        render(study)
+    assert len(str(found.value).splitlines()) == 1
+
+
 def shorten(*additions):
     """A template of few words, so that it is rendered in a second."""
     (paths.REPORT / "report.md.j2").write_text("\n\n".join(["---\ntitle: T\n---", "# Question", *additions]))

@@ -539,12 +539,6 @@ def test_a_message_names_a_few_of_many_problems(write):
         param_files.load(TrainParams, "trial", "a")
 
 
-def test_low_must_be_below_high(write):
-    file = write("trial/data_prep/a.yaml", "low: 5\nhigh: 5\n")
-    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: 'low' .5. must be below 'high'"):
-        steps.load("trial", "data_prep", "a")
-
-
 # --- paths
 
 
