@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,7 +104,7 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f'"{sys.executable}" -m iqa.app.cli run {study}/{step}/{run}',
+                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run}",
             )
         )
     return graph
