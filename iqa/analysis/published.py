@@ -8,6 +8,7 @@ from iqa.data.crops import CROPS
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.study import param_files, paths
+from iqa.study.csv_texts import read_texts
 from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
@@ -21,14 +22,9 @@ def read_published() -> pd.DataFrame:
     """Published results, from `report/published.csv`: texts, so that figures keep the digits of their source.
 
     Raises:
-        ValueError: the file lacks a column.
+        TableError: the file cannot be used; the message names the line.
     """
-    file = paths.REPORT / "published.csv"
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    lacking = [column for column in PUBLISHED if column not in table]
-    if lacking:
-        raise ValueError(f"{paths.shown(file)}: lacks the columns {', '.join(lacking)}; it has {', '.join(table)}")
-    return table
+    return read_texts(paths.REPORT / "published.csv", PUBLISHED, numbers=("srcc", "plcc"))
 
 
 def published_numbers() -> pd.DataFrame:

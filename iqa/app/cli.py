@@ -39,16 +39,15 @@ class Mistake(ValueError):
 
 def _run(options: Namespace) -> None:
     """Execute the notebook of a step with a parameter file."""
-    from ruamel.yaml import YAML, YAMLError
-
     from iqa.app import run, steps
+    from iqa.study import param_files
+    from iqa.study.echo import cut
 
     overrides = {}
     for key, text in options.overrides:
-        try:
-            overrides[key] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            raise Mistake(f"-p {key}: '{text[:80]}' is not a value as in a parameter file; quote it") from None
+        if key in overrides:
+            raise Mistake(f"-p {cut(key)}: set twice; leave one out")
+        overrides[key] = param_files.parse(text, f"-p {cut(key)} {cut(text)}")
     for place in [place for name in options.runs for place in steps.locate(name)]:
         run.run(*place, overrides)
 
@@ -300,7 +299,8 @@ def _network(source: str) -> tuple[str, "HyperIQA", int]:
     from iqa.training.params import TrainParams
 
     study, _, run = source.partition("/")
-    waiting = run in param_files.run_names(study, "train") and not results.finished(study, "train", run)
+    trainings = param_files.run_names(study, "train") if study in param_files.studies() else []  # else it is a path
+    waiting = run in trainings and not results.finished(study, "train", run)
     if not waiting and not source.endswith((".yaml", ".yml")):
         model = load_model(source, "cpu")
         return model.name, model.network, model.crop

@@ -1,6 +1,7 @@
 """The jobs of a study and their order, executed by Snakemake: what is due, and nothing else."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f'"{sys.executable}" -m iqa.app.cli run {study}/{step}/{run}',
+                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run}",
             )
         )
     return graph

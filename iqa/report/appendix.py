@@ -52,6 +52,13 @@ class Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         table, _, run = self._find(name)
         files = [file.replace("/", f"/{run}/") for file in table.files]
+        try:
+            return self._make(table, files)
+        except LookupError as error:  # the files are not as the code of now writes them
+            read = ", ".join(map(self.reader.shown, files))
+            raise ReportError(f"the table '{name}' needs {error}, which {read} lacks; make its run again") from None
+
+    def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
             return self.reader.tabulate(table.make, files[0])
         special = {"data_prep": self._databases, "runs": lambda: self.records}
@@ -127,7 +134,9 @@ def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
     end = f"```{{=latex}}\n{END}```\n"
     labelled = (f"{table}\n: {tables.escape(captions[name])} {{#tab:{name}}}\n" for name, table in markdown.items())
     options = ["--wrap=none", "--columns=120", "--fail-if-warnings"]  # lines break in tables wider than 120 characters
-    found = pypandoc.convert_text(f"\n{end}".join(labelled), "latex", format="markdown", extra_args=options)
+    found = pypandoc.convert_text(
+        f"\n{end}".join(labelled), "latex", format="markdown-raw_html-raw_tex", extra_args=options
+    )
     return {name: f"{text.strip()}\n" for name, text in zip(markdown, found.split(END), strict=True)}
 
 

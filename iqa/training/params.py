@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops, Input
-from iqa.model.params import SCORING, Fusion, ModelParams
-from iqa.study.params import FigureParams, Fraction, Name, Number, Positive, Precision, Rate, Triple
+from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams
+from iqa.study import types
+from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 
 
@@ -27,6 +28,13 @@ def loss_terms(text: str) -> dict[str, float]:
     return weights
 
 
+def _with_weights(text: str) -> str:
+    """Refuse a loss that asks for nothing, or for more than float32 can hold."""
+    if not all(0 < weight <= 1e6 for weight in loss_terms(text).values()):
+        raise ValueError("the weight of a term is above 0 and at most 1e6; leave out a term that has none")
+    return text
+
+
 class TrainParams(ModelParams, FigureParams):
     """`02_train`: one training run. The defaults are the demo study's."""
 
@@ -35,63 +43,63 @@ class TrainParams(ModelParams, FigureParams):
     not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
 
     # data
-    database: Name = "demo"
-    monitor_databases: list[Name] = []
+    database: types.Name = "demo"
+    monitor_databases: types.Names = []
     input: Input = "mscn"
-    crop: Positive = 96
-    train_patches: Positive = 1
-    color_jitter: Fraction = 0.0
+    crop: types.Size = 96
+    train_patches: types.Positive = 1
+    color_jitter: types.Fraction = 0.0
     test_crops: Crops = "whole"
-    test_patches: Positive = 1
+    test_patches: types.Positive = 1
     # model: small enough to train from scratch on two CPU cores
-    backbone: str = "resnet10t"
-    backbone_args: dict[str, Any] = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
-    mean: Triple = [0.5, 0.5, 0.5]
-    std: Triple = [0.16, 0.16, 0.16]
+    backbone: types.Text = "resnet10t"
+    backbone_args: BackboneArgs = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
+    mean: types.Triple = [0.5, 0.5, 0.5]
+    std: types.Deviations = [0.16, 0.16, 0.16]
     fusion: Fusion = "concat"
-    lda_channels: list[Positive] = [8, 16, 16]
-    lda_grids: list[Positive] = [4, 3, 2, 1]
-    semantic_widths: list[Positive] = [64]
-    semantic_channels: Positive = 48
-    semantic_grid: Positive = 4
-    target_widths: list[Positive] = [64, 32, 16, 8, 4]
+    lda_channels: types.ThreeSizes = [8, 16, 16]
+    lda_grids: types.FourGrids = [4, 3, 2, 1]
+    semantic_widths: types.Hidden = [64]
+    semantic_channels: types.Size = 48
+    semantic_grid: types.Grid = 4
+    target_widths: types.Sizes = [64, 32, 16, 8, 4]
     pretrained: bool = False
-    weights: str | None = None
+    weights: types.FileName | None = None
     # loss
-    loss: Annotated[str, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
-    rank_weight: Rate = 0.3
-    rank_margin: Rate = 0.1
+    loss: Annotated[types.Text, AfterValidator(_with_weights)] = "l1"
+    rank_weight: types.Rate = 0.3
+    rank_margin: types.Rate = 0.1
     # optimisation
-    epochs: Positive = 16
-    batch_size: Positive = 32
-    lr: Rate = 2.0e-3
-    lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
+    epochs: types.Positive = 16
+    batch_size: types.Size = 32
+    lr: types.Rate = 2.0e-3
+    lr_ratio: types.Factor = 1.0
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: Rate = 0.02
+    weight_decay: types.Rate = 0.02
     schedule: Literal["constant", "step", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
-    schedule_epochs: Positive = 6
-    final_lr: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    clip: Rate = 1.0
-    accumulate: Positive = 1
+    schedule_epochs: types.Positive = 6
+    final_lr: Annotated[types.Number, Field(ge=0, le=1)] = 0.0
+    clip: types.Rate = 1.0
+    accumulate: types.Positive = 1
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
-    hypernet_epochs: Positive | None = None
-    patience: Positive | None = None
+    hypernet_epochs: types.Positive | None = None
+    patience: types.Positive | None = None
     select_on: Literal["val_srcc", "val_plcc", "val_loss", "test_srcc", "test_plcc"] = "val_srcc"
     save_all_epochs: bool = False
     # machine
-    seed: int = 1
+    seed: types.Seed = 1
     deterministic: bool = True
-    precision: Precision = "32-true"
+    precision: types.Precision = "32-true"
     compile: bool = False
     channels_last: bool = True
     fused: bool = True
-    device: str = "auto"
-    devices: Positive = 1
-    nodes: Positive = 1
+    device: types.Device = "auto"
+    devices: types.Parallel = 1
+    nodes: types.Parallel = 1
     strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
-    threads: Positive = 1
-    workers: Annotated[int, Field(ge=0)] = 0
+    threads: types.Parallel = 1
+    workers: types.Natural = 0
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -1,5 +1,6 @@
 """The report: complete, traceable, reproducible, and absent when something is missing."""
 
+import html
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import finished
 import notebook_section
 import numpy as np
 import pandas as pd
+import pypandoc
 import pytest
 import tiny
 
@@ -17,7 +19,7 @@ from iqa.report import appendix
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
-from iqa.report.render import _fill, render
+from iqa.report.render import Writer, _fill, render, texts
 from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
@@ -360,6 +362,103 @@ def test_a_study_without_ratings_says_what_they_would_need(study, tmp_path):
     assert f"The ceiling was not simulated: {reason}." in narrative(study, tmp_path)
 
 
+# --- texts that were read are shown as they are, and nothing in them is obeyed
+
+HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](file:///etc/passwd)"
+HOSTILE += " `a` | b $\\input{/etc/passwd}$ \\input{x} {{7*7}} {% raw %} *b* [@nobody1999] ^[note] [](#fig:nowhere)"
+HOSTILE += " <!-- c --> &lt;b&gt;"
+HOSTILE += ' ```{=html}\n\n# heading\n\n:::\n\n::: {onclick=x}\n\x1b[31m \u202e {.num title="x"} #let a = 1'
+FREE = {  # keys and columns whose texts are shown, and decide nothing
+    *("title", "warnings", "hardware", "software", "id", "claim", "stated", "found", "basis", "source", "cell"),
+    *("value", "distortion", "reason", "differs", "label", "trained_on", "missed_by", "method"),
+    *("because", "machine", "commit", "torch", "python", "protocol", "left_out", "size", "cpu", "on"),
+}
+
+
+def poison(value, key=""):
+    """The same values, with markup at the end of each text that is shown."""
+    if isinstance(value, dict):
+        return {name: poison(item, name if name in FREE or key not in FREE else key) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poison(item, key) for item in value]
+    return f"{value} {HOSTILE}" if isinstance(value, str) and key in FREE else value
+
+
+def poison_results():
+    for file in set(result("").glob("*/*/*.json")) - set(result("").glob("*/*/loss.json")):
+        file.write_text(json.dumps(poison(json.loads(file.read_text()))))
+    for file in result("").glob("*/*/*.csv"):
+        frame = pd.read_csv(file)
+        frame.assign(**{name: poison(frame[name].tolist(), name) for name in frame}).to_csv(file, index=False)
+    for folder in {file.parent for file in result("").glob("*/*/*.json")}:
+        tiny.finish(folder)
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
+    poison_results()
+    monkeypatch.setattr(appendix, "absent", lambda _: {"gone": (f"Gone {HOSTILE}", f"it is gone {HOSTILE}")})
+    result("report/report/out_of_date.json").write_text(json.dumps({f"a/b {HOSTILE}": [HOSTILE]}))
+    outputs = render(study.model_copy(update={"title": f"Title {HOSTILE}"}))
+    page, before = outputs["html"].read_text(), Elements(built[0]).found
+    found = Elements(page).found
+    for tag in ("script", "iframe", "object", "embed", "form", "base", "meta", "link", "h1"):
+        assert [each for each, _ in found].count(tag) == [each for each, _ in before].count(tag), tag
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+    for tag, attributes in found:
+        address = attributes.get("href") or attributes.get("src") or ""
+        assert not address.startswith(("javascript:", "file:")) and (tag != "img" or address.startswith("data:"))
+    text = words(page)
+    assert text.count("{{7*7}}") > 50 and "\x1b" not in page and "49}}" not in text and "nobody1999" in text
+    for kind in ("a/b", "Gone", "it is gone", "Title", "AMD EPYC, 1 thread", "Images of KonIQ-10k"):
+        assert f"{kind} &lt;script&gt;" in text, kind
+    folder = outputs["html"].parent / "tables"
+    for file in folder.glob("*.tex"):
+        assert not re.search(r"(?<!\\)\\(input|let)\b", file.read_text()), file
+    for file in folder.glob("*.md"):
+        cells = {len(re.findall(r"(?<!\\)\|", row)) for row in file.read_text().splitlines()}
+        assert len(cells) == 1, file
+
+
+def test_words_that_the_code_was_registered_with_may_hold_formulas_and_citations_alone(study, tmp_path):
+    writer = Writer(Reader("smoke"), tmp_path)
+    assert writer.words(r"as $\Phi$ says [@liu2017rankiqa], *not* <b> [x](y)") == (
+        r"as $\Phi$ says [@liu2017rankiqa], \*not\* \<b\> \[x\](y)"
+    )
+    for formula in ("a $ b", "a\n\nb", "a ` b"):
+        with pytest.raises(ReportError, match="a formula is one line"):
+            writer.tex(formula)
+    assert writer.code("a`b\n c") == "`a'b c`"
+
+
+@pytest.mark.parametrize(
+    "text", ["- a", "+ a", ": a", "::: a", "# a", "> a", "| a", "% a", "  - a", "a_b", "= a", "~~~"]
+)
+def test_a_text_that_was_read_is_the_same_when_it_is_compared_and_escaped_when_it_is_written(text):
+    read = texts({"a": [text]})["a"][0]
+    assert read == text and f"{read!s}" == str(read)
+    shown = pypandoc.convert_text(str(read), "html", format="markdown").strip()
+    assert html.unescape(shown) == f"<p>{text.strip()}</p>"
+
+
+def test_the_page_forbids_programs_and_addresses(built):
+    policies = [
+        values["content"] for tag, values in Elements(built[0]).found if "content-security" in str(values).lower()
+    ]
+    assert len(policies) == 1 and policies[0].startswith("default-src 'none'") and "script-src" not in policies[0]
+
+
 # --- what stops the build
 
 BROKEN = {
@@ -393,6 +492,28 @@ def test_a_missing_file_stops_the_build_with_its_remedy(study, name, message):
     step, run, _ = name.split("/")
     with pytest.raises(ReportError, match=f"results/smoke/{message} with: iqa run smoke/{step}/{run}"):
         render(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train/main_s1/metrics.json", "", "cannot be read (Expecting value"),
+        ("train/main_s1/metrics.json", '{"srcc": 0.5, "plcc', "cannot be read (Unterminated string"),
+        ("train/main_s1/metrics.json", "[1, 2]", "holds no JSON object"),
+        ("train/main_s1/metrics.json", '{"database": "demo", "synthetic": true, "srcc": NaN}', "has no key"),
+        ("cross_dataset/main/cross.csv", "", "cannot be read (No columns to parse"),
+        ("cross_dataset/main/cross.csv", "model\n", "cross.csv has no row 0"),
+        ("cross_dataset/main/cross.csv", "a,b\n1,2\n1,2,3,4\n", "cannot be read (Error tokenizing data"),
+        ("analysis/main/analysis.json", b"\xff\xfe", "cannot be read ('utf-8' codec"),
+        ("report/report/out_of_date.json", "{", "cannot be read (Expecting property name"),
+    ],
+)
+def test_a_result_that_says_nothing_stops_the_build_and_is_named(study, name, content, message):
+    result(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    tiny.finish(result(name).parent)
+    with pytest.raises(ReportError, match=f"results/smoke/.*{re.escape(message)}") as found:
+        render(study)
+    assert len(str(found.value).splitlines()) == 1
 
 
 def shorten(*additions):
