@@ -1,6 +1,6 @@
 """Parameters of `03_ablation` to `06_analysis`."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -84,6 +84,7 @@ class CrossDatasetParams(FigureParams):
 
     models: Annotated[list[str], Field(min_length=1)] = ["main_s1"]
     databases: Annotated[list[Name], Field(min_length=1)] = ["demo_distortions", "demo_photos"]
+    preparation: Literal["model", "database"] = "model"
     test_crops: Crops | None = "whole"
     test_patches: Positive | None = 1
     batch_size: Positive = 32

@@ -107,6 +107,18 @@ def grid(height: int, width: int, crop: int, patches: int) -> np.ndarray:
     return _lattice(np.unique(_even(height - crop, rows)), np.unique(_even(width - crop, columns)))
 
 
+@CROPS.add("uniform", title="{patches} crops from the top left", options=("patches",))
+def uniform(height: int, width: int, crop: int, patches: int) -> np.ndarray:
+    """The crops that IQA-PyTorch scores, row by row; they leave out the right and bottom edges.
+
+    With n the whole part of the root of `patches`, steps are the n-th part of the free height and width, rounded down.
+    Where `patches` is no square, there is one more row and column, and the first `patches` crops are taken.
+    """
+    steps = math.isqrt(patches)
+    places = np.arange(steps + (steps**2 < patches))
+    return _lattice(places * ((height - crop) // steps), places * ((width - crop) // steps))[:patches]
+
+
 @CROPS.add("dense", title="dense grid of crops", options=("stride",))
 def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
     """A grid that touches the edges, `stride` pixels (by default a quarter of the crop) or a little less apart."""

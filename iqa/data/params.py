@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from iqa.data.pixels import Colours, Filter
 from iqa.study.params import FigureParams, Fraction, Number, Positive
 from iqa.study.registry import one_of
 
@@ -44,6 +45,8 @@ class DataPrepParams(FigureParams):
     height: Positive | None = None
     width: Positive | None = None
     keep_aspect: bool = True
+    filter: Filter = "lanczos"
+    colours: Colours = "srgb"
     inputs: Annotated[list[Input], Field(min_length=1)] = ["mscn"]
     workers: Positive | None = None
 
