@@ -10,10 +10,11 @@ from typing import Any
 JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12, b"ICC_PROFILE\0": 14}  # segments that are used, and their shortest length
 PNG_DROPPED = set(b"tEXt zTXt iTXt eXIf iCCP pHYs tIME sRGB gAMA cHRM cICP mDCV mDCv cLLI cLLi bKGD hIST sBIT".split())
 PNG_DROPPED |= set(b"sPLT oFFs pCAL sCAL sTER acTL fcTL fdAT caBX iDOT".split())
-TIFF_KEPT = {254, *range(256, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 338}
+TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")  # how such files begin
+TIFF_KEPT = {254, *range(256, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 338}
 TIFF_KEPT |= {339, 347, *range(512, 522), 529, 530, 532, 34675}
 ORIENTATION = 274
-WHOLE_NUMBERS = (3, 4)  # TIFF's types SHORT and LONG
+WHOLE_NUMBERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # TIFF's types of whole numbers, and their bytes
 LONGEST = 2**26  # bytes of an unpacked colour profile
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 PNG_XMP = b"XML:com.adobe.xmp\0\0\0"
@@ -32,8 +33,8 @@ def strip(data: bytes) -> Lean | None:
         return _jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png(data)
-    if data.startswith((b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")):
-        return _tiff(bytearray(data))
+    if data.startswith(TIFF):
+        return _tiff(data)
     return None
 
 
@@ -84,23 +85,48 @@ def _unpacked(data: bytes) -> bytes | None:
     return profile if unpack.eof else None
 
 
-def _tiff(data: bytearray) -> Lean:
-    """With the tags of its first image alone that decide pixels; an orientation that is no whole number is dropped."""
-    order = "little" if data.startswith(b"II") else "big"
+def orientation(exif: bytes) -> int | None:
+    """The orientation that EXIF data note, whatever else is in them; None where there is none."""
+    data = exif.removeprefix(b"Exif\0\0")
+    if not data.startswith(TIFF):
+        return None
+    directory = _Directory(data)
+    return next(filter(None, map(directory.orientation, directory.entries)), None)
 
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[at : at + size], order)
 
-    large = number(2, 2) == 43  # BigTIFF
-    counter, entry, pointer = (8, 20, 8) if large else (2, 12, 4)
-    at = number(pointer, pointer)
-    start = at + counter
-    count = min(number(at, counter), max(0, len(data) - start) // entry)
-    kept = []
-    for place in range(start, start + count * entry, entry):
-        tag, kind, values = number(place, 2), number(place + 2, 2), number(place + 4, pointer)
-        if tag in TIFF_KEPT and (tag != ORIENTATION or (kind in WHOLE_NUMBERS and values == 1)):
-            kept.append(bytes(data[place : place + entry]))
-    table = b"".join([len(kept).to_bytes(counter, order), *kept, bytes(pointer)])
-    data[at : at + len(table)] = table
-    return bytes(data), {}
+class _Directory:
+    """The first directory of a TIFF file or of EXIF data; damaged tags do not hide those behind them."""
+
+    def __init__(self, data: bytes):
+        self.order = "little" if data.startswith(b"II") else "big"
+        large = data[2:4] in (b"+\0", b"\0+")  # BigTIFF
+        self.counter, entry, self.pointer = (8, 20, 8) if large else (2, 12, 4)
+        self.at = self.number(data[self.pointer : 2 * self.pointer])
+        start = self.at + self.counter
+        count = min(self.number(data[self.at : start]), max(0, len(data) - start) // entry)
+        self.entries = [bytes(data[place : place + entry]) for place in range(start, start + count * entry, entry)]
+
+    def number(self, data: bytes) -> int:
+        return int.from_bytes(data, self.order)
+
+    def tag(self, entry: bytes) -> int:
+        return self.number(entry[:2])
+
+    def orientation(self, entry: bytes) -> int | None:
+        """The orientation, if an entry notes it as one whole number."""
+        length = WHOLE_NUMBERS.get(self.number(entry[2:4]))
+        if self.tag(entry) != ORIENTATION or not length or self.number(entry[4 : 4 + self.pointer]) != 1:
+            return None
+        return self.number(entry[4 + self.pointer :][:length])
+
+    def only(self, entries: list[bytes]) -> bytes:
+        """This directory with some of its entries, as the last one of the file."""
+        return b"".join([len(entries).to_bytes(self.counter, self.order), *entries, bytes(self.pointer)])
+
+
+def _tiff(data: bytes) -> Lean:
+    """With the tags of its first image alone that decide pixels."""
+    directory = _Directory(data)
+    kept = [entry for entry in directory.entries if directory.tag(entry) in TIFF_KEPT or directory.orientation(entry)]
+    table = directory.only(kept)
+    return data[: directory.at] + table + data[directory.at + len(table) :], {}

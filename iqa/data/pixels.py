@@ -6,6 +6,7 @@ Kinds of input: `rgb`, the image itself, and `mscn`, the locally normalised imag
 
 import importlib
 import re
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
 from iqa.data.colours import to_srgb
-from iqa.data.metadata import strip
+from iqa.data.metadata import orientation, strip
 from iqa.study import paths
 from iqa.study.registry import Registry
 
@@ -145,11 +146,11 @@ def _load(source: Path | BytesIO, info: dict[str, Any] | None = None) -> tuple[I
     with Image.open(source) as image:
         image.load()  # a PNG file may note its orientation behind its pixels
         image.info |= info or {}
-        try:
-            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-        except Exception:  # damaged EXIF data
-            turn = None
-    return image, turn
+        noted = orientation(image.info.get("exif") or b"")
+        if noted is None:
+            with suppress(Exception):  # damaged EXIF data
+                noted = image.getexif().get(ExifTags.Base.Orientation)
+    return image, TURNS.get(noted)
 
 
 def _load_plug_in(start: bytes) -> None:
