@@ -4,7 +4,9 @@ Resolution, texts, thumbnails and the like are read by Pillow's parsers although
 them is mistyped, too long or damaged, the file is decoded without it; what decides the pixels is kept.
 """
 
+import re
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12, b"ICC_PROFILE\0": 14}  # segments that are used, and their shortest length
@@ -23,7 +25,7 @@ Lean = tuple[bytes, dict[str, Any]]
 
 
 def strip(data: bytes) -> Lean | None:
-    """A JPEG, PNG or TIFF file without unused metadata; None for other formats.
+    """A JPEG, PNG, TIFF, AVIF or HEIC file without unused metadata; None for other formats.
 
     Returns:
         The file's bytes, and what Pillow would have put of the metadata that are used into `Image.info`: `exif` and
@@ -34,7 +36,9 @@ def strip(data: bytes) -> Lean | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png(data)
     if data.startswith(TIFF):
-        return _tiff(data)
+        return _tiff(data), {}
+    if data[4:8] == b"ftyp":
+        return _boxes(data), {}
     return None
 
 
@@ -124,9 +128,17 @@ class _Directory:
         return b"".join([len(entries).to_bytes(self.counter, self.order), *entries, bytes(self.pointer)])
 
 
-def _tiff(data: bytes) -> Lean:
-    """With the tags of its first image alone that decide pixels."""
-    directory = _Directory(data)
-    kept = [entry for entry in directory.entries if directory.tag(entry) in TIFF_KEPT or directory.orientation(entry)]
-    table = directory.only(kept)
-    return data[: directory.at] + table + data[directory.at + len(table) :], {}
+def _tiff(data: bytes, at: int = 0, kept: Collection[int] = TIFF_KEPT) -> bytes:
+    """A TIFF file, or a file in which one begins, with some tags of its first image alone and the orientation."""
+    inside = data[at:]
+    directory = _Directory(inside)
+    entries = [each for each in directory.entries if directory.tag(each) in kept or directory.orientation(each)]
+    table = directory.only(entries)
+    return data[:at] + inside[: directory.at] + table + inside[directory.at + len(table) :]
+
+
+def _boxes(data: bytes) -> bytes:
+    """AVIF or HEIC: of EXIF data at their usual place the orientation alone is left."""
+    for found in re.finditer(rb"(II\*\0\x08\0\0\0|MM\0\*\0\0\0\x08)", data):
+        data = _tiff(data, found.start(), kept=())
+    return data

@@ -360,8 +360,8 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     try:
         scale = Scale(database.low, database.high, database.higher_is_better, database.title)
         network = HyperIQA(architecture)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{shown}: {error}") from None
+    except Exception as error:  # whatever an architecture that fits nothing meets
+        raise ModelError(f"{shown}: {str(error) or type(error).__name__}; train the model again") from error
     fill(network, saved["state_dict"], file)
     size = replace(database.size, least=options["crop"])
     return Predictor(network, about.name, options["input"], options["crop"], size, scale, options)

@@ -96,12 +96,12 @@ def _tensors(values: dict) -> State:
 def _unwrap(values: dict, fits: Callable[[State], bool]) -> dict:
     parts = {name: [part for part in str(name).split(".") if part not in WRAPPING] for name in values}
     parts = {name: split for name, split in parts.items() if split and split[-1] not in COUNTED}
-    while True:
-        state = {".".join(split): values[name] for name, split in parts.items()}
-        same = len({split[0] for split in parts.values()}) == 1 and all(len(split) > 1 for split in parts.values())
-        if fits(state) or not same:
-            return state
-        parts = {name: split[1:] for name, split in parts.items()}
+    whole = state = {".".join(split): values[name] for name, split in parts.items()}
+    while not fits(state) and state and all("." in name for name in state):
+        if len({name.partition(".")[0] for name in state}) > 1:
+            return whole
+        state = {name.partition(".")[2]: value for name, value in state.items()}
+    return state if fits(state) else whole
 
 
 def fill(network: nn.Module, content: Any, file: Path, theirs: Callable[[str], str] = str) -> State:
