@@ -107,6 +107,15 @@ def grid(height: int, width: int, crop: int, patches: int) -> np.ndarray:
     return _lattice(np.unique(_even(height - crop, rows)), np.unique(_even(width - crop, columns)))
 
 
+@CROPS.add("dense", title="dense grid of crops", options=("stride",))
+def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
+    """A grid that touches the edges, `stride` pixels (by default a quarter of the crop) or a little less apart."""
+    stride = max(1, crop // 4) if stride is None else stride
+    if not 1 <= stride <= crop:
+        raise ValueError(f"a stride of {stride} pixels is not between 1 and the crop's {crop}")
+    return _lattice(*(_even(last, -(-last // stride) + 1) for last in (height - crop, width - crop)))
+
+
 @CROPS.add("uniform", title="{patches} crops from the top left", options=("patches",))
 def uniform(height: int, width: int, crop: int, patches: int) -> np.ndarray:
     """The crops that IQA-PyTorch scores, row by row; they leave out the right and bottom edges.
@@ -117,15 +126,6 @@ def uniform(height: int, width: int, crop: int, patches: int) -> np.ndarray:
     steps = math.isqrt(patches)
     places = np.arange(steps + (steps**2 < patches))
     return _lattice(places * ((height - crop) // steps), places * ((width - crop) // steps))[:patches]
-
-
-@CROPS.add("dense", title="dense grid of crops", options=("stride",))
-def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
-    """A grid that touches the edges, `stride` pixels (by default a quarter of the crop) or a little less apart."""
-    stride = max(1, crop // 4) if stride is None else stride
-    if not 1 <= stride <= crop:
-        raise ValueError(f"a stride of {stride} pixels is not between 1 and the crop's {crop}")
-    return _lattice(*(_even(last, -(-last // stride) + 1) for last in (height - crop, width - crop)))
 
 
 def _even(last: int, count: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def positions(
     Args:
         crops: one of `CROPS`.
         height, width, crop: as in `crop_positions`.
-        patches: number of crops (`random`), or about how many (`grid`).
+        patches: number of crops (`random`, `uniform`), or about how many (`grid`).
         seed, image: decide the crops (`random`); `image` is the image's `content_key`.
         stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
 

@@ -235,7 +235,7 @@ def test_published_weights_that_cannot_be_had_are_an_error_with_the_remedy(monke
     [
         (b"", "is damaged, or is no file of tensors"),
         (b"eleven letters", "is damaged, or is no file of tensors"),
-        ([torch.zeros(1)], "holds no named tensors"),
+        ([torch.zeros(1)], "does not fit backbone 'resnet10t': holds no named tensors"),
         ({"conv1.0.weight": torch.full((24, 3, 3, 3), torch.nan)}, "does not fit backbone 'resnet10t': missing"),
         ({"model": argparse.Namespace()}, r"holds a pickled argparse\.Namespace, which could run code"),
     ],
