@@ -30,7 +30,8 @@ from PIL import Image
 
 from iqa.data import DataError
 from iqa.data.files import some
-from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.data.pixels import PIXELS, decode, resize
+from iqa.data.sizes import Size
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
 from iqa.study.disk import amount, disk_full, free, remembered, write_whole
@@ -49,7 +50,7 @@ Facts = tuple[int, int, int]  # height, width, enlarged
 
 def pixel_code(kind: str) -> str:
     """A hash that changes when the Pillow version or the code that makes this kind of input does."""
-    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
+    parts = ("iqa.data.sizes.Size", *(f"iqa.data.pixels.{name}" for name in ("decode", "resize", "PIXELS")))
     return digest(PIL.__version__, code.definitions(*parts, names=[kind]))
 
 

@@ -5,6 +5,7 @@ them is mistyped, too long or damaged, the file is decoded without it; what deci
 """
 
 import re
+import struct
 import zlib
 from collections.abc import Collection
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12, b"ICC_PROFILE\0": 14}  # segments that are used, and their shortest length
 PNG_DROPPED = set(b"tEXt zTXt iTXt eXIf iCCP pHYs tIME sRGB gAMA cHRM cICP mDCV mDCv cLLI cLLi bKGD hIST sBIT".split())
 PNG_DROPPED |= set(b"sPLT oFFs pCAL sCAL sTER acTL fcTL fdAT caBX iDOT".split())
-TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")  # how such files begin
+TIFF = (b"II*\0", b"MM\0*")  # how such files begin
 TIFF_KEPT = {254, *range(256, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 338}
 TIFF_KEPT |= {339, 347, *range(512, 522), 529, 530, 532, 34675}
 ORIENTATION = 274
-WHOLE_NUMBERS = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # TIFF's types of whole numbers, and their bytes
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types, and how `struct` calls them
 LONGEST = 2**26  # bytes of an unpacked colour profile
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 PNG_XMP = b"XML:com.adobe.xmp\0\0\0"
@@ -94,47 +95,34 @@ def orientation(exif: bytes) -> int | None:
     data = exif.removeprefix(b"Exif\0\0")
     if not data.startswith(TIFF):
         return None
-    directory = _Directory(data)
-    return next(filter(None, map(directory.orientation, directory.entries)), None)
+    order, _, entries = _directory(data)
+    return next((noted for entry in entries if (noted := _orientation(entry, order))), None)
 
 
-class _Directory:
-    """The first directory of a TIFF file or of EXIF data; damaged tags do not hide those behind them."""
-
-    def __init__(self, data: bytes):
-        self.order = "little" if data.startswith(b"II") else "big"
-        large = data[2:4] in (b"+\0", b"\0+")  # BigTIFF
-        self.counter, entry, self.pointer = (8, 20, 8) if large else (2, 12, 4)
-        self.at = self.number(data[self.pointer : 2 * self.pointer])
-        start = self.at + self.counter
-        count = min(self.number(data[self.at : start]), max(0, len(data) - start) // entry)
-        self.entries = [bytes(data[place : place + entry]) for place in range(start, start + count * entry, entry)]
-
-    def number(self, data: bytes) -> int:
-        return int.from_bytes(data, self.order)
-
-    def tag(self, entry: bytes) -> int:
-        return self.number(entry[:2])
-
-    def orientation(self, entry: bytes) -> int | None:
-        """The orientation, if an entry notes it as one whole number."""
-        length = WHOLE_NUMBERS.get(self.number(entry[2:4]))
-        if self.tag(entry) != ORIENTATION or not length or self.number(entry[4 : 4 + self.pointer]) != 1:
-            return None
-        return self.number(entry[4 + self.pointer :][:length])
-
-    def only(self, entries: list[bytes]) -> bytes:
-        """This directory with some of its entries, as the last one of the file."""
-        return b"".join([len(entries).to_bytes(self.counter, self.order), *entries, bytes(self.pointer)])
+def _directory(data: bytes) -> tuple[str, int, list[bytes]]:
+    """Byte order, place and entries of the first directory of a TIFF file or of EXIF data."""
+    order = "<" if data.startswith(b"II") else ">"
+    (at,) = struct.unpack(f"{order}I", data[4:8].rjust(4, b"\xff"))
+    (count,) = struct.unpack(f"{order}H", data[at : at + 2].rjust(2, b"\0"))
+    entries = [data[start : start + 12] for start in range(at + 2, at + 2 + 12 * count, 12)]
+    return order, at, [entry for entry in entries if len(entry) == 12]
 
 
-def _tiff(data: bytes, at: int = 0, kept: Collection[int] = TIFF_KEPT) -> bytes:
+def _orientation(entry: bytes, order: str) -> int | None:
+    """The orientation, if an entry notes it as one whole number."""
+    tag, kind, count = struct.unpack(f"{order}HHI", entry[:8])
+    if tag != ORIENTATION or kind not in WHOLE_NUMBERS or count != 1:
+        return None
+    return struct.unpack_from(order + WHOLE_NUMBERS[kind], entry, 8)[0]
+
+
+def _tiff(data: bytes, start: int = 0, kept: Collection[int] = TIFF_KEPT) -> bytes:
     """A TIFF file, or a file in which one begins, with some tags of its first image alone and the orientation."""
-    inside = data[at:]
-    directory = _Directory(inside)
-    entries = [each for each in directory.entries if directory.tag(each) in kept or directory.orientation(each)]
-    table = directory.only(entries)
-    return data[:at] + inside[: directory.at] + table + inside[directory.at + len(table) :]
+    order, at, entries = _directory(data[start:])
+    tags = [struct.unpack(f"{order}H", entry[:2])[0] for entry in entries]
+    entries = [entry for tag, entry in zip(tags, entries, strict=True) if tag in kept or _orientation(entry, order)]
+    table = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    return data[: start + at] + table + data[start + at + len(table) :]
 
 
 def _boxes(data: bytes) -> bytes:

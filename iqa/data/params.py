@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from iqa.data.pixels import Colours, Filter
+from iqa.data.sizes import Colours, Filter
 from iqa.study.params import FigureParams, Fraction, Number, Positive
 from iqa.study.registry import one_of
 

@@ -10,17 +10,16 @@ from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-from pydantic import ConfigDict, Field, StrictBool
-from pydantic.dataclasses import dataclass
 from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
 from iqa.data.colours import to_srgb
 from iqa.data.metadata import orientation, strip
+from iqa.data.sizes import Colours, Size
 from iqa.study import paths
 from iqa.study.registry import Registry
 
@@ -41,10 +40,6 @@ PLUG_INS = {  # of formats that Pillow cannot read itself: how their files begin
     "JPEG XL": (rb"\xff\x0a|\0\0\0\x0cJXL ", "pillow_jxl", "pillow-jxl-plugin"),
 }
 
-Filter = Literal["lanczos", "bilinear"]
-Colours = Literal["srgb", "stored"]
-Side = Annotated[int, Field(gt=0, strict=True)] | None
-
 
 class Undecodable(DataError):
     """An image file that cannot be decoded, and the `reason`."""
@@ -53,45 +48,6 @@ class Undecodable(DataError):
         remedy = "fetch the file again, or remove its row from the labels"
         super().__init__(f"{paths.shown(file)}: cannot be decoded ({reason}); {remedy}")
         self.reason = reason
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Size:
-    """To which size, by which filter and to which colours images are brought.
-
-    Height and width are in pixels, or both `None` for the image's own size. With `keep_aspect` the image is scaled so
-    that it just covers height x width, and stays larger on one side; without, it is squeezed to exactly height x width.
-
-    Args:
-        filter: `lanczos`, or `bilinear` as in `torchvision.transforms.Resize`. Both average when they shrink.
-        colours: `srgb` converts images that have a colour profile; `stored` takes their numbers as they are.
-        least: the shorter side to which images that are still smaller are enlarged, their aspect kept.
-    """
-
-    height: Side = None
-    width: Side = None
-    keep_aspect: StrictBool = True
-    filter: Filter = "lanczos"
-    colours: Colours = "stored"
-    least: Side = None
-
-    def __post_init__(self) -> None:
-        if (self.height is None) != (self.width is None):
-            raise ValueError("set both height and width, or neither")
-
-    def of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of this height and width is brought to."""
-        if self.height is not None and self.width is not None:
-            exact = self.height, self.width
-            height, width = _cover(height, width, *exact) if self.keep_aspect else exact
-        if self.least is not None and min(height, width) < self.least:
-            height, width = _cover(height, width, self.least, self.least)
-        return height, width
-
-
-def _cover(height: int, width: int, least_height: int, least_width: int) -> tuple[int, int]:
-    scale = max(least_height / height, least_width / width)
-    return max(least_height, round(height * scale)), max(least_width, round(width * scale))
 
 
 def decode(path: Path, colours: Colours = "stored") -> Image.Image:

@@ -19,9 +19,9 @@ from iqa.data.cache import open_stores
 from iqa.data.database import Database, Labels
 from iqa.data.files import cells, refuse, stored_paths
 from iqa.data.params import DataPrepParams
-from iqa.data.pixels import Size
 from iqa.data.readers import READERS, numbers
 from iqa.data.releases import Release, absent, folder_of, release_of, title
+from iqa.data.sizes import Size
 from iqa.data.splits import choose_way, split_images
 from iqa.study import param_files, paths
 from iqa.study.code import digest

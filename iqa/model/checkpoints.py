@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from iqa.data.crops import random, uniform
-from iqa.data.pixels import Size
+from iqa.data.sizes import Size
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.model.tensors import CheckpointError, State, choose, fill, load

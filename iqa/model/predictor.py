@@ -39,7 +39,8 @@ from iqa.data import DataError
 from iqa.data.colours import to_srgb
 from iqa.data.crops import dense, grid
 from iqa.data.params import Crops, Input
-from iqa.data.pixels import PIXELS, Colours, Size, Undecodable, decode, resize, rgb
+from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
+from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import SCORING, ModelParams
