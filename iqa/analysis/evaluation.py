@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.data.database import Database
+from iqa.data.prepare import in_size
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
@@ -83,13 +84,17 @@ def breakdown(
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def score(model: Predictor, database: Database, **changes: Any) -> pd.DataFrame:
+def score(model: Predictor, database: Database, preparation: str = "model", **changes: Any) -> pd.DataFrame:
     """The rows of a database's test split with `prediction`, as a model scores them, on the database's own scale.
 
     Args:
+        preparation: `model`: images are brought to the size and colours of the model, as when it scores files;
+            `database`: they are taken as the database is stored.
         changes: what replaces the model's own options (`iqa.model.scoring.score_all`); None leaves one as it is.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
+    if preparation == "model":
+        database = in_size(database, "test", model.size, model.input)
     return predict(model.network, database, database.indices("test"), **model.options | changes)
 
 

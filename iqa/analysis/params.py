@@ -1,6 +1,6 @@
 """Parameters of `03_ablation` to `06_analysis`."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -86,6 +86,7 @@ class CrossDatasetParams(FigureParams):
 
     models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main_s1"]
     databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
+    preparation: Literal["model", "database"] = "model"
     test_crops: Crops | None = "whole"
     test_patches: types.Positive | None = 1
     batch_size: types.Size = 32

@@ -121,7 +121,7 @@ def _predict(options: Namespace) -> int:
         raise Mistake("--stride belongs to --map")
     files, refused = find_images(options.images)
     try:
-        model = load_model(options.model, options.device)
+        model = load_model(options.model, options.device, options.size)
     except results.ResultsError as error:
         hint = "; or make the whole demo study with: make report" if options.model == DEMO else ""
         raise Mistake(f"{error}{hint}") from None
@@ -191,7 +191,8 @@ def _print_table(table: "pd.DataFrame") -> None:
 def _evaluate(options: Namespace) -> None:
     """Compare the scores of models with the MOS of whole databases.
 
-    A model is also a folder of model files, for all of them. By default, the crops of each model's own test are scored.
+    A model is also a folder of model files, for all of them. Images are brought to the size and the colours of each
+    model, as when it scores files, whatever the database's own. By default, the crops of its own test are scored.
     `--json` writes coefficients and predictions, as eval_results.json holds them.
     """
     from iqa.analysis import evaluation
@@ -204,7 +205,7 @@ def _evaluate(options: Namespace) -> None:
     names = options.databases or param_files.run_names(options.study, "data_prep")
     if not names:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database; name another study")
-    models = {source: load_model(source, options.device) for source in _model_files(options.models)}
+    models = {source: load_model(source, options.device, options.size) for source in _model_files(options.models)}
     opened, missing = open_available(options.study, names)
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
     pairs = [(model, name) for model in models for name in opened]
@@ -344,7 +345,7 @@ def _writable(text: str) -> Path:
     return file
 
 
-CUT = "--crops --patches --seed --batch-size --device"
+CUT = "--size --crops --patches --seed --batch-size --device"
 COMMANDS = {  # with the arguments that each takes
     "run": (_run, "runs -p"),
     "report": (_report, "study --jobs --runs-per-gpu --profile --no-train --dry-run"),
@@ -383,8 +384,9 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # the help, and what else 
     "--study": ("a folder of params/ (%(default)s)", {"default": "demo"}),
     "--databases": ("some of the study's databases (all)", {"nargs": "+", "metavar": "NAME"}),
     "--model": (f"{MODEL} (%(default)s)", {"default": DEMO}),
+    "--size": ("HEIGHTxWIDTH or stored: not the model's own size, but this, or each image's own", {}),
     "--crops": ("what is scored of an image", {"choices": registered("iqa.data.crops")}),
-    "--patches": ("number of crops per image: grid, random", NUMBER),
+    "--patches": ("number of crops per image: grid, random, uniform", NUMBER),
     "--seed": ("of random crops, and of the bootstrap (%(default)s)", NUMBER | {"type": _whole(0), "default": 0}),
     "--resamples": ("of the bootstrap (%(default)s)", NUMBER | {"default": 1000}),
     "--csv": ("write the table with all digits", TEXT),

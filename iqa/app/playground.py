@@ -17,15 +17,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from iqa.analysis import evaluation
 from iqa.analysis.comparison import QUANTITIES
-from iqa.analysis.evaluation import evaluate
-from iqa.data import synthetic
+from iqa.data import DataError, synthetic
 from iqa.data.crops import grid
 from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
-from iqa.model.scoring import predict
 from iqa.show import tables
 from iqa.show.analysis import NARROWEST
 from iqa.show.style import BLUE
@@ -93,7 +92,7 @@ def of_upload(name: str, content: bytes, longest: int | None = None) -> Subject:
 def _decode(file: Path, shown: str, longest: int | None) -> Subject:
     try:
         image = decode(file)
-    except Exception:  # the decoders of some formats raise anything
+    except DataError:
         raise Unreadable(shown, "this is no image that can be decoded; save it as PNG or JPEG") from None
     width, height = image.size
     about = f"{width}x{height} pixels"
@@ -105,9 +104,11 @@ def _decode(file: Path, shown: str, longest: int | None) -> Subject:
 
 def distort(image: Image.Image, steps: Steps, seed: int = 0) -> Image.Image:
     """The image after the demo's distortions; level 0 is none. The same seed gives the same noise at every level."""
+    colours = {"icc_profile": image.info["icc_profile"]} if "icc_profile" in image.info else {}
     for place, (name, level) in enumerate(steps):
         if level > 0:
             image = synthetic.distort(image, name, level, np.random.default_rng([seed, place]))
+            image.info |= colours
     return image
 
 
@@ -309,7 +310,7 @@ def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def predict_test_split(predictor: Predictor, database: Database) -> pd.DataFrame:
     """The test split with a column `prediction`, scored as the model's own training run scores it."""
-    return predict(predictor.network, database, database.indices("test"), **predictor.options)
+    return evaluation.score(predictor, database)
 
 
 def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
@@ -323,7 +324,7 @@ def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tu
         two tables of the same images, a sentence that says whether their SRCC differ.
     """
     keys = ["label", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
-    rows = [evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
+    rows = [evaluation.evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
     verdict = _verdict(*predictions.values(), resamples=resamples) if len(predictions) == 2 else ""
     return pd.DataFrame(rows)[keys], verdict
 

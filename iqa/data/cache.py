@@ -2,11 +2,11 @@
 
     pixels/<kind>-<settings>/<SHA-256 of the image file>
 
-The settings are the stored size and the code that makes the pixels. A file holds a checksum of all that follows;
-height, width, and 1 if the image was enlarged (otherwise 0); and height x width x 3 bytes. It is written under a hidden
-name and renamed. So processes and studies share the files, a killed build goes on where it ended, a changed image is
-one new file, and copies of an image are one file. Files are never changed and never deleted, because another study or
-an earlier commit may use them; `make clean` deletes them all.
+The settings are the stored size, its filter and colours, and the code that makes the pixels. A file holds a checksum of
+all that follows; height, width, and 1 if the image was enlarged (otherwise 0); and height x width x 3 bytes. It is
+written under a hidden name and renamed. So processes and studies share the files, a killed build goes on where it
+ended, a changed image is one new file, and copies of an image are one file. Files are never changed and never deleted,
+because another study or an earlier commit may use them; `make clean` deletes them all.
 
 When a database is opened, each file that is new or changed since it was last read is compared with its checksum, and
 made again if it does not match.
@@ -30,7 +30,8 @@ from PIL import Image
 
 from iqa.data import DataError
 from iqa.data.files import some
-from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.data.pixels import PIXELS, decode, resize
+from iqa.data.sizes import Size
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
 from iqa.study.disk import amount, disk_full, free, write_whole
@@ -50,7 +51,7 @@ Facts = tuple[int, int, int]  # height, width, enlarged
 
 def pixel_code(kind: str) -> str:
     """A hash that changes when the Pillow version or the code that makes this kind of input does."""
-    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
+    parts = ("iqa.data.sizes.Size", *(f"iqa.data.pixels.{name}" for name in ("decode", "resize", "PIXELS")))
     return digest(PIL.__version__, code.definitions(*parts, names=[kind]))
 
 
@@ -202,9 +203,14 @@ def _expected(source: Path, size: Size) -> int:
 
 
 def _decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:
-    image = decode(source)
+    image = decode(source, size.colours)
     if file_hash(source) != sha:
         raise DataError(f"{paths.shown(source)}: has changed since it was hashed; `touch` it and start again")
-    pixels = np.asarray(resize(image, size))
+    try:
+        pixels = np.asarray(resize(image, size))
+    except DataError as error:
+        raise DataError(
+            f"{paths.shown(source)}: {error}; set another size, or remove its row from the labels"
+        ) from None
     height, width, _ = pixels.shape
     return (height, width, int(height > image.height or width > image.width)), pixels

@@ -116,6 +116,18 @@ def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
     return _lattice(*(_even(last, -(-last // stride) + 1) for last in (height - crop, width - crop)))
 
 
+@CROPS.add("uniform", title="{patches} crops from the top left", options=("patches",))
+def uniform(height: int, width: int, crop: int, patches: int) -> np.ndarray:
+    """The crops that IQA-PyTorch scores, row by row; they leave out the right and bottom edges.
+
+    With n the whole part of the root of `patches`, steps are the n-th part of the free height and width, rounded down.
+    Where `patches` is no square, there is one more row and column, and the first `patches` crops are taken.
+    """
+    steps = math.isqrt(patches)
+    places = np.arange(steps + (steps**2 < patches))
+    return _lattice(places * ((height - crop) // steps), places * ((width - crop) // steps))[:patches]
+
+
 def _even(last: int, count: int) -> np.ndarray:
     """`count` numbers from 0 to `last` in equal steps, but for rounding."""
     return np.linspace(0, last, count).round().astype(np.int64)
@@ -140,7 +152,7 @@ def positions(
     Args:
         crops: one of `CROPS`.
         height, width, crop: as in `crop_positions`.
-        patches: number of crops (`random`), or about how many (`grid`).
+        patches: number of crops (`random`, `uniform`), or about how many (`grid`).
         seed, image: decide the crops (`random`); `image` is the image's `content_key`.
         stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
 

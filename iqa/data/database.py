@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.data import DataError
-from iqa.data.pixels import Size
+from iqa.data.sizes import Size
 
 if TYPE_CHECKING:
     from iqa.data.cache import Store

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from iqa.data.sizes import Colours, Filter
 from iqa.study import types
 from iqa.study.params import FigureParams
 from iqa.study.registry import one_of
@@ -45,6 +46,8 @@ class DataPrepParams(FigureParams):
     height: types.Size | None = None
     width: types.Size | None = None
     keep_aspect: bool = True
+    filter: Filter = "lanczos"
+    colours: Colours = "srgb"
     inputs: Annotated[list[Input], Field(min_length=1, max_length=2)] = ["mscn"]
     workers: types.Parallel | None = None
 

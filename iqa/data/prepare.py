@@ -8,6 +8,7 @@
 - scores stay on the database's own scale; `normalise` turns those where lower is better.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -18,9 +19,9 @@ from iqa.data.cache import open_stores
 from iqa.data.database import Database, Labels
 from iqa.data.files import cells, refuse, stored_paths
 from iqa.data.params import DataPrepParams
-from iqa.data.pixels import Size
 from iqa.data.readers import READERS, numbers
 from iqa.data.releases import Release, absent, folder_of, release_of, title
+from iqa.data.sizes import Size
 from iqa.data.splits import choose_way, split_images
 from iqa.study import param_files, paths
 from iqa.study.code import digest
@@ -62,6 +63,25 @@ def open_available(study: str, names: list[str]) -> tuple[dict[str, Database], d
     return opened, missing
 
 
+def in_size(database: Database, split: str, size: Size, kind: str) -> Database:
+    """A database whose images of one split are in the size, the colours and the kind of input that a model reads.
+
+    It is the database itself where it is stored so. Otherwise it holds that split alone, whose images are cached anew.
+
+    Raises:
+        DataError: an image is broken, or the disk is full.
+    """
+    rows, store = database.indices(split), database.stores.get(kind)
+    same = store is not None and database.size == replace(size, least=database.size.least)
+    if same and (size.least is None or all(min(store[row].shape[:2]) >= size.least for row in rows)):
+        return database
+    table = database.table.iloc[rows].reset_index(drop=True)
+    images = list(table["image"])
+    hashes = content_hashes(database.folder, images)
+    stores = open_stores(database.folder, images, hashes, size, [kind], joblib.cpu_count())
+    return replace(database, table=table, stores=stores, size=size)
+
+
 def fingerprint(params: DataPrepParams) -> str:
     """A hash of a database's labels, images and stored size; `Database.identity` adds the code that makes the pixels.
 
@@ -83,7 +103,7 @@ def _fingerprint(labels: Labels, hashes: list[str], size: Size) -> str:
 
 
 def _size(params: DataPrepParams) -> Size:
-    return Size(params.height, params.width, params.keep_aspect)
+    return Size(params.height, params.width, params.keep_aspect, params.filter, params.colours)
 
 
 def read(params: DataPrepParams) -> Labels:

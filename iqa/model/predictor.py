@@ -5,9 +5,10 @@
     model.quality_map("photo.jpg").per_pixel()
 
 1. A file is decoded to 8-bit RGB (`iqa.data.pixels.decode`: EXIF orientation, grey, palette, CMYK, transparency over
-   white, 16 bits, first of several frames). Floating-point pixels cannot be read.
-2. It is brought to the size at which the model was trained. Where a side is then still shorter than a crop, the image
-   is enlarged, its aspect kept, until it just covers one (Lanczos; one resampling for both).
+   white, 16 bits, first of several frames). Floating-point pixels cannot be read. Its colour profile is applied if that
+   was done in the training.
+2. It is brought to the size at which the model was trained, by the same filter. Where a side is then still shorter than
+   a crop, the image is enlarged, its aspect kept, until it just covers one (one resampling for both).
 3. It becomes the model's kind of input, `rgb` or `mscn`.
 4. Patches are cut (`iqa.model.scoring.patch_positions`), and their scores averaged in double precision.
 
@@ -17,35 +18,41 @@ to the bit on one machine; another batch size changes it by less than 1e-5 of th
 from the seed and the image's pixels alone.
 """
 
+import math
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iqa.data import DataError
-from iqa.data.crops import dense, grid, random
-from iqa.data.pixels import PIXELS, Size, decode, resize, rgb
+from iqa.data.colours import to_srgb
+from iqa.data.crops import dense, grid
+from iqa.data.params import Crops, Input
+from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
+from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import SCORING, ModelParams
 from iqa.model.scoring import choose_device, patch_positions, score_patches
+from iqa.model.tensors import fill, load
 from iqa.study import paths
+from iqa.study.params import Positive, Precision
 from iqa.study.results import result_file
 
 # of the files that are taken from a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
 SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -71,6 +78,10 @@ class Scale:
     high: float
     higher_is_better: bool
     of: str  # title of the database that has this scale
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"scores from {self.low!r} to {self.high!r} are no range: low < high, both finite")
 
     def __str__(self) -> str:
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
@@ -128,7 +139,7 @@ class Predictor:
     name: str  # study and run, or the name in the literature
     input: str  # kind of pixels, `rgb` or `mscn`
     crop: int  # side of a crop in pixels
-    size: Size  # to which images are brought first
+    size: Size  # to which images are brought first, and to which colours
     scale: Scale  # of its scores
     options: dict[str, Any]  # for `iqa.model.scoring.predict`: how the images of its own test split are scored
 
@@ -182,16 +193,13 @@ class Predictor:
         return PIXELS[self.input](self.rgb(image))
 
     def rgb(self, image: ImageLike) -> np.ndarray:
-        """An image in the size at which it is scored: (height, width, 3), uint8."""
-        opened = _open(image)
-        height, width = self.size.of(opened.height, opened.width)
-        if min(height, width) < self.crop:
-            height, width = Size(self.crop, self.crop).of(height, width)
-        if height * width > max(LARGEST, opened.height * opened.width):
-            enlarged = f"{opened.height}x{opened.width} pixels would have to be enlarged to {height}x{width}"
-            name = image if isinstance(image, str | Path) else "the image"
-            raise Unreadable(name, f"its {enlarged} (height x width)")
-        return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
+        """An image in the size and the colours in which it is scored: (height, width, 3), uint8."""
+        try:
+            return np.asarray(resize(_open(image, self.size.colours), self.size))
+        except Undecodable as error:
+            raise Unreadable(image, error.reason) from None
+        except DataError as error:
+            raise Unreadable(image if isinstance(image, str | Path) else "the image", str(error)) from None
 
     def _score(
         self,
@@ -207,32 +215,22 @@ class Predictor:
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
         values = [of_batch for _, of_batch in batches]
         scores = self.scale.denormalise(np.concatenate([of_batch["scores"] for of_batch in values]))
+        if not np.isfinite(scores).all():
+            raise ModelError(f"{self.name} gives scores that are no numbers: its weights are damaged; load it anew")
         scales = np.concatenate([of_batch["scales"] for of_batch in values]) if "scales" in values[0] else None
         return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
-def _open(image: ImageLike) -> Image.Image:
+def _open(image: ImageLike, colours: Colours) -> Image.Image:
     if isinstance(image, str | Path):
-        try:
-            return decode(Path(image))
-        except Exception as error:  # the decoders of some formats raise anything
-            raise Unreadable(image, _reason(Path(image), error)) from None
+        return decode(Path(image), colours)
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
             raise ValueError(f"an image of mode {image.mode} has no one way to RGB; give its file, or convert it first")
-        return image
+        return to_srgb(image, "the image") if colours == "srgb" else image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"pixels must be (height, width, 3) and uint8, not {image.shape} and {image.dtype}")
     return Image.fromarray(image)
-
-
-def _reason(file: Path, error: Exception) -> str:
-    """Why a file cannot be decoded, without the remedy for databases that `decode` adds."""
-    text = str(error) or type(error).__name__
-    text = re.sub(r"(?s).*cannot be decoded \((.*)\); .*", r"\1", text)
-    if text.startswith("cannot identify image file"):
-        return "this is no image that can be decoded" if file.stat().st_size else "the file is empty"
-    return re.sub(r"(?s)\[Errno \d+\] (.+?): .*", r"\1", text)
 
 
 def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
@@ -249,29 +247,41 @@ def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
         pool.shutdown(cancel_futures=True)
 
 
-def load_model(source: str | Path, device: str = "auto") -> Predictor:
+def load_model(source: str | Path, device: str = "auto", size: str | None = None) -> Predictor:
     """A trained model, ready to score images.
 
     Args:
         source: an existing file or folder: a `best.pt`, the results folder of a training run, or a published
             checkpoint (`iqa.model.checkpoints`). Otherwise `study/run`, a finished training run.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
+        size: for a checkpoint that was trained otherwise than its layout says: `384x512`, exactly this height and width
+            in pixels, or `stored`, each image's own; by default the model's own preparation.
 
     Raises:
-        ModelError: there is no such model, its weights do not fit, or the device does not exist.
+        ModelError: there is no such model, it is damaged, the size is none, or the device does not exist.
         ResultsError: the run is not finished; says which command makes it.
-        CheckpointError: the file cannot be read, or is none of the known checkpoints.
+        CheckpointError: the file cannot be read, is none of the known checkpoints, or its weights do not fit.
         ParameterError: the file holds parameters of a model that this version does not know.
     """
     file = _model_file(source)
-    saved = checkpoints.load(file)
+    saved = load(file)
     predictor = _trained(file, saved) if _is_trained(saved) else _published(file)
+    if size is not None:
+        predictor = replace(predictor, size=_other_size(size, predictor.size))
     try:
         predictor.network.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"device '{device}' cannot be used: {error}") from None
     predictor.network.eval().to(memory_format=torch.channels_last)
     return predictor
+
+
+def _other_size(text: str, own: Size) -> Size:
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if text != "stored" and not sides:
+        raise ModelError(f"size '{text:.80}': give height x width in pixels, such as 384x512, or stored")
+    height, width = map(int, sides.groups()) if sides else (None, None)
+    return replace(own, height=height, width=width, keep_aspect=False)
 
 
 def _model_file(source: str | Path) -> Path:
@@ -297,6 +307,37 @@ def _is_trained(saved: Any) -> bool:
     return is_model and isinstance(saved.get("state_dict"), dict)
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Scoring(_Part):
+    input: Input
+    crops: Crops
+    patches: Positive
+    crop: Positive
+    batch_size: Positive
+    seed: int
+    precision: Precision
+
+
+class _Database(_Part):
+    title: str
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    higher_is_better: bool
+    size: Size
+
+
+class _Saved(_Part):
+    """What a model file says besides weights."""
+
+    name: str
+    architecture: dict[str, Any]
+    scoring: _Scoring
+    database: _Database
+
+
 def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     """The model of a training run; files of older versions tell all by the parameters of the training alone."""
     shown = paths.shown(file)
@@ -306,27 +347,35 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
             saved["name"] = f"{params['study']}/{params['run']}"
             saved["architecture"] = {key: params[key] for key in ModelParams.model_fields}
             saved["scoring"] = {option: params[key] for option, key in SCORING.items()}
-        database, options = saved["database"], {key: saved["scoring"][key] for key in SCORING}
-        scale = Scale(database["low"], database["high"], database["higher_is_better"], database["title"])
-        about = saved["name"], options["input"], options["crop"], Size(**database["size"]), scale, options
+        about = _Saved.model_validate(saved)
     except KeyError as error:
         raise ModelError(f"{shown} lacks {error}; train the model again") from None
-    architecture = ModelParams.build(saved["architecture"], shown)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        lacks = problem["type"] == "missing"
+        wrong = f" lacks '{key}'" if lacks else f": key '{key}': {problem['msg']}, not {problem['input']!r:.80}"
+        raise ModelError(f"{shown}{wrong}; train the model again") from None
+    database, options = about.database, about.scoring.model_dump()
+    architecture = ModelParams.build(about.architecture, shown)
     try:
+        scale = Scale(database.low, database.high, database.higher_is_better, database.title)
         network = HyperIQA(architecture)
-        network.load_state_dict(saved["state_dict"])
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{shown}: {error}") from None
-    return Predictor(network, *about)
+    except Exception as error:  # whatever an architecture that fits nothing meets
+        raise ModelError(f"{shown}: {str(error) or type(error).__name__}; train the model again") from error
+    fill(network, saved["state_dict"], file)
+    size = replace(database.size, least=options["crop"])
+    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options)
 
 
 def _published(file: Path) -> Predictor:
-    """The model of a published checkpoint: 25 random crops, as in Su et al. (CVPR 2020)."""
+    """The model of a published checkpoint: 25 crops, random as in Su et al. (CVPR 2020) or as its authors' own."""
     network, layout = checkpoints.read(file)
-    options = {"input": rgb.name, "crops": random.name, "patches": 25, "crop": layout.crop}
+    options = {"input": rgb.name, "crops": layout.crops, "patches": 25, "crop": layout.crop}
     options |= {"batch_size": 32, "seed": 0, "precision": "32-true"}
     scale = Scale(0.0, layout.high, True, layout.title)
-    return Predictor(network, layout.title, rgb.name, layout.crop, layout.size, scale, options)
+    size = replace(layout.size, least=layout.size.least or layout.crop)
+    return Predictor(network, layout.title, rgb.name, layout.crop, size, scale, options)
 
 
 def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:

@@ -176,6 +176,7 @@ def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
     assert found["model"] == "demo/toy" and found["errors"] == []
     assert found["scale"] == {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}
     assert found["preparation"]["input"] == "mscn" and found["preparation"]["crop"] == 64
+    assert found["preparation"]["size"] == vars(load_model(model, "cpu").size)
     assert found["settings"] == {
         "crops": "random",
         "patches": 4,
@@ -248,6 +249,7 @@ def test_maps_are_drawn_and_scored_from_the_same_dense_grid(model, images, tmp_p
         (["--csv", "nowhere/scores.csv"], "cannot be written"),
         (["--json", "."], "cannot be written"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--size", "384"], "size '384': give height x width in pixels, such as 384x512, or stored"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_scored(
@@ -285,6 +287,13 @@ def test_another_process_with_other_workers_writes_the_same_bytes(model, images,
     command += ["--workers", 3, "--json", there]
     subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=paths.ROOT)
     assert here.read_bytes() == there.read_bytes()
+
+
+def test_predict_brings_images_to_another_size(model, images, tmp_path):
+    assert predict(images, "--model", model, "--size", "70x90", "--crops", "center", "--csv", tmp_path / "s.csv") == 0
+    expected = load_model(model, "cpu", "70x90").score(images / "b.png", crops="center")
+    first = read(tmp_path / "s.csv")[0]
+    assert (first["height"], first["width"], float(first["score"])) == ("70", "90", pytest.approx(expected))
 
 
 # --- evaluate

@@ -51,9 +51,9 @@ def images(tmp_path):
 def calling_first(call):
     """`decode` that calls `call` with the image's name before."""
 
-    def decoded(path):
+    def decoded(path, *how):
         call(path.name)
-        return decode(path)
+        return decode(path, *how)
 
     return decoded
 
@@ -243,8 +243,9 @@ def test_mscn_refuses_an_image_without_three_channels():
         ("value * 40", "value * 41", ["mscn"]),
         ("    return image\n\n\n", "    return image[::-1]\n\n\n", ["rgb"]),
         ('"white"', '"black"', ["rgb", "mscn"]),
-        ("Image.LANCZOS", "Image.BILINEAR", ["rgb", "mscn"]),
+        ("Resampling.LANCZOS", "Resampling.NEAREST", ["rgb", "mscn"]),
         ("scale = max(", "scale = min(", ["rgb", "mscn"]),
+        ("RELATIVE_COLORIMETRIC", "PERCEPTUAL", ["rgb", "mscn"]),
         ('@PIXELS.add("mscn")', '@PIXELS.add("mscn", title="MSCN")', []),
     ],
 )
@@ -252,8 +253,8 @@ def test_the_code_of_a_step_changes_the_kinds_that_it_makes(tmp_path, monkeypatc
     now = {kind: pixel_code(kind) for kind in ("rgb", "mscn")}
     assert now["rgb"] != now["mscn"]
     shutil.copytree(paths.ROOT / "iqa", tmp_path / "iqa", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "iqa" / "data" / "pixels.py"
-    text = file.read_text(encoding="utf-8")
+    texts = {file: file.read_text(encoding="utf-8") for file in (tmp_path / "iqa" / "data").glob("*.py")}
+    ((file, text),) = [(file, text) for file, text in texts.items() if old in text]
     assert text.count(old) == 1
     file.write_text(text.replace(old, new), encoding="utf-8")
     monkeypatch.setattr(code, "definitions", partial(code.definitions, package=tmp_path / "iqa"))

@@ -69,6 +69,21 @@ def test_a_grid_of_nine_on_a_square_is_three_by_three():
     assert positions("grid", 200, 200, 100, 9)[[0, 4, 8]].tolist() == [[0, 0], [50, 50], [100, 100]]
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "patches", "down", "right"),
+    [
+        (384, 512, 25, [0, 32, 64, 96, 128], [0, 57, 114, 171, 228]),
+        (225, 300, 25, [0, 0, 0, 0, 0], [0, 15, 30, 45, 60]),
+        (300, 228, 4, [0, 38], [0, 2]),
+        (324, 324, 1, [0], [0]),
+        (324, 274, 6, [0, 50, 100], [0, 25, 50]),
+    ],
+)
+def test_the_crops_of_iqa_pytorch_lie_where_it_takes_them(height, width, patches, down, right):
+    rows = [[top, left] for top in down for left in right][:patches]
+    assert positions("uniform", height, width, 224, patches).tolist() == rows
+
+
 def test_an_image_smaller_than_the_crop_is_an_error_that_shows_both_sizes():
     with pytest.raises(ValueError, match=r"crop of 96x96 .* image of 80x256"):
         crop_positions(0, 0, 0, 1, height=80, width=256, crop=96)
@@ -77,5 +92,5 @@ def test_an_image_smaller_than_the_crop_is_an_error_that_shows_both_sizes():
 
 
 def test_an_unknown_mode_is_an_error():
-    with pytest.raises(ValueError, match="unknown crops 'corner'; known are: whole, center, random, grid, dense"):
+    with pytest.raises(ValueError, match="unknown crops 'corner'; known are: whole, center, random, grid, dense, uni"):
         positions("corner", **SIZE)

@@ -73,7 +73,9 @@ class Brightness(nn.Module):
 
 
 def brightness(crop=32, size=SIZE, up=True, input="rgb"):
-    return Predictor(Brightness(), "brightness", input, crop, Size(**size), Scale(0.0, 100.0, up, "Toy"), {})
+    return Predictor(
+        Brightness(), "brightness", input, crop, Size(**size, least=crop), Scale(0.0, 100.0, up, "Toy"), {}
+    )
 
 
 # --- what a model knows
@@ -95,7 +97,7 @@ def test_a_model_knows_its_preparation_its_scale_and_how_its_own_test_split_is_s
     size = {"height": 80, "width": 120, "keep_aspect": False}
     database = SEEN | {"size": size, "low": 1.0, "high": 5.0, "higher_is_better": False}
     model = load_model(save(tmp_path, database, study="demo", run="some", test_crops="grid", test_patches=4, seed=9))
-    assert (model.name, model.input, model.crop, model.size) == ("demo/some", "mscn", 64, Size(**size))
+    assert (model.name, model.input, model.crop, model.size) == ("demo/some", "mscn", 64, Size(**size, least=64))
     assert model.scale == Scale(1.0, 5.0, False, "Tiny")
     assert str(model.scale) == "5 (worst) to 1 (best), the scale of Tiny"
     own = {"input": "mscn", "crops": "grid", "patches": 4, "crop": 64, "batch_size": 8, "seed": 9}
@@ -123,7 +125,7 @@ def test_weights_of_another_shape_are_an_error(tmp_path):
     saved = torch.load(save(tmp_path), weights_only=True)
     saved["architecture"]["semantic_channels"] = 16
     torch.save(saved, tmp_path / "best.pt")
-    with pytest.raises(ModelError, match=r"(?s)best\.pt.*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"best\.pt: wrong shape: semantic\.2\.weight \(8, .* instead of \(16, "):
         load_model(tmp_path / "best.pt")
 
 
@@ -145,8 +147,63 @@ def test_a_file_that_lacks_what_a_predictor_needs_is_told_with_the_key(tmp_path,
     saved = torch.load(save(tmp_path, older=older), weights_only=True)
     del saved["params" if older else "scoring"]["crop" if older else "input"]
     torch.save(saved, tmp_path / "best.pt")
-    with pytest.raises(ModelError, match=f"best.pt lacks '{'crop' if older else 'input'}'; train the model again"):
+    with pytest.raises(
+        ModelError, match=f"best.pt lacks '{'crop' if older else 'scoring.input'}'; train the model again"
+    ):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("database.low", None, "key 'database.low': .*, not None"),
+        ("database.low", "zero", "key 'database.low': .*, not 'zero'"),
+        ("database.low", float("nan"), "key 'database.low': Input should be a finite number"),
+        ("database.high", 0.0, "scores from 0.0 to 0.0 are no range"),
+        ("database.higher_is_better", "yes", "key 'database.higher_is_better'"),
+        ("database.size", None, "key 'database.size': .*, not None"),
+        ("database.size", {"height": "tall", "width": 3}, "key 'database.size.height': .*, not 'tall'"),
+        ("database.size", {"height": 384}, "key 'database.size': .*set both height and width"),
+        ("database.size", {"depth": 3}, "key 'database.size.depth'"),
+        ("database", [1, 2], r"key 'database': .*, not \[1, 2\]"),
+        ("scoring.crop", 0, "key 'scoring.crop': .* greater than 0, not 0"),
+        ("scoring.crops", "corner", "key 'scoring.crops'"),
+        ("scoring.seed", "one", "key 'scoring.seed'"),
+        ("name", 3, "key 'name': .*, not 3"),
+        ("architecture.backbone_args", {"wings": 2}, "backbone 'resnet10t' cannot be built: .*wings"),
+        ("architecture.target_widths", [64, 33, 5], "target_widths: .* do not fill"),
+        ("state_dict", {}, "holds no named tensors"),
+        ("state_dict", {"semantic.0.bias": 3}, "holds no named tensors"),
+    ],
+)
+def test_a_wrong_value_in_a_model_file_is_an_error_that_names_file_and_key(key, value, message, tmp_path):
+    saved = torch.load(save(tmp_path), weights_only=True)
+    *outer, last = key.split(".")
+    part = saved[outer[0]] if outer else saved
+    part[last] = value
+    torch.save(saved, tmp_path / "best.pt")
+    with pytest.raises((ModelError, CheckpointError), match=rf"best\.pt: {message}") as caught:
+        load_model(tmp_path, "cpu")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_scores_that_are_no_numbers_are_an_error(model, monkeypatch):
+    monkeypatch.setattr(model.network, "forward", lambda pixels: torch.full((len(pixels),), torch.nan))
+    with pytest.raises(ModelError, match="demo/scratch gives scores that are no numbers: its weights are damaged"):
+        model.score(photo())
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [("50x60", (64, 77)), ("96x120", (96, 120)), ("stored", (100, 140)), (None, (100, 140))]
+)
+def test_a_checkpoint_can_be_used_at_another_size(size, shape, folder):
+    assert load_model(folder, "cpu", size).rgb(photo()).shape[:2] == shape
+
+
+@pytest.mark.parametrize("size", ["", "384", "384x", "0x9", "-3x5", "1000000x3", "own"])
+def test_a_size_that_is_none_is_an_error(size, folder):
+    with pytest.raises(ModelError, match=r"size '.*': give height x width in pixels, such as 384x512, or stored"):
+        load_model(folder, "cpu", size)
 
 
 def test_an_architecture_that_this_version_does_not_know_is_an_error_that_names_the_key(tmp_path):
@@ -179,12 +236,8 @@ def test_a_published_checkpoint_keeps_its_own_preparation_and_range(tmp_path, mo
     torch.save({"params": {"backbone": torch.zeros(1)}, "state_dict": {}}, tmp_path / "weights.pth")
     model = load_model(tmp_path / "weights.pth", "cpu")
     assert model.network is network and not network.training
-    assert (model.name, model.input, model.crop, model.size) == (
-        "HyperIQA",
-        "rgb",
-        224,
-        Size(512, 384, keep_aspect=False),
-    )
+    assert (model.name, model.input, model.crop) == ("HyperIQA", "rgb", 224)
+    assert model.size == Size(512, 384, keep_aspect=False, filter="bilinear", least=224)
     assert model.scale == Scale(0.0, 100.0, True, "HyperIQA")
     assert (model.options["crops"], model.options["patches"]) == ("random", 25)
 
@@ -494,7 +547,8 @@ def test_a_decoder_that_fails_in_its_own_way_does_not_stop_the_others(model, tmp
     def fail(path):
         raise RuntimeError("decoder: bad item")
 
-    monkeypatch.setattr(predictor, "decode", fail)
+    (tmp_path / "a.avif").write_bytes(b"avif")
+    monkeypatch.setattr(Image, "open", fail)
     ((_, found),) = model.score_files([tmp_path / "a.avif"])
     assert found.reason == "decoder: bad item"
 
