@@ -150,8 +150,8 @@ def _check_model(params: Params, overrides: dict[str, Any], place: Path) -> None
     for folder in (place, paths.work_folder(place)):
         if changed and (folder / MODEL).is_file():
             raise ParameterError(
-                f"-p {changed[0]}: {paths.shown(folder)} holds a model that was trained with another value; write "
-                f"yours to a file of its own, params/{params.study}/train/<name>.yaml, or remove that folder"
+                f"-p {changed[0]}: {paths.shown(folder)} holds a trained model, which another value would replace; "
+                f"write it to a file of its own, params/{params.study}/train/<name>.yaml, or remove that folder"
             )
 
 

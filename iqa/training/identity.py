@@ -120,9 +120,9 @@ def _hash(file: Path) -> str | None:
     return code.file_hash(file) if file.is_file() else None
 
 
-def mark(state: State) -> str:
+def mark(identity: Identity) -> str:
     """What the model and the checkpoint of a fit carry, to be told from those of another one."""
-    return code.digest(state["identity"])
+    return code.digest(identity)
 
 
 def _load(file: Path, state: State) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ def _load(file: Path, state: State) -> dict[str, Any] | None:
         with zipfile.ZipFile(file) as archive:
             whole = archive.testzip() is None  # compares each part with its checksum
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        return content if whole and content["fit"] == mark(state) else None
+        return content if whole and content["fit"] == mark(state["identity"]) else None
     except Exception:  # whatever a damaged file makes of a reader
         return None
 

@@ -61,7 +61,7 @@ def train(
     if params.processes() > 1 and not launched:
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
-    mark = identity.mark(identity.read_state(folder))
+    mark = identity.mark(identity.read_state(folder).get("identity", now))
     history = fit(params, database, folder, monitored, after_epoch, mark, resume)
     if not launched or distributed.get_rank() == 0:
         identity.finish(folder, now, history)

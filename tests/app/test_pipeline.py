@@ -320,7 +320,7 @@ def test_a_second_pipeline_or_run_is_refused_by_name_while_children_of_a_killed_
         assert "results/toy/ablation/main: another process makes this run" in text
         assert project.report("run", "toy/train/a_s1")[0] == {"train/a_s1"}  # another run is free
         process.kill()
-        process.communicate()
+        process.wait()  # its children hold the pipes
         executed, text = project.report(fails=True)
         assert not executed and "another pipeline is at work in results/toy" in text
         snakemake = next(other for other in psutil.process_iter() if "snakemake" in cmdline(other, project))

@@ -376,7 +376,7 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
         (("smoke/train/main_s1", "-p", "weights", "missing.pth"), "main.yaml: missing.pth is not there"),
         (
             ("smoke/train/main_s1", "-p", "epochs", "3"),
-            "-p epochs: results/smoke/train/main_s1 holds a model that was trained with another value",
+            "-p epochs: results/smoke/train/main_s1 holds a trained model, which another value would",
         ),
         (("smoke/train/main_s1", "-p", "run", "last_s1"), "-p run: a run writes to its own folder"),
         (("smoke/data_prep/demo", "-p", "reader", "csv"), "reader 'csv' needs folder, low, high"),
