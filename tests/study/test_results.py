@@ -1,6 +1,7 @@
 """The results folder: what a run writes, and what is refused."""
 
 import json
+import subprocess
 
 import matplotlib.figure
 import pandas as pd
@@ -75,3 +76,28 @@ def test_clearing_keeps_the_state_of_a_training_alone(out):
         (out.path / name).write_text("x")
     results.clear(out.path)
     assert {file.name for file in out.path.iterdir()} == {"best.pt", "last.ckpt", "fit.json"}
+
+
+def test_files_that_git_does_not_know_make_a_checkout_dirty_where_they_can_decide_a_result(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert results.commit("trial") == {"commit": None, "dirty": None}
+    (tmp_path / "iqa").mkdir()
+    (tmp_path / "iqa" / "known.py").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Begin"]):
+        git(*arguments)
+    places = {"notes.txt": False, "params/other/a.yaml": False, "iqa/__pycache__/x.pyc": False}
+    places |= {"params/trial/train/a.yaml": True, "params/trial/train.yaml": True, "iqa/new.py": True}
+    places |= {"notebooks/99_new.ipynb": True, "iqa/known.py": True}
+    for place, dirty in places.items():
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1")
+        assert results.commit("trial")["dirty"] is dirty, place
+        assert len(results.commit("trial")["commit"]) == 40
+        file.unlink()
+        git("checkout", "--", ".")
