@@ -76,7 +76,7 @@ def parse(text: str, source: str) -> Any:
     except RecursionError:
         raise ParameterError(f"{source}: not valid YAML: it is nested too deeply; correct it") from None
     except Exception as error:  # the parser lets through what the conversion of a value raises
-        raise ParameterError(f"{source}: not valid YAML: {cut(str(error).splitlines()[0])}; correct it") from None
+        raise ParameterError(f"{source}: not valid YAML: {cut(' '.join(str(error).split()))}; correct it") from None
 
 
 @cache
@@ -86,22 +86,24 @@ def _parsed(text: str) -> Any:
     node = yaml.compose(text)
     if node is None:
         return None
-    if _count(node, {}, DEEPEST) > MOST_VALUES:
-        raise ValueError(f"with its aliases (*) written out it holds more than {MOST_VALUES:,} values")
+    values, depth = _size(node, {})
+    if values > MOST_VALUES or depth > DEEPEST:
+        raise ValueError(
+            f"with its aliases (*) written out it holds more than {MOST_VALUES:,} values, or is nested too deeply"
+        )
     return yaml.constructor.construct_document(node)
 
 
-def _count(node: Node, counts: dict[int, int], depth: int) -> int:
-    """How many values a node has with its aliases written out; too many for one that holds itself."""
+def _size(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node has with its aliases written out, and how deep they are nested."""
     if isinstance(node, ScalarNode):
-        return 1
-    if not depth:
-        raise ValueError("it is nested too deeply")
-    if id(node) not in counts:
-        counts[id(node)] = MOST_VALUES
+        return 1, 0
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES, DEEPEST  # of a node that holds itself
         parts = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else [entry])]
-        counts[id(node)] = 1 + sum(_count(part, counts, depth - 1) for part in parts)
-    return counts[id(node)]
+        values, depths = zip(*(_size(part, known) for part in parts), (0, 0), strict=True)
+        known[id(node)] = 1 + sum(values), 1 + max(depths)
+    return known[id(node)]
 
 
 def run_names(study: str, step: str) -> list[str]:
