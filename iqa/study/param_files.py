@@ -23,6 +23,7 @@ from iqa.study.echo import cut, listed, quoted
 from iqa.study.params import ParameterError, Params
 
 P = TypeVar("P", bound=Params)
+Runs = dict[str, tuple[Path, int | None]]  # file and seed of each run of a step, by its name
 LARGEST = 2**18  # bytes of a parameter file
 MOST_VALUES, DEEPEST = 20_000, 20  # of a parameter file, its aliases written out
 SEEDS = TypeAdapter(Annotated[list[types.Seed], Field(min_length=1, max_length=1000, strict=True)])
@@ -124,9 +125,9 @@ def experiment_of(study: str) -> dict[str, str]:
     return {run: name for name, runs in experiments(study).items() for run in runs}
 
 
-def runs_of(study: str, step: str) -> dict[str, tuple[Path, int | None]]:
+def runs_of(study: str, step: str) -> Runs:
     """File and seed of each run of a step; the seed is None where the file does not list several."""
-    found: dict[str, tuple[Path, int | None]] = {}
+    found: Runs = {}
     for file in _files(study_folder(study) / step):
         seeds = _seeds(file) if step == "train" else None
         runs = {file.stem: (file, None)} if seeds is None else {f"{file.stem}_s{s}": (file, s) for s in seeds}
@@ -192,17 +193,18 @@ def params_file(study: str, step: str, run: str) -> Path:
     return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
 
 
-def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None) -> P:
+def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None, known: Runs | None = None) -> P:
     """Typed parameters of one run: defaults, then `<step>.yaml`, then the run's file, then `overrides`.
 
     Args:
         cls: class of the step's parameters.
+        known: `runs_of` the step, where the caller has it already.
 
     Raises:
         ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
     """
     step = cls.step
-    known = runs_of(study, step)
+    known = runs_of(study, step) if known is None else known
     if run not in known:
         file = paths.PARAMS / study / step / f"{run}.yaml"
         lacking = "is a file of several runs" if file.is_file() else "does not exist"
