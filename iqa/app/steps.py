@@ -42,8 +42,9 @@ def all_params(study: str) -> Iterator[Params]:
     """
     param_files.check_all_read(study, STEPS)
     for step in STEPS:
-        for run in param_files.run_names(study, step):
-            yield load(study, step, run)
+        known = param_files.runs_of(study, step)
+        for run in known:
+            yield param_files.load(STEPS[step], study, run, known=known)
 
 
 def locate(name: str | Path) -> list[tuple[str, str, str]]:

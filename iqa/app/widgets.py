@@ -76,7 +76,7 @@ def _load_model(source: str, changed: float) -> Predictor:
 
 def _available(study: str) -> list[str]:
     """Databases of a study that are on this machine."""
-    names = param_files.run_names(study, "data_prep")
+    names = param_files.run_names(study, "data_prep") if study in param_files.studies() else []
     return [name for name in names if absent(param_files.load(DataPrepParams, study, name)) is None]
 
 

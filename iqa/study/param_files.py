@@ -23,6 +23,7 @@ from iqa.study.echo import cut, listed, quoted
 from iqa.study.params import ParameterError, Params
 
 P = TypeVar("P", bound=Params)
+Runs = dict[str, tuple[Path, int | None]]  # file and seed of each run of a step, by its name
 LARGEST = 2**18  # bytes of a parameter file
 MOST_VALUES, DEEPEST = 20_000, 20  # of a parameter file, its aliases written out
 SEEDS = TypeAdapter(Annotated[list[types.Seed], Field(min_length=1, max_length=1000, strict=True)])
@@ -76,7 +77,7 @@ def parse(text: str, source: str) -> Any:
     except RecursionError:
         raise ParameterError(f"{source}: not valid YAML: it is nested too deeply; correct it") from None
     except Exception as error:  # the parser lets through what the conversion of a value raises
-        raise ParameterError(f"{source}: not valid YAML: {cut(str(error).splitlines()[0])}; correct it") from None
+        raise ParameterError(f"{source}: not valid YAML: {cut(' '.join(str(error).split()))}; correct it") from None
 
 
 @cache
@@ -86,22 +87,24 @@ def _parsed(text: str) -> Any:
     node = yaml.compose(text)
     if node is None:
         return None
-    if _count(node, {}, DEEPEST) > MOST_VALUES:
-        raise ValueError(f"with its aliases (*) written out it holds more than {MOST_VALUES:,} values")
+    values, depth = _size(node, {})
+    if values > MOST_VALUES or depth > DEEPEST:
+        raise ValueError(
+            f"with its aliases (*) written out it holds more than {MOST_VALUES:,} values, or is nested too deeply"
+        )
     return yaml.constructor.construct_document(node)
 
 
-def _count(node: Node, counts: dict[int, int], depth: int) -> int:
-    """How many values a node has with its aliases written out; too many for one that holds itself."""
+def _size(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node has with its aliases written out, and how deep they are nested."""
     if isinstance(node, ScalarNode):
-        return 1
-    if not depth:
-        raise ValueError("it is nested too deeply")
-    if id(node) not in counts:
-        counts[id(node)] = MOST_VALUES
+        return 1, 0
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES, DEEPEST  # of a node that holds itself
         parts = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else [entry])]
-        counts[id(node)] = 1 + sum(_count(part, counts, depth - 1) for part in parts)
-    return counts[id(node)]
+        values, depths = zip(*(_size(part, known) for part in parts), (0, 0), strict=True)
+        known[id(node)] = 1 + sum(values), 1 + max(depths)
+    return known[id(node)]
 
 
 def run_names(study: str, step: str) -> list[str]:
@@ -122,9 +125,9 @@ def experiment_of(study: str) -> dict[str, str]:
     return {run: name for name, runs in experiments(study).items() for run in runs}
 
 
-def runs_of(study: str, step: str) -> dict[str, tuple[Path, int | None]]:
+def runs_of(study: str, step: str) -> Runs:
     """File and seed of each run of a step; the seed is None where the file does not list several."""
-    found: dict[str, tuple[Path, int | None]] = {}
+    found: Runs = {}
     for file in _files(study_folder(study) / step):
         seeds = _seeds(file) if step == "train" else None
         runs = {file.stem: (file, None)} if seeds is None else {f"{file.stem}_s{s}": (file, s) for s in seeds}
@@ -190,17 +193,18 @@ def params_file(study: str, step: str, run: str) -> Path:
     return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
 
 
-def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None) -> P:
+def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None, known: Runs | None = None) -> P:
     """Typed parameters of one run: defaults, then `<step>.yaml`, then the run's file, then `overrides`.
 
     Args:
         cls: class of the step's parameters.
+        known: `runs_of` the step, where the caller has it already.
 
     Raises:
         ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
     """
     step = cls.step
-    known = runs_of(study, step)
+    known = runs_of(study, step) if known is None else known
     if run not in known:
         file = paths.PARAMS / study / step / f"{run}.yaml"
         lacking = "is a file of several runs" if file.is_file() else "does not exist"

@@ -179,7 +179,7 @@ class RunFolder:
             "study": self.params.study,
             "step": self.params.step,
             "run": self.params.run,
-            **commit(),
+            **commit(self.params.study),
             "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "machine": platform.node(),
             "hardware": hardware(),
@@ -273,8 +273,11 @@ def read_table(study: str, step: str, run: str, name: str) -> pd.DataFrame:
     return pd.read_csv(result_file(study, step, run, f"{name}.csv"))
 
 
-def commit() -> dict[str, Any]:
-    """`commit` (None outside a git checkout) and `dirty`: whether tracked files differ from it."""
+def commit(study: str = "") -> dict[str, Any]:
+    """`commit` (None outside a git checkout) and `dirty`: whether files differ from it that can decide a result.
+
+    These are all tracked files, and untracked ones in `iqa`, `notebooks`, `report` and a study's parameter files.
+    """
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(paths.ROOT), *arguments]
@@ -285,7 +288,8 @@ def commit() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    untracked = git("ls-files", "--others", "--exclude-standard", "--", "iqa", "notebooks", "report", f"params/{study}")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes or untracked)}
 
 
 def hardware() -> dict[str, Any]:

@@ -117,7 +117,9 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
 
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
-        project / "iqa/training/params.py", "    crop: Positive = 96\n", "    crop: Positive = 96\n    warm: int = 0\n"
+        project / "iqa/training/params.py",
+        "    crop: types.Size = 96\n",
+        "    crop: types.Size = 96\n    warm: int = 0\n",
     )
     change(project / "notebooks/02_train.ipynb", '"crop = 96', '"warm = 0\\n",\n    "crop = 96')
     assert told(project) == {}

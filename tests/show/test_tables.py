@@ -1,5 +1,6 @@
 """Tables as text: rounding, Markdown and LaTeX with every mark escaped, and what the ablation table shows."""
 
+import html
 import re
 
 import notebook_section
@@ -145,6 +146,23 @@ def test_latex_escapes_every_mark_that_it_reads_as_a_command():
     row = text.split(r"\endlastfoot")[1].split(r"\end{longtable}")[0].strip().removesuffix(r"\\")
     assert not re.search(r"(?<!\\)[&%$#_]", row) and r"\textbackslash" in row and row.count(r"\textbar") == 2
     assert not re.search(r"[~^]", row.replace(r"\textasciitilde", "").replace(r"\^{}", ""))
+
+
+HOSTILE = (
+    "<b onclick=x> [x](javascript:y) ![z](w) `a` | b $\\input{x}$ \\input{y} {{7*7}} *c* @d ^[e] #f <!-- g --> &lt;"
+)
+
+
+def test_a_text_in_a_table_is_shown_as_it_is_on_one_line():
+    frame = tables.table_of([{"Title": f"{HOSTILE}\n\n# second", "N": 1}])
+    text = tables.markdown(frame)
+    assert len(text.splitlines()) == 3
+    page = pypandoc.convert_text(text, "html", format="markdown", extra_args=["--wrap=none"])
+    assert not re.findall(r"<(b|a|img|code|em|span|h1|math|script)\b", page)
+    assert html.unescape(re.sub(r"<[^>]+>", "", page)).count(HOSTILE) == 1
+    made = latex({"a": text}, {"a": HOSTILE})["a"]
+    assert not re.findall(r"(?<![\w\\])\\(input|href|includegraphics|footnote|textbf|emph)\b", made)
+    assert made.count("textbackslash input") == 4
 
 
 def test_latex_has_booktabs_rules_and_a_line_for_each_row(compared):

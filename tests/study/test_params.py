@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iqa.analysis.params import AblationParams, ComplexityParams
-from iqa.app import graph, machine, stale, steps
+from iqa.app import cli, graph, machine, stale, steps
 from iqa.model.params import ModelParams
 from iqa.report import appendix
 from iqa.study import param_files, paths
@@ -313,12 +313,13 @@ BAD_FILES = {  # what stands in a training file, and words of the message
     b"epochs: !!python/object:os.system x\n": "not valid YAML: could not determine a constructor",
     b"epochs: " + b"1" * 5000: "not valid YAML: Exceeds the limit",
     b"epochs: 0x" + b"f" * 6000: "key 'epochs'.*a very large int",
-    b"mean: " + b"[" * 400 + b"]" * 400: "not valid YAML: it is nested too deeply",
+    b"mean: " + b"[" * 400 + b"]" * 400: "not valid YAML: .*(is nested too deeply|its aliases)",
     b"mean: [" + b"0.5, " * 5000 + b"1]\n": r"key 'mean': .*at most 3.*not \[0.5, 0.5, 0.5, 0.5, ...\]",
     b"# " + b"x" * 300_000: "at most 256 kB",
     b"mean: &a [*a]\n": "aliases",
     bomb(b"[1, 2]", b"[%s]"): "aliases",
     bomb(b"{x: 1}", b"{<<: [%s]}"): "aliases",
+    b"".join(b"a%d: &a%d [[[[[[*a%d]]]]]]\n" % (n, n, n - 1) if n else b"a0: &a0 []\n" for n in range(40)): "aliases",
 }
 
 
@@ -459,6 +460,24 @@ def test_what_is_no_name_of_a_run_is_refused(name):
         with pytest.raises(ParameterError) as found:
             call(name)
         assert len(str(found.value)) < 600 and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "epochs", "[1"], "-p epochs [1, line 1: not valid YAML"),
+        (["-p", "epochs", "1", "-p", "epochs", "2"], "-p epochs: set twice; leave one out"),
+        (["-p", "epoch", "1"], "unknown key 'epoch'"),
+        (["-p", "lr", ".nan"], "key 'lr': Input should be a finite number, not nan"),
+        (["-p", "x" * 5000, "1"], "unknown key 'xxx"),
+        (["-p", "lr", "1" * 5000], "not valid YAML: Exceeds the limit"),
+        (["-p", "study", "other"], "-p study: a run writes to its own folder"),
+    ],
+)
+def test_an_override_that_cannot_be_used_is_named(arguments, message, capsys):
+    assert cli.main(["run", "demo/train/main_s1", *arguments]) == 1
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told and len(told) < 1500
 
 
 # --- bounds belong to the types

@@ -193,3 +193,28 @@ def test_a_full_disk_is_told_and_leaves_the_file_of_before(tmp_path, error):
     with pytest.raises(disk.DiskError, match=f"{tmp_path}: the disk is full .*free some space; earlier results are"):
         disk.write_whole(file, fill_up)
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_files_that_git_does_not_know_make_a_checkout_dirty_where_they_can_decide_a_result(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert results.commit("trial") == {"commit": None, "dirty": None}
+    (tmp_path / "iqa").mkdir()
+    (tmp_path / "iqa" / "known.py").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Begin"]):
+        git(*arguments)
+    places = {"notes.txt": False, "params/other/a.yaml": False, "iqa/__pycache__/x.pyc": False}
+    places |= {"params/trial/train/a.yaml": True, "params/trial/train.yaml": True, "iqa/new.py": True}
+    places |= {"notebooks/99_new.ipynb": True, "iqa/known.py": True}
+    for place, dirty in places.items():
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1")
+        assert results.commit("trial")["dirty"] is dirty, place
+        assert len(results.commit("trial")["commit"]) == 40
+        file.unlink()
+        git("checkout", "--", ".")
