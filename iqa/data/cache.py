@@ -30,7 +30,7 @@ from PIL import Image
 
 from iqa.data import DataError
 from iqa.data.files import some
-from iqa.data.pixels import PIXELS, decode, resize
+from iqa.data.pixels import LARGEST, PIXELS, decode, resize
 from iqa.data.sizes import Size
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
@@ -193,13 +193,13 @@ def _build(
 
 
 def _expected(source: Path, size: Size) -> int:
-    """Bytes of an image at its stored size, by the header of its file; 0 where that cannot be read."""
+    """Bytes of an image at its stored size, by the header of its file; 0 where decoding will say what is wrong."""
     try:
         with Image.open(source) as image:
             height, width = size.of(image.height, image.width)
-    except Exception:  # decoding says what is wrong
+    except Exception:
         return 0
-    return height * width * 3
+    return height * width * 3 if height * width <= LARGEST else 0
 
 
 def _decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:

@@ -1,6 +1,7 @@
 """A timm network as a source of four feature maps at strides 4, 8, 16 and 32."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Backbone(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            if "allocate memory" in str(error):
+            if re.search("allocate memory|CUDA|cuDNN", str(error)):  # the machine's fault, not the size's
                 raise
             height, width = image.shape[2:]
             remedy = "set another size, or `strict_img_size: false` in backbone_args where it has a fixed one, as Swin"

@@ -88,7 +88,7 @@ LAYOUTS = {
         marks=("base_model.", "lda_modules.", "fc_w_modules.", "fc_b_modules."),
         names=IQA_PYTORCH,
         high=1.0,
-        size=Size(filter="bilinear", least=225),
+        size=Size(filter="bilinear", least=225),  # what is no larger than a crop is enlarged to a pixel more
         crops=uniform.name,
     ),
     "swin": Layout(

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from icc import P3, profile
 from PIL import Image
 
 from iqa.app import playground, widgets
@@ -55,6 +56,12 @@ def test_distortions_are_applied_one_after_the_other(photo):
     both = [("gaussian_blur", 4.0), ("gaussian_noise", 3.0)]
     one, other = (np.asarray(playground.distort(photo, steps), float) for steps in (both, both[::-1]))
     assert one.std() > other.std()  # a blur after the noise removes it
+
+
+def test_a_distorted_image_keeps_its_colour_profile(photo):
+    in_p3 = photo.copy()
+    in_p3.info["icc_profile"] = profile(P3)
+    assert playground.distort(in_p3, BLUR).info["icc_profile"] == profile(P3)
 
 
 @pytest.mark.parametrize("crops", ["grid", "random", "center", "whole"])

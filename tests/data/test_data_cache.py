@@ -539,6 +539,20 @@ def test_a_file_that_is_gone_or_cut_after_opening_is_an_error_with_its_remedy(im
     assert np.array_equal(stores(*images)["rgb"][0], photo(40, 60, 0))
 
 
+def test_an_image_that_would_become_too_large_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (200_000, 1)).save(tmp_path / "images" / "thin.png")
+    with pytest.raises(DataError, match=r"thin\.png: its 1x200000 pixels would have to be enlarged to .*another size"):
+        stores(tmp_path / "images", ["thin.png"], Size(384, 384))
+
+
+def test_images_are_stored_by_filter_and_colours(images):
+    ways = [Size(20, 30), Size(20, 30, filter="bilinear"), Size(20, 30, colours="srgb")]
+    lanczos, bilinear, srgb = (stores(*images, way)["rgb"] for way in ways)
+    assert len({store.folder for store in (lanczos, bilinear, srgb)}) == 3
+    assert np.array_equal(lanczos[0], srgb[0]) and not np.array_equal(lanczos[0], bilinear[0])
+
+
 # --- killed, at the same time, out of space
 
 
