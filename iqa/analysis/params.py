@@ -84,8 +84,8 @@ class CrossDatasetParams(FigureParams):
 
     models: Annotated[list[str], Field(min_length=1)] = ["main_s1"]
     databases: Annotated[list[Name], Field(min_length=1)] = ["demo_distortions", "demo_photos"]
-    test_crops: Crops | None = "whole"
-    test_patches: Positive | None = 1
+    test_crops: Crops | None = None
+    test_patches: Positive | None = None
     batch_size: Positive = 32
     resamples: Positive = 1000
     seed: int = 0

@@ -2,7 +2,7 @@
 
 predictor = iqa.load_model("demo/main_s1")
 image = distort(photograph("chelsea").image, [("gaussian_blur", 2.5)])
-assess(predictor, image, crops="grid", patches=25).score
+assess(predictor, image).score
 """
 
 import html
@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,6 @@ from PIL import Image
 from iqa.analysis.comparison import QUANTITIES
 from iqa.analysis.evaluation import evaluate
 from iqa.data import synthetic
-from iqa.data.crops import grid
 from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
@@ -141,24 +141,21 @@ class Assessment:
 def assess(
     predictor: Predictor,
     image: Image.Image | np.ndarray,
-    crops: str = grid.name,
-    patches: int = 25,
-    seed: int = 0,
     with_map: bool = True,
+    **how: Any,
 ) -> Assessment:
     """Score, spread over patches, quality map and attention weights of an image.
 
     Args:
         image: RGB; pixels (H, W, 3) are uint8.
-        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score equals that of
-            `Predictor.score` with the same values, to the bit.
         with_map: whether to make the quality map.
+        how: which patches are scored, as for `Predictor.score`, whose score it is to the bit.
 
     Raises:
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    scored = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
+    scored = predictor.patch_scores(image, look=True, **how)
     stride = map_stride(predictor.crop, scored.height, scored.width)
     local = predictor.quality_map(image, stride) if with_map else None
     weights = None if scored.scales is None else scored.scales.mean(axis=0)
