@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, linear
@@ -195,6 +196,14 @@ def test_weights_that_do_not_fit_are_an_error_that_lists_the_tensors(tmp_path):
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(RuntimeError, match=r"(?s)other\.pth does not fit.*layer4\.0\.conv1\.weight"):
         HyperIQA(SMALL, weights=tmp_path / "other.pth")
+
+
+def test_a_weights_file_arrives_in_the_backbone_with_every_tensor(tmp_path):
+    whole = timm.create_model(SMALL.backbone, **SMALL.backbone_args)
+    saved = {name: torch.full_like(value, place) for place, (name, value) in enumerate(whole.state_dict().items(), 1)}
+    torch.save(saved, tmp_path / "weights.pth")
+    loaded = HyperIQA(SMALL, weights=tmp_path / "weights.pth").backbone.body.state_dict()
+    assert loaded and all(torch.equal(value, saved[name]) for name, value in loaded.items())
 
 
 def test_local_weights_arrive_in_the_backbone(shared):
