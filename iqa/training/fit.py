@@ -272,6 +272,10 @@ def fit(
 ) -> list[dict[str, float]]:
     """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
 
+    A row holds the training loss (`train_loss`) and its terms (`train_loss_<term>`), the learning rates of the epoch's
+    first step (`lr_backbone`, `lr_heads`), `<split or database>_srcc` and `_plcc`, the mean absolute error on the
+    validation images (`val_loss`), and `seconds`.
+
     Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`.
     """
     torch.set_num_threads(params.threads)

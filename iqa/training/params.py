@@ -21,12 +21,12 @@ def loss_terms(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     known = registered("iqa.training.losses")
     for part in text.split("+"):
-        term = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        term = re.fullmatch(r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
         if not term or term[2] not in known or term[2] in weights:
             raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
         weights[term[2]] = float(term[1] or 1)
         if not 0 < weights[term[2]] < math.inf:
-            raise ValueError(f"the weight of the loss '{term[2]}' must be above 0; leave the term out")
+            raise ValueError(f"the weight of the loss '{term[2]}' must be above 0 and finite, or leave the term out")
     return weights
 
 

@@ -10,7 +10,8 @@ import torch
 from iqa.metrics import coefficients
 from iqa.model.predictor import load_model
 from iqa.model.scoring import score
-from iqa.training.batches import Patches
+from iqa.training import losses
+from iqa.training.batches import Patches, train_loader
 from iqa.training.fit import Fit, fit, fit_line
 from iqa.training.params import TrainParams
 from iqa.training.train import train
@@ -85,6 +86,37 @@ def test_another_value_of_a_parameter_that_needs_another_is_another_training(dat
     base, change = FOLLOWED_WITH[name]
     one = last_weights(data, tmp_path / "one", **base)
     assert not same(last_weights(data, tmp_path / "other", **base | change), one)
+
+
+@pytest.mark.parametrize("what", ["initial weights", "order", "patches", "dropout"])
+def test_the_seed_decides(data, tmp_path, monkeypatch, what):
+    assert seeded(what, 1, data, tmp_path, monkeypatch) == seeded(what, 1, data, tmp_path, monkeypatch)
+    assert seeded(what, 1, data, tmp_path, monkeypatch) != seeded(what, 2, data, tmp_path, monkeypatch)
+
+
+def seeded(what, seed, data, folder, monkeypatch):
+    """Something that a training with this seed does by chance."""
+    params = tiny.PARAMS.model_copy(update=SHORT | {"seed": seed})
+    if what == "order":
+        return [image.tolist() for _, _, image in train_loader(data, params)]
+    if what == "patches":
+        return Patches(data, params).__getitems__([(0, image, 0) for image in range(8)])[0].tolist()
+    if what == "initial weights":
+        params = params.model_copy(update={"lr": 0.0})
+        fit(params, data, folder, {})
+        return torch.load(folder / "best.pt", weights_only=True)["state_dict"]["hyper.last_weight.weight"].tolist()
+    states = []
+    original = losses.total
+
+    def note(*arguments):  # the random state of a step, before which dropout was drawn
+        states.append(torch.initial_seed())
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "total", note)
+        fit(params, data, folder, {})
+    assert len(set(states)) == len(states) == 6
+    return states
 
 
 def test_a_clipped_step_is_no_larger_than_asked_for(data, tmp_path, monkeypatch):
