@@ -292,8 +292,8 @@ def _describe(options: Namespace) -> None:
     name, network, crop, rule = _network(options.model)
     found = describe(network, options.height or crop, options.width or crop)
     print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
-    _print_table(architecture_table(found))
     print(rule)
+    _print_table(architecture_table(found))
 
 
 def _network(source: str) -> tuple[str, "HyperIQA", int, str]:

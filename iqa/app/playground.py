@@ -216,7 +216,8 @@ def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
         row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
         row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
         row |= {"undistorted": f"{before.score:.4g}", "change": f"{now.score - before.score:+.3g}"}
-        row["scale"] = f"{scale.low:g} to {scale.high:g}{'' if scale.higher_is_better else ', low is good'}"
+        ends = "uncalibrated" if scale.uncalibrated else f"{scale.low:g} to {scale.high:g}"
+        row["scale"] = f"{ends}{'' if scale.higher_is_better else ', low is good'}"
         row |= {"attention to scales": weight_bars(now.scale_weights), "time": f"{1000 * now.seconds:.0f} ms"}
         rows.append(row)
     return _html_table(pd.DataFrame(rows), escape=False)

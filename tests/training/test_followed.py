@@ -201,13 +201,20 @@ def test_the_model_that_is_kept_is_that_of_the_best_epoch(data, tmp_path, monkey
     assert same(kept["state_dict"].values(), expected["state_dict"].values())
 
 
-@pytest.mark.parametrize("srcc", [[0.5, 0.4, 0.3, 0.2, 0.9, 0.1], [0.1, 0.2, 0.3, 0.3, 0.3, 0.9]])
-def test_patience_counts_epochs_since_the_best_one(data, tmp_path, monkeypatch, srcc):
-    monkeypatch.setattr(
-        Fit, "_validate", lambda self: {"val_loss": 0.0, "val_plcc": 0.0, "val_srcc": srcc[self.current_epoch]}
-    )
-    history = train(tiny.PARAMS.model_copy(update={"epochs": 6, "patience": 2}), data, tmp_path)
-    assert len(history) == np.argmax(srcc[:3]) + 1 + 2
+@pytest.mark.parametrize(
+    ("select_on", "values", "epochs"),
+    [
+        ("val_srcc", [0.5, 0.4, 0.3, 0.2, 0.9, 0.1], 3),
+        ("val_srcc", [0.1, 0.2, 0.3, 0.3, 0.3, 0.9], 5),
+        ("val_loss", [0.5, 0.6, 0.7, 0.2, 0.1, 0.1], 3),
+        ("val_loss", [0.5, 0.4, 0.3, 0.3, 0.3, 0.1], 5),
+    ],
+)
+def test_patience_counts_epochs_since_the_best_one(data, tmp_path, monkeypatch, select_on, values, epochs):
+    other = dict.fromkeys(["val_loss", "val_plcc", "val_srcc"], 0.0)
+    monkeypatch.setattr(Fit, "_validate", lambda self: other | {select_on: values[self.current_epoch]})
+    params = tiny.PARAMS.model_copy(update={"epochs": 6, "patience": 2, "select_on": select_on})
+    assert len(train(params, data, tmp_path)) == epochs
 
 
 @pytest.mark.parametrize("which", ["own", "monitored"])
