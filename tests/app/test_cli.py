@@ -345,7 +345,7 @@ def test_quick_complexity_prints_runs_checkpoints_and_parameter_files_without_pt
         monkeypatch.setitem(sys.modules, name, None)
     untrained = str(paths.PARAMS / "smoke/train/last.yaml")
     assert cli.main(["complexity", model, untrained, "--quick", "--height", "64", "--width", "96"]) == 0
-    heading, _, columns, *rows = capsys.readouterr().out.splitlines()
+    heading, columns, *rows = capsys.readouterr().out.splitlines()
     assert heading == "MACs (2 FLOPs each) of one image of 64x96 pixels"
     assert "GMACs, torch" in columns and "thop" not in columns
     assert rows[0].startswith("demo/toy") and rows[1].startswith("smoke/last, not trained")

@@ -251,6 +251,20 @@ def test_a_term_and_a_metric_of_one_name_have_columns_of_their_own(data, tmp_pat
     assert -1 <= row["train_plcc"] <= 1 and row["train_plcc"] != row["train_loss_plcc"]
 
 
+def test_the_training_loss_is_the_mean_over_all_patches_of_the_epoch(data, tmp_path, monkeypatch):
+    errors = []
+    validate = Fit._validate
+
+    def note(self):
+        prediction, target = torch.cat(self.seen, dim=1)
+        errors.append(float((prediction - target).abs().mean()))
+        return validate(self)
+
+    monkeypatch.setattr(Fit, "_validate", note)
+    history = train(tiny.PARAMS.model_copy(update={"rank_weight": 0.0, "batch_size": 12}), data, tmp_path)
+    assert history["train_loss"].tolist() == pytest.approx(errors)  # of batches of 12 and 8
+
+
 def test_scores_that_are_not_finite_in_validation_stop_with_epoch_and_images(data, tmp_path, monkeypatch):
     validate = Fit._validate
 
