@@ -230,6 +230,18 @@ def test_other_labels_are_another_training(data, tmp_path, which):
     )
 
 
+def test_another_number_of_patches_is_another_training_only_where_validation_follows_it(data, tmp_path):
+    log = tmp_path / "train.log"
+    params = tiny.PARAMS.model_copy(update={"epochs": 1, "val_crops": "center", "val_patches": 1})
+    train(params, data, tmp_path)
+    train(params.model_copy(update={"test_patches": 3}), data, tmp_path)
+    assert "training anew" not in log.read_text() and load_model(tmp_path).rule == "grid of 3 crops"
+    train(params.model_copy(update={"val_patches": None}), data, tmp_path)
+    assert "training anew: parameter val_patches: 1 -> None" in log.read_text()
+    train(params.model_copy(update={"val_patches": None, "test_patches": 3}), data, tmp_path)
+    assert "training anew: parameter test_patches: 6 -> 3" in log.read_text()
+
+
 def test_the_rates_in_the_history_are_those_with_which_the_epoch_began(data, tmp_path):
     params = tiny.PARAMS.model_copy(update={"schedule": "step", "schedule_epochs": 1, "lr": 1e-3, "lr_ratio": 2.0})
     history = train(params, data, tmp_path)
