@@ -87,8 +87,8 @@ class CrossDatasetParams(FigureParams):
     models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main_s1"]
     databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
     preparation: Literal["model", "database"] = "model"
-    test_crops: Crops | None = "whole"
-    test_patches: types.Positive | None = 1
+    test_crops: Crops | None = None
+    test_patches: types.Positive | None = None
     batch_size: types.Size = 32
     resamples: types.Positive = 1000
     seed: types.Seed = 0

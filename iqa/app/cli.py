@@ -103,14 +103,15 @@ def _predict(options: Namespace) -> int:
     """Score images with a trained model.
 
     A folder stands for all files in it and in its subfolders that have the suffix of an image. A file that is named is
-    tried whatever its suffix. A file that is named twice is scored once. By default, a grid of 25 crops is scored.
+    tried whatever its suffix. A file that is named twice is scored once. By default, the crops of the
+    model's own test are scored.
 
     Exit status: 0 if all images were scored; 1 if nothing was done, as the command, the model or a folder cannot be
     used; 2 if some images could not be read: they are listed at the end with the reasons, and the others were scored.
     """
     import pandas as pd
 
-    from iqa.data.crops import dense, grid
+    from iqa.data.crops import dense
     from iqa.model.predictor import Unreadable, find_images, load_model
     from iqa.show.analysis import quality_map
     from iqa.study import disk, progress, results
@@ -125,7 +126,7 @@ def _predict(options: Namespace) -> int:
     except results.ResultsError as error:
         hint = "; or make the whole demo study with: make report" if options.model == DEMO else ""
         raise Mistake(f"{error}{hint}") from None
-    how = {"crops": options.crops or grid.name, "patches": options.patches or 25, "seed": options.seed}
+    how = {"crops": options.crops, "patches": options.patches, "seed": options.seed}
     if options.map:
         how = {"crops": dense.name, "stride": options.stride or max(1, model.crop // 4)}
         if how["stride"] > model.crop:
@@ -213,7 +214,10 @@ def _evaluate(options: Namespace) -> None:
     for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
         scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
         about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
-        measured = evaluation.evaluate(scored[model, name], options.resamples, seed=options.seed)
+        uncalibrated = models[model].scale.uncalibrated
+        measured = evaluation.evaluate(
+            scored[model, name], options.resamples, seed=options.seed, uncalibrated=uncalibrated
+        )
         rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
     trained_on = {model: predictor.scale.of for model, predictor in models.items()}
     cross = evaluation.cross_table(rows, trained_on, missing)
@@ -256,7 +260,7 @@ def _complexity(options: Namespace) -> None:
     counters = complexity.QUICK if options.quick else tuple(complexity.COUNTERS)
     costs, timed = [], []
     for source in options.models:
-        name, model, crop = _network(source)
+        name, model, crop, _ = _network(source)
         height, width = options.height or crop, options.width or crop
         about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
         try:
@@ -285,14 +289,15 @@ def _describe(options: Namespace) -> None:
     from iqa.model.hyperiqa import describe
     from iqa.show.train import architecture_table
 
-    name, network, crop = _network(options.model)
+    name, network, crop, rule = _network(options.model)
     found = describe(network, options.height or crop, options.width or crop)
     print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
+    print(rule)
     _print_table(architecture_table(found))
 
 
-def _network(source: str) -> tuple[str, "HyperIQA", int]:
-    """Name, network and crop of a model that is trained, or that a parameter file describes."""
+def _network(source: str) -> tuple[str, "HyperIQA", int, str]:
+    """Name, network, crop and rule of scoring of a model that is trained, or that a parameter file describes."""
     from iqa.analysis import complexity
     from iqa.app import steps
     from iqa.model.predictor import load_model
@@ -304,12 +309,13 @@ def _network(source: str) -> tuple[str, "HyperIQA", int]:
     waiting = run in trainings and not results.finished(study, "train", run)
     if not waiting and not source.endswith((".yaml", ".yml")):
         model = load_model(source, "cpu")
-        return model.name, model.network, model.crop
+        return model.name, model.network, model.crop, f"scored: {model.rule}; scores from {model.scale}"
     study, step, run = steps.locate(f"{study}/train/{run}" if waiting else source)[0]
     if step != TrainParams.step:
         raise Mistake(f"{source} describes no model: it is a run of {step}, not of train")
     params = param_files.load(TrainParams, study, run)
-    return f"{study}/{Path(source).stem}, not trained", complexity.build(params), params.crop
+    rules = "scored: {rule}; for validation: {validation_rule}".format(**params.rules())
+    return f"{study}/{Path(source).stem}, not trained", complexity.build(params), params.crop, rules
 
 
 def _export(options: Namespace) -> None:

@@ -2,7 +2,7 @@
 
 predictor = iqa.load_model("demo/main_s1")
 image = distort(photograph("chelsea").image, [("gaussian_blur", 2.5)])
-assess(predictor, image, crops="grid", patches=25).score
+assess(predictor, image).score
 """
 
 import html
@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,6 @@ from PIL import Image
 from iqa.analysis import evaluation
 from iqa.analysis.comparison import QUANTITIES
 from iqa.data import DataError, synthetic
-from iqa.data.crops import grid
 from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
@@ -142,24 +142,21 @@ class Assessment:
 def assess(
     predictor: Predictor,
     image: Image.Image | np.ndarray,
-    crops: str = grid.name,
-    patches: int = 25,
-    seed: int = 0,
     with_map: bool = True,
+    **how: Any,
 ) -> Assessment:
     """Score, spread over patches, quality map and attention weights of an image.
 
     Args:
         image: RGB; pixels (H, W, 3) are uint8.
-        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score equals that of
-            `Predictor.score` with the same values, to the bit.
         with_map: whether to make the quality map.
+        how: which patches are scored, as for `Predictor.score`, whose score it is to the bit.
 
     Raises:
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    scored = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
+    scored = predictor.patch_scores(image, look=True, **how)
     stride = map_stride(predictor.crop, scored.height, scored.width)
     local = predictor.quality_map(image, stride) if with_map else None
     weights = None if scored.scales is None else scored.scales.mean(axis=0)
@@ -220,7 +217,8 @@ def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
         row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
         row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
         row |= {"undistorted": f"{before.score:.4g}", "change": f"{now.score - before.score:+.3g}"}
-        row["scale"] = f"{scale.low:g} to {scale.high:g}{'' if scale.higher_is_better else ', low is good'}"
+        ends = "uncalibrated" if scale.uncalibrated else f"{scale.low:g} to {scale.high:g}"
+        row["scale"] = f"{ends}{'' if scale.higher_is_better else ', low is good'}"
         row |= {"attention to scales": weight_bars(now.scale_weights), "time": f"{1000 * now.seconds:.0f} ms"}
         rows.append(row)
     return _html_table(pd.DataFrame(rows), escape=False)

@@ -149,7 +149,8 @@ def write_original(model: HyperIQA, file: str | Path) -> None:
     """Write a HyperIQA with ResNet-50 in the layout of SSL92/hyperIQA, for code that reads that.
 
     Scores of that layout are 0..100, so what generates the last layer's weight and bias (`fc5w_fc`, `fc5b_fc`) is
-    multiplied by 100 / `output_scale`. Whether the model takes RGB images is not checked.
+    multiplied by 100 / `output_scale`. Whether the model takes RGB images is not checked. A scale that was fitted after
+    training (`iqa.model.predictor.Scale`) is not in the file.
 
     Raises:
         CheckpointError: the model is another one; the message lists every parameter that does not fit.

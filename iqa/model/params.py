@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from iqa.data.crops import CROPS
 from iqa.study import types
 from iqa.study.params import Checked
 from iqa.study.registry import one_of
@@ -58,3 +59,31 @@ class ModelParams(Checked):
 # the options of `iqa.model.scoring.score`, and the parameter of a training that sets each
 SCORING = {"input": "input", "crops": "test_crops", "patches": "test_patches", "crop": "crop"}
 SCORING |= {key: key for key in ("batch_size", "seed", "precision")}
+PATCHES = 25  # of an image, where other crops than a model's own are asked for without their number
+
+
+class RuleError(ValueError):
+    """A choice of crops that cannot be followed."""
+
+
+def change_rule(options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A model's options (`iqa.model.predictor.Predictor.options`) with some of them replaced; None replaces nothing.
+
+    Other crops than the model's own are `PATCHES` where `patches` is not given.
+
+    Raises:
+        RuleError: `patches` or `stride` is given for crops that do not take it.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    crops = given.get("crops", options["crops"])
+    for key in {"patches", "stride"} & given.keys():
+        if key not in CROPS[crops].options:
+            takes = ", ".join(name for name, mode in CROPS.items() if key in mode.options)
+            raise RuleError(f"'{key}' ({given[key]}) has no meaning for crops '{crops}'; it belongs to {takes}")
+    own = {} if crops == options["crops"] else {"patches": PATCHES}
+    return options | own | given
+
+
+def describe_rule(crops: str, patches: int, **_: Any) -> str:
+    """What is scored of an image, in words, from a model's options: `grid of 9 crops`."""
+    return CROPS[crops].title.format(patches=patches)

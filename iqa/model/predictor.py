@@ -37,13 +37,13 @@ from torch import Tensor
 
 from iqa.data import DataError
 from iqa.data.colours import to_srgb
-from iqa.data.crops import dense, grid
+from iqa.data.crops import dense
 from iqa.data.params import Crops, Input
 from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
 from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.params import SCORING, ModelParams
+from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
 from iqa.model.scoring import choose_device, patch_positions, score_patches
 from iqa.model.tensors import fill, load
 from iqa.study import paths
@@ -72,23 +72,41 @@ class Unreadable(DataError):
 
 @dataclass(frozen=True)
 class Scale:
-    """The range and direction of scores."""
+    """The range and direction of scores.
+
+    A loss such as PLCC does not see the scale: the scores of its network have an order, but no zero and no unit. A line
+    that rises, fitted to the validation images, maps them to the scale. Where there is none, the scale is uncalibrated.
+    """
 
     low: float
     high: float
     higher_is_better: bool
     of: str  # title of the database that has this scale
+    intercept: float = 0.0  # of the line, on 0..1
+    slope: float = 1.0
+    uncalibrated: str = ""  # why there is no line, although the loss did not see the scale
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"scores from {self.low!r} to {self.high!r} are no range: low < high, both finite")
 
     def __str__(self) -> str:
+        if self.uncalibrated:
+            good = "higher" if self.higher_is_better else "lower"
+            return f"no scale: {good} is better, but the values are uncalibrated ({self.uncalibrated})"
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
-        return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}"
+        fitted = "" if self.calibration == (0.0, 1.0) else ", fitted to its validation images"
+        return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}{fitted}"
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """Intercept and slope of the line that maps the network's scores to 0..1."""
+        return self.intercept, self.slope
 
     def denormalise(self, value: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Scores on this scale of scores on 0..1 (1 is best); those outside 0..1 are not clipped."""
+        """Scores on this scale of a network's scores on 0..1 (1 is best); those outside 0..1 are not clipped."""
+        if self.calibration != (0.0, 1.0):
+            value = self.intercept + self.slope * value
         return self.low + (value if self.higher_is_better else 1 - value) * (self.high - self.low)
 
 
@@ -141,7 +159,12 @@ class Predictor:
     crop: int  # side of a crop in pixels
     size: Size  # to which images are brought first, and to which colours
     scale: Scale  # of its scores
-    options: dict[str, Any]  # for `iqa.model.scoring.predict`: how the images of its own test split are scored
+    options: dict[str, Any]  # for `iqa.model.scoring.predict`: the rule by which its images are scored everywhere
+
+    @property
+    def rule(self) -> str:
+        """What is scored of an image, in words."""
+        return describe_rule(**self.options)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
@@ -153,13 +176,14 @@ class Predictor:
         Args:
             image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
             batch_size: most patches per forward pass; by default what suits the device and the crop.
-            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default a grid of about 25
-                crops. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, with
-                scores that differ in the third digit. `look`: return the weights of the scales, too.
+            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default those of the model's
+                own test (`options`), and `PATCHES` of other crops. `precision`: `32-true`, or `bf16-mixed`, about twice
+                as quick where the processor has it, with scores that differ in the third digit. `look`: return the
+                weights of the scales, too.
 
         Raises:
             Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
-            ValueError: the pixels have another shape or type.
+            ValueError: the pixels have another shape or type, or the crops do not take `patches` or `stride`.
         """
         return self.patch_scores(image, batch_size, **how).score
 
@@ -207,10 +231,11 @@ class Predictor:
         batch_size: int | None,
         precision: str = "32-true",
         look: bool = False,
-        crops: str = grid.name,
-        **cut: Any,
+        **changes: Any,
     ) -> PatchScores:
-        positions, window = patch_positions(pixels, self.crop, crops, **cut)
+        rule = change_rule(self.options, **changes)
+        cut = {key: rule[key] for key in ("crops", "patches", "seed", "stride") if key in rule}
+        positions, window = patch_positions(pixels, self.crop, **cut)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
         values = [of_batch for _, of_batch in batches]
@@ -329,6 +354,14 @@ class _Database(_Part):
     size: Size
 
 
+class _Line(_Part):
+    """How the network's scores are mapped to 0..1, or why they are not."""
+
+    intercept: float = 0.0
+    slope: float = 1.0
+    uncalibrated: str = ""
+
+
 class _Saved(_Part):
     """What a model file says besides weights."""
 
@@ -336,6 +369,7 @@ class _Saved(_Part):
     architecture: dict[str, Any]
     scoring: _Scoring
     database: _Database
+    calibration: _Line = _Line()  # older files have none
 
 
 def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
@@ -359,11 +393,13 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     database, options = about.database, about.scoring.model_dump()
     architecture = ModelParams.build(about.architecture, shown)
     try:
-        scale = Scale(database.low, database.high, database.higher_is_better, database.title)
+        line = about.calibration.model_dump()
+        scale = Scale(database.low, database.high, database.higher_is_better, database.title, **line)
         network = HyperIQA(architecture)
     except Exception as error:  # whatever an architecture that fits nothing meets
         raise ModelError(f"{shown}: {str(error) or type(error).__name__}; train the model again") from error
     fill(network, saved["state_dict"], file)
+    options |= {} if scale.calibration == (0.0, 1.0) else {"calibration": scale.calibration}
     size = replace(database.size, least=options["crop"])
     return Predictor(network, about.name, options["input"], options["crop"], size, scale, options)
 

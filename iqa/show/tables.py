@@ -190,6 +190,7 @@ def shape(sizes: Iterable[float]) -> str:
 def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     """Coefficients of a row with their intervals, by title."""
     titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
+    titles["bias"] = "Bias"
     return {titles[name]: _pick(row, ends(name)) for name in names}
 
 

@@ -1,12 +1,13 @@
 """Parameters of `02_train`."""
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops, Input
-from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams
+from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams, describe_rule
 from iqa.study import types
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
@@ -16,15 +17,17 @@ def loss_terms(text: str) -> dict[str, float]:
     """Weights of the terms of a loss such as `l1` or `l1 + 0.5*plcc`, by name in `iqa.training.losses.LOSSES`.
 
     Raises:
-        ValueError: an unknown term, one that comes twice, or a text of another form.
+        ValueError: an unknown term, one that comes twice, a weight that is not above 0, or a text of another form.
     """
     weights: dict[str, float] = {}
     known = registered("iqa.training.losses")
     for part in text.split("+"):
-        term = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        term = re.fullmatch(r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
         if not term or term[2] not in known or term[2] in weights:
             raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
         weights[term[2]] = float(term[1] or 1)
+        if not 0 < weights[term[2]] < math.inf:
+            raise ValueError(f"the weight of the loss '{term[2]}' must be above 0 and finite, or leave the term out")
     return weights
 
 
@@ -49,8 +52,10 @@ class TrainParams(ModelParams, FigureParams):
     crop: types.Size = 96
     train_patches: types.Positive = 1
     color_jitter: types.Fraction = 0.0
-    test_crops: Crops = "whole"
-    test_patches: types.Positive = 1
+    test_crops: Crops = "grid"
+    test_patches: types.Positive = 6
+    val_crops: Crops | None = None
+    val_patches: types.Positive | None = None
     # model: small enough to train from scratch on two CPU cores
     backbone: types.Text = "resnet10t"
     backbone_args: BackboneArgs = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
@@ -110,6 +115,8 @@ class TrainParams(ModelParams, FigureParams):
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
+        if taken := {"train", "val", "test"} & set(self.monitor_databases):
+            raise ValueError(f"'monitor_databases': '{taken.pop()}' names a column of the history; rename the database")
         return self
 
     def processes(self) -> int:
@@ -146,5 +153,14 @@ class TrainParams(ModelParams, FigureParams):
         return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
 
     def scoring(self) -> dict[str, Any]:
-        """How the images of the test split are scored: the options of `iqa.model.scoring.score`."""
+        """The rule by which images are scored, wherever the model scores any: options of `iqa.model.scoring.score`."""
         return {option: getattr(self, key) for option, key in SCORING.items()}
+
+    def validation(self) -> dict[str, Any]:
+        """How validation images are scored after each epoch: by the same rule but for `val_crops` and `val_patches`."""
+        cheaper = {"crops": self.val_crops, "patches": self.val_patches}
+        return self.scoring() | {option: value for option, value in cheaper.items() if value is not None}
+
+    def rules(self) -> dict[str, str]:
+        """What is scored of an image (`rule`) and of a validation image (`validation_rule`), in words."""
+        return {"rule": describe_rule(**self.scoring()), "validation_rule": describe_rule(**self.validation())}

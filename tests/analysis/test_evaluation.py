@@ -14,11 +14,13 @@ from reference_models import blank
 
 from iqa.analysis import gathering
 from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, results_json, score, stack
+from iqa.analysis.params import CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
 from iqa.data.prepare import prepare
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.params import RuleError
 from iqa.model.predictor import Predictor, Scale, load_model
 from iqa.model.scoring import predict
 from iqa.study import paths
@@ -47,6 +49,14 @@ def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
     for name in COEFFICIENTS:
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
     assert found["srcc"] == coefficients.srcc(predictions["prediction"], predictions["mos"])
+
+
+def test_the_bias_is_the_mean_error_in_units_of_the_mos(predictions):
+    found = evaluate(predictions.assign(prediction=predictions["mos"] - 0.25), resamples=50)
+    assert found["bias"] == pytest.approx(-0.25) and found["bias_low"] == pytest.approx(-0.25)
+    parts = breakdown(predictions, resamples=50)
+    errors = (predictions["prediction"] - predictions["mos"]).groupby(predictions["distortion"]).mean()
+    assert parts["bias"].iloc[:2].tolist() == pytest.approx(errors.tolist())
 
 
 def test_contents_are_resampled_together(predictions):
@@ -141,6 +151,29 @@ def test_options_that_are_asked_for_replace_the_models_own(scored):
     options = models["first"].options | {"crops": "grid", "patches": 4}
     expected = predict(models["first"].network, data, data.indices("test"), **options)
     assert predictions["first", "up"]["prediction"].equals(expected["prediction"])
+
+
+def test_a_model_scores_any_database_by_its_own_rule_unless_asked_otherwise(scored):
+    models, databases, _ = scored
+    model = dataclasses.replace(models["first"], options=models["first"].options | {"crops": "random", "patches": 3})
+    data = databases["up"]
+    own = predict(model.network, data, data.indices("test"), **model.options)["prediction"]
+    params = CrossDatasetParams()
+    asked = score(model, data, crops=params.test_crops, patches=params.test_patches)["prediction"]
+    assert asked.equals(own) and not score(model, data, crops="center")["prediction"].equals(own)
+    with pytest.raises(RuleError, match=r"'patches' .* 'center'"):
+        score(model, data, crops="center", patches=4)
+
+
+def test_what_a_model_without_a_scale_lacks_is_left_out_of_the_record(scored):
+    _, _, predictions = scored
+    about = {"model": "first", "database": "up", "title": "Tiny", "available": True}
+    pair = {("first", "up"): predictions["first", "up"]}
+    rows = [about | evaluate(*pair.values(), resamples=20, uncalibrated="a reason")]
+    cross = cross_table(rows, {"first": "Tiny"}, {})
+    assert cross[["rmse", "bias", "bias_low"]].isna().all(axis=None) and cross["srcc"].notna().all()
+    metrics = json.loads(json.dumps(results_json(pair, cross), allow_nan=False))["datasets"]["up"]["metrics"]
+    assert "rmse" not in metrics and "bias" not in metrics and "krcc_low" in metrics
 
 
 def test_the_record_holds_what_evaluation_tools_read(scored):

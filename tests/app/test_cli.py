@@ -174,7 +174,7 @@ def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
         "width": 100,
     }
     assert found["model"] == "demo/toy" and found["errors"] == []
-    assert found["scale"] == {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}
+    assert found["scale"].items() >= {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}.items()
     assert found["preparation"]["input"] == "mscn" and found["preparation"]["crop"] == 64
     assert found["preparation"]["size"] == vars(load_model(model, "cpu").size)
     assert found["settings"] == {
@@ -322,11 +322,19 @@ def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_availabl
 
 def test_describe_prints_the_parts_of_a_trained_model(model, capsys):
     assert cli.main(["describe", model]) == 0
-    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    heading, _, columns, *rows = capsys.readouterr().out.splitlines()
     assert heading.startswith("demo/toy: HyperIQA with concat fusion, ") and "[3, 64, 64]" in heading
     assert columns.split() == ["Part", "Detail", "Output", "Parameters", "Share"]
     total = sum(parameter.numel() for parameter in load_model(model, "cpu").network.parameters())
     assert rows[0].startswith("resnet10t") and rows[-1].startswith("total") and f"{total:,}" in rows[-1]
+
+
+def test_describe_says_how_a_model_scores_and_on_which_scale(model, capsys):
+    assert cli.main(["describe", model]) == 0
+    rule = load_model(model, "cpu").rule
+    assert f"scored: {rule}; scores from 5 (worst) to 1 (best), the scale of Toy" in capsys.readouterr().out
+    assert cli.main(["describe", str(paths.PARAMS / "koniq10k/train/hyperiqa.yaml")]) == 0
+    assert "scored: grid of 25 crops; for validation: grid of 4 crops" in capsys.readouterr().out
 
 
 def test_describe_prints_a_model_that_is_not_yet_trained_at_another_size(capsys):

@@ -276,6 +276,14 @@ def test_weights_that_do_not_fit_are_an_error_that_lists_the_tensors(tmp_path):
         HyperIQA(SMALL, weights=tmp_path / "other.pth")
 
 
+def test_a_weights_file_arrives_in_the_backbone_with_every_tensor(tmp_path):
+    whole = timm.create_model(SMALL.backbone, **SMALL.backbone_args)
+    saved = {name: torch.full_like(value, place) for place, (name, value) in enumerate(whole.state_dict().items(), 1)}
+    torch.save(saved, tmp_path / "weights.pth")
+    loaded = HyperIQA(SMALL, weights=tmp_path / "weights.pth").backbone.body.state_dict()
+    assert loaded and all(torch.equal(value, saved[name]) for name, value in loaded.items())
+
+
 def test_local_weights_arrive_in_the_backbone(shared):
     file = shared / "weights" / "mobilenetv2_100_imagenet.pth"
     params = SMALL.model_copy(update={"backbone": "mobilenetv2_100", "backbone_args": {"pad_type": "same"}})

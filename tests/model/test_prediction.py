@@ -16,6 +16,7 @@ from iqa.data.pixels import Size, mscn
 from iqa.model import checkpoints, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.params import RuleError
 from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
 from iqa.model.scoring import patch_positions, predict
 from iqa.show import analysis
@@ -73,9 +74,9 @@ class Brightness(nn.Module):
 
 
 def brightness(crop=32, size=SIZE, up=True, input="rgb"):
-    return Predictor(
-        Brightness(), "brightness", input, crop, Size(**size, least=crop), Scale(0.0, 100.0, up, "Toy"), {}
-    )
+    rule = {"crops": "grid", "patches": 4, "seed": 0}
+    scale = Scale(0.0, 100.0, up, "Toy")
+    return Predictor(Brightness(), "brightness", input, crop, Size(**size, least=crop), scale, rule)
 
 
 # --- what a model knows
@@ -260,8 +261,7 @@ def test_a_file_gets_the_score_that_its_database_gets(tmp_path, crops, up):
     scale = {"low": 1.0, "high": 5.0, "higher_is_better": up}
     model = load_model(save(tmp_path, SEEN | scale, test_crops=crops, test_patches=6, seed=3), "cpu")
     expected = predict(model.network, data, np.arange(4), **model.options)["prediction"]
-    how = {"crops": crops, "patches": 6, "seed": 3}
-    assert [model.score(image, **how) for image in rgb] == pytest.approx(list(expected), abs=4e-5)
+    assert [model.score(image) for image in rgb] == pytest.approx(list(expected), abs=4e-5)
     assert len(set(expected)) == 4
 
 
@@ -398,7 +398,8 @@ def test_random_crops_follow_from_seed_and_content(model, tmp_path):
     first, second = written(tmp_path / "a.png"), written(tmp_path / "b.bmp")
     how = {"crops": "random", "patches": 5}
     assert model.score(first, **how) == model.score(second, **how)
-    assert model.score(first, **how) != model.score(first, **how, seed=1)
+    assert model.score(first, **how) == model.score(first, **how, seed=1)  # the model's own
+    assert model.score(first, **how) != model.score(first, **how, seed=2)
     other = photo()
     other[0, 0] += 1
     positions = [patch_positions(pixels, 64, **how)[0] for pixels in (photo(), other)]
@@ -416,10 +417,31 @@ def test_the_next_images_are_prepared_ahead_but_not_all_of_them():
 # --- patches
 
 
-def test_by_default_a_grid_of_crops_reaches_every_edge():
+def test_by_default_an_image_is_scored_by_the_rule_of_the_models_own_test():
     found = brightness().patch_scores(photo())
-    assert found.window == (32, 32) and 20 <= len(found.scores) <= 30
+    assert found.window == (32, 32) and len(found.scores) == 4
     assert found.positions.min() == 0 and tuple(found.positions.max(axis=0)) == (100 - 32, 140 - 32)
+    assert brightness().rule == "grid of 4 crops"
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"), [({"crops": "random"}, 25), ({"patches": 9}, 9), ({"crops": "whole"}, 1), ({"seed": 3}, 4)]
+)
+def test_what_is_not_asked_for_stays_as_the_models_own(changes, count):
+    assert len(brightness().patch_scores(photo(), **changes).scores) == count
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crops": "center", "patches": 9}, r"'patches' \(9\) has no meaning for crops 'center'; .* random, grid"),
+        ({"crops": "dense", "patches": 9}, r"'patches' \(9\) has no meaning for crops 'dense'"),
+        ({"stride": 3}, r"'stride' \(3\) has no meaning for crops 'grid'; it belongs to dense"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(changes, message):
+    with pytest.raises(RuleError, match=message):
+        brightness().score(photo(), **changes)
 
 
 def test_score_and_spread_are_mean_and_deviation_of_the_patches():

@@ -512,7 +512,7 @@ def test_the_log_has_a_line_for_each_epoch_with_terms_and_rates(fitted):
 
 def test_the_loss_is_the_weighted_sum_of_the_terms_in_the_history(fitted):
     history = fitted[1]
-    expected = history["train_l1"] + tiny.PARAMS.rank_weight * history["train_ranking"]
+    expected = history["train_loss_l1"] + tiny.PARAMS.rank_weight * history["train_loss_ranking"]
     np.testing.assert_allclose(history["train_loss"], expected, rtol=1e-5)
 
 
