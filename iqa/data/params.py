@@ -22,6 +22,7 @@ class DataPrepParams(FigureParams):
     reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"
     folder: str | None = None
     images: str | None = None
+    missing: Literal["error", "skip"] = "error"
     # one's own images: readers csv and metas
     labels: str | None = None
     train_list: str | None = None

@@ -62,6 +62,7 @@ class Release:
     folder: str = ""  # where it is looked for when the parameter `folder` is not set
     image_folders: Listed = ()  # inside it; `a | b`: the first of them that is there; `a?`: may be missing
     label_files: Listed = ()  # the same
+    scores: str = ""  # where the scores of this range stand, for messages
     size: str = "not stated"  # of the download
     distortions: Words = Field(default_factory=dict)  # by their codes in names, in lower case
     citation: str  # who made it, when, and the title of the paper

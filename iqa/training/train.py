@@ -8,7 +8,9 @@ import torch
 from torch import distributed
 
 from iqa.data.cache import contents_hash
+from iqa.data.crops import whole
 from iqa.data.database import Database
+from iqa.data.files import refuse
 from iqa.study.identity import Identity, Reason
 from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
@@ -42,6 +44,7 @@ def train(
     """
     monitored = monitored or {}
     _check_splits(params, database, monitored)
+    _check_sizes(params, database, monitored)
     data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
     now, before = identity.fit_identity(params, data), identity.read_state(folder)
     reasons = identity.compare(before, now, folder)
@@ -69,6 +72,21 @@ def _check_splits(params: TrainParams, database: Database, monitored: dict[str, 
         if not len(data.indices(split)):
             remedy = "; see `val_fraction`" if split == "val" else ""
             raise ValueError(f"database '{data.name}' has no images in split '{split}'{remedy}")
+
+
+def _check_sizes(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
+    """That crops fit into the images that they are cut from."""
+    needed = [(database, ("train",) if params.test_crops == whole.name else ("train", "val", "test"))]
+    needed += [(other, ("test",)) for other in monitored.values() if params.test_crops != whole.name]
+    for data, splits in needed:
+        small = []
+        for index in sorted(index for split in splits for index in data.indices(split)):
+            height, width = data.pixels(index, params.input).shape[:2]
+            if min(height, width) < params.crop:
+                small.append(f"{data.table['image'][index]} ({height}x{width})")
+        problem = f"database '{data.name}': images (height x width) are smaller than the crop of {params.crop}"
+        remedy = "set a smaller `crop`, or `height` and `width` of the database to enlarge them"
+        refuse(small, problem, remedy)
 
 
 def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:
