@@ -30,7 +30,7 @@ import PIL
 from PIL import Image
 
 from iqa.data import DataError
-from iqa.data.files import some
+from iqa.data.files import some, what_is_wrong
 from iqa.data.pixels import PIXELS, Size, decode, resize
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
@@ -235,6 +235,8 @@ def decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:
     Raises:
         DataError: the file cannot be decoded, or is not the one that was hashed.
     """
+    if problem := what_is_wrong(source):
+        raise DataError(f"{paths.shown(source)}: {problem}")
     image = decode(source)
     if file_hash(source) != sha:
         raise DataError(f"{paths.shown(source)}: has changed since it was hashed; `touch` it and start again")

@@ -108,7 +108,7 @@ def same_name(name: str) -> str:
 def what_is_wrong(file: Path) -> str | None:
     """Why a file cannot hold what its name says, with the remedy; `None` where nothing is seen at its beginning."""
     if not file.exists():
-        return "this label file is missing"
+        return "this file is missing"
     if not file.is_file():
         return f"is {'a folder' if file.is_dir() else 'no regular file'}; put the file itself there"
     with file.open("rb") as opened:

@@ -227,6 +227,8 @@ def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
 def readable(file: Path) -> Iterator[None]:
     """Turns what a reading library raises into an error that names the file."""
     try:
+        if not file.exists():
+            raise DataError(f"{paths.shown(file)}: this label file is missing")
         if problem := what_is_wrong(file):
             raise DataError(f"{paths.shown(file)}: {problem}")
         yield
@@ -270,7 +272,7 @@ def read_csv(file: Path, columns: dict[str, str], optional: Iterable[str] = ()) 
     """
     with readable(file):
         text = read_text(file)
-        tables = [list(csv.reader(io.StringIO(text, newline=""), delimiter=mark)) for mark in ",;\t"]
+        tables = [list(csv.reader(io.StringIO(text, newline=""), delimiter=mark)) or [[]] for mark in ",;\t"]
     headers = [[cell.strip() for cell in table[0]] for table in tables]
     place = next((place for place, header in enumerate(headers) if set(columns) <= set(header)), 0)
     (_, *rows), header = tables[place], headers[place]

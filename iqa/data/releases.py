@@ -160,9 +160,10 @@ def absent(params: DataPrepParams) -> str | None:
     if params.reader == "synthetic" or folder_of(params).is_dir():
         return None
     shown = paths.shown(folder_of(params))
+    problem = "no folder, but a file" if folder_of(params).exists() else "no such folder"
     if params.reader in OWN_FILES:
-        return f"{shown}: no such folder; set `folder` in {file_of(params)} to where the images are"
+        return f"{shown}: {problem}; set `folder` in {file_of(params)} to where the images are"
     return (
-        f"{shown}: no such folder. {release.title} ({release.citation}) comes from {release.source}; get it, and "
+        f"{shown}: {problem}. {release.title} ({release.citation}) comes from {release.source}; get it, and "
         f"set `folder` in {file_of(params)} to where it is"
     )

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from scipy.ndimage import uniform_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -28,6 +29,7 @@ ALIKE = 0.95  # least correlation of grey thumbnails, and of thumbnails
 CLOSE = 30.0  # least PSNR of thumbnails, dB
 DETAIL = 0.2  # least correlation of fine detail; below 0.03 for images that have nothing in common
 FINE = 256  # side at which detail is compared
+WINDOW = 5  # side of a pixel's surroundings at that size
 SMALLEST = 16  # height and width from which on images are compared; smaller ones are alike by chance
 PLAIN = 45.0  # least PSNR of thumbnails of images without detail, dB
 BLOCK = 1000  # images that are compared with all others at once
@@ -190,13 +192,14 @@ def _of_one_size(first: np.ndarray, second: np.ndarray) -> list[Image.Image]:
 
 
 def _share_detail(first: Image.Image, second: Image.Image, close: float) -> bool:
-    """Whether what differs from the mean of 4x4 pixels is the same in two images, which chance does not make so."""
-    side = max(4, min(FINE, first.width, first.height) // 4 * 4)
+    """Whether what differs from its surroundings is the same in two images, which chance does not make so."""
+    side = min(FINE, first.width, first.height)
     details = []
     for image in (first, second):
         pixels = np.asarray(image.resize((side, side), Image.BOX), np.float32)
-        means = pixels.reshape(side // 4, 4, side // 4, 4, 3).mean(axis=(1, 3))
-        details.append(pixels - means.repeat(4, axis=0).repeat(4, axis=1))
+        around = uniform_filter(pixels, (WINDOW, WINDOW, 1))
+        inside = slice(WINDOW // 2, -(WINDOW // 2))  # where the window lies in the image
+        details.append((pixels - around)[inside, inside])
     if min(detail.std() for detail in details) < 0.5:  # plain images
         return close >= PLAIN
     return _correlation(*details) >= DETAIL

@@ -82,7 +82,7 @@ class Reader:
 
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""
-        frame = pd.read_csv(self.path(file))
+        frame = pd.read_csv(self.path(file), keep_default_na=False, na_values=[""])
         repeats = frame.iloc[:, 0].duplicated(keep=False)
         rows = []
         for place, row in enumerate(frame.astype(object).to_dict("records")):

@@ -233,7 +233,9 @@ def test_the_audit_warns_of_copies_across_splits_of_enlarged_images_and_of_diffe
     assert first == "24 image(s) are smaller than the stored size and were enlarged."
     assert second.startswith("The images have 2 different stored sizes; 24 are 30x40")
     copies = audit(prepare(params(release, val_fraction=0.0)))["warnings"][-1]
-    assert copies.startswith("1 pair(s) of images in different splits are one photograph saved twice: ss (0).jpg = ss (20)")
+    assert copies.startswith(
+        "1 pair(s) of images in different splits are one photograph saved twice: ss (0).jpg = ss (20)"
+    )
 
 
 def test_a_reference_in_two_splits_is_an_error(release):
