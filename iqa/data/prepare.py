@@ -51,6 +51,8 @@ def prepare(params: DataPrepParams) -> Database:
     kinds = [*params.inputs, THUMBNAILS]
     stores = open_stores(labels.folder, labels.table["image"].tolist(), hashes, size, kinds, jobs, skip)
     thumbnails = stores.pop(THUMBNAILS)
+    if not len(thumbnails):
+        raise DataError(f"{paths.shown(labels.folder)}: none of {len(hashes)} images can be decoded; fetch them again")
     key = _key_of_twins(labels, hashes, size)
     pairs = twins.recall(key)
     if pairs is None:
@@ -67,7 +69,7 @@ def prepare(params: DataPrepParams) -> Database:
 
 def _key_of_twins(labels: Labels, hashes: list[str], size: Size) -> str:
     """A hash of all that decides which pairs of twins a database has."""
-    about = (labels.table[column].fillna("").tolist() for column in ("reference", "distortion", "level"))
+    about = (labels.table[column].astype(object).fillna("").tolist() for column in ("reference", "distortion", "level"))
     return digest(hashes, *about, vars(size), pixel_code(THUMBNAILS), twins.code_of_twins())
 
 
@@ -79,7 +81,7 @@ def _find_twins(labels: Labels, stores: dict[str, Store], thumbnails: Store, siz
     large = index[["height", "width"]].min(axis=1) >= twins.SMALLEST
     hashes = [sha if fits else None for sha, fits in zip(index["sha256"], large, strict=True)]
     pairs = twins.find(thumbnails, _pixels(labels, stores, index, size), hashes, table["reference"].tolist())
-    made = list(zip(table["distortion"].fillna(""), table["level"].fillna(-1), strict=True))
+    made = list(zip(table["distortion"].astype(object).fillna(""), table["level"].fillna(-1), strict=True))
     alike = [(one, other, psnr) for one, other, psnr in pairs if made[one] == made[other] or psnr == twins.MOST]
     return [(numbers[one], numbers[other], psnr) for one, other, psnr in alike]
 

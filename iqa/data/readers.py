@@ -247,18 +247,17 @@ def read_text(file: Path) -> str:
     """
     data, shown = file.read_bytes(), paths.shown(file)
     encoding = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), "utf-8")
-    if encoding != "utf-16" and b"\0" in data:
-        raise DataError(f"{shown}: is no text, or UTF-16 without its mark; save it as UTF-8")
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        pass
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError:
-        raise DataError(f"{shown}: its encoding is neither UTF-8 nor Windows-1252; save it as UTF-8") from None
-    print(f"{shown}: is not UTF-8; read as Windows-1252 (Latin-1)", flush=True)
-    return text
+    for attempt in (encoding, "cp1252"):
+        try:
+            text = data.decode(attempt)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text:
+            raise DataError(f"{shown}: is no text in UTF-8, or UTF-16 without its mark; save it as UTF-8")
+        if attempt != encoding:
+            print(f"{shown}: is not UTF-8; read as Windows-1252 (Latin-1)", flush=True)
+        return text
+    raise DataError(f"{shown}: its encoding is neither UTF-8 nor Windows-1252; save it as UTF-8")
 
 
 def read_csv(file: Path, columns: dict[str, str], optional: Iterable[str] = ()) -> pd.DataFrame:
@@ -329,7 +328,7 @@ def labelled(
     missing = [name for name in columns if name not in table]
     if missing:
         found = ", ".join(table)[: 4 * SHOWN_CHARACTERS]
-        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {found}")
+        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {found or 'nothing'}")
     columns = columns | {name: name for name in optional if name in table}
     table = table[list(columns)].rename(columns=columns).dropna(how="all")
     if table.empty:
