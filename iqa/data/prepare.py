@@ -21,16 +21,15 @@ import pandas as pd
 from iqa.data import DataError, synthetic, twins
 from iqa.data.cache import THUMBNAILS, Store, decoded, open_stores, pixel_code
 from iqa.data.database import Database, Labels
-from iqa.data.files import SHOWN_CHARACTERS, cells, refuse, stored_paths
+from iqa.data.files import SHOWN_CHARACTERS, cells, refuse, stored_paths, what_is_wrong
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size, rgb
 from iqa.data.readers import READERS, numbers
 from iqa.data.releases import OWN_FILES, Release, absent, folder_of, release_of, title
 from iqa.data.splits import choose_way, split_images
 from iqa.study import param_files, paths
-from iqa.study.code import digest
+from iqa.study.code import digest, file_hash
 from iqa.study.disk import content_hashes
-from iqa.study.identity import hash_of
 
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level"]
 MISSING, UNREADABLE, BROKEN = "missing", "not readable", "cannot be decoded"  # why an image is left out
@@ -146,9 +145,14 @@ def fingerprint(params: DataPrepParams) -> str:
         DataError: the release is missing or its labels cannot be used.
     """
     if params.reader == "synthetic":
-        split = [[file, hash_of(file)] for file in [params.split_file] if file is not None]
-        if params.split not in (None, "official"):
-            split.append([params.split, params.repeat, params.train_fraction, params.val_fraction])
+        split = []
+        if params.split_file is not None:
+            file = paths.resolve(params.split_file)
+            if problem := what_is_wrong(file):
+                raise DataError(f"{paths.shown(file)}: {problem}")
+            split = [file_hash(file)]
+        elif params.split not in (None, "official"):
+            split = [[params.split, params.repeat, params.train_fraction, params.val_fraction]]
         return digest(synthetic.identity(params.part, params.seed, params.scale), vars(_size(params)), *split)
     labels, size = read(params), _size(params)
     hashes = _hashes(labels)

@@ -41,7 +41,7 @@ def audits_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
         if "absent" not in audit:
             checks = {check["check"]: check for check in audit["checks"]}
             counts = {"Images": checks["images"]["here"], "In the release": checks["images"]["release"]}
-            counts |= {title: checks[name]["here"] for title, name in names.items()}
+            counts |= {title: checks[name]["here"] if name in checks else None for title, name in names.items()}
             counts["Skipped"] = checks["missing images"]["here"] + checks["unreadable images"]["here"]
             counts = {f"{title}:,.0f": count for title, count in counts.items()}
             rows.append({"Database": audit["title"], **counts, "Rating SD:.2f": (audit["mos_std"] or {}).get("mean")})

@@ -393,6 +393,9 @@ def test_csiq_is_the_same_in_the_arrangement_of_the_release(csiq):
     columns = ["mos", "split", "reference", "distortion", "level"]
     assert deep[columns].equals(flat[columns])
     (csiq / "csiq_label.txt").unlink()
+    (csiq / "csiq.DMOS.xlsx").rename(csiq / "csiq.DMOS.XLSX")
+    (csiq / "dst_imgs" / "._awgn.png").write_bytes(b"\0\5\26\7")
+    (csiq / "dst_imgs" / "overview.png").write_bytes(b"not of the release")
     from_workbook = read(params("csiq", csiq)).table
     assert from_workbook[columns].equals(deep[columns])
     assert (from_workbook["mos_std"] == 0.05).all()
