@@ -22,7 +22,7 @@ OF_SCALE = ("rmse", "bias")  # those that compare values, not order or trend
 COLUMNS = [  # of `cross.csv`
     *("model", "trained_on", "database", "title", "available", "reason", "n"),
     *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
-    *("confidence", "ceiling_srcc"),
+    *("confidence", "ceiling_srcc", "copies"),
 ]
 
 
@@ -54,6 +54,22 @@ def evaluate(
         result |= _ends(name, interval)
     left_out = OF_SCALE if uncalibrated else ()
     return {key: None if key.startswith(left_out) else value for key, value in result.items()}
+
+
+def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """SRCC and PLCC with their intervals without the images that have a twin in training or validation.
+
+    Returns:
+        `without_twins`: n and, of ten images or more, the coefficients; nothing where there are no twins.
+    """
+    if "twin" not in predictions:
+        return {}
+    new = predictions[predictions["twin"].isna()]
+    if len(new) == len(predictions):
+        return {}
+    measured = evaluate(new) if len(new) >= FEWEST else {}
+    names = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")] if measured else []
+    return {"without_twins": {"n": len(new)} | {name: measured[name] for name in names}}
 
 
 def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from iqa.data.params import Crops
 from iqa.study import types
 from iqa.study.echo import quoted
-from iqa.study.param_files import experiments
+from iqa.study.param_files import experiments, load
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 from iqa.training.params import TrainParams
@@ -98,7 +98,12 @@ class CrossDatasetParams(FigureParams):
     def needs(self) -> list[tuple[str, str]]:
         files = self.checkpoints()
         runs = [("train", model) for model in self.models if model not in files]
-        return [*runs, *(("data_prep", name) for name in self.databases)]
+        databases = [*self.databases, *(self.trained_on(model) for _, model in runs)]
+        return [*runs, *(("data_prep", name) for name in dict.fromkeys(databases))]
+
+    def trained_on(self, model: str) -> str:
+        """The database of a training run."""
+        return load(TrainParams, self.study, model).database
 
     def files(self) -> list[str]:
         return self.checkpoints()

@@ -24,6 +24,7 @@ class DataPrepParams(FigureParams):
     reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"
     folder: types.FileName | None = None
     images: types.FileName | None = None
+    missing: Literal["error", "skip"] = "error"
     # one's own images: readers csv and metas
     labels: types.FileName | None = None
     train_list: types.FileName | None = None

@@ -47,8 +47,8 @@ from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
 from iqa.model.scoring import choose_device, patch_positions, score_patches
 from iqa.model.tensors import fill, load
 from iqa.study import paths
-from iqa.study.params import Positive, Precision
 from iqa.study.results import result_file
+from iqa.study.types import Positive, Precision
 
 # of the files that are taken from a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,7 +106,7 @@ class Reader:
 
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""
-        frame = self._parse(file, pd.read_csv)
+        frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
         repeats = frame.iloc[:, 0].duplicated(keep=False)
         rows = []
         for place, row in enumerate(frame.astype(object).to_dict("records")):

@@ -270,7 +270,7 @@ def read_json(study: str, step: str, run: str, name: str) -> dict[str, Any]:
 
 def read_table(study: str, step: str, run: str, name: str) -> pd.DataFrame:
     """`<name>.csv` of a finished run."""
-    return pd.read_csv(result_file(study, step, run, f"{name}.csv"))
+    return pd.read_csv(result_file(study, step, run, f"{name}.csv"), keep_default_na=False, na_values=[""])
 
 
 def commit(study: str = "") -> dict[str, Any]:

@@ -7,7 +7,9 @@ import torch
 from torch import distributed
 
 from iqa.data.cache import contents_hash
+from iqa.data.crops import whole
 from iqa.data.database import Database
+from iqa.data.files import refuse
 from iqa.study import folders
 from iqa.study.identity import Identity, Reason
 from iqa.study.results import EPOCHS
@@ -43,6 +45,7 @@ def train(
     """
     monitored = monitored or {}
     _check_splits(params, database, monitored)
+    _check_sizes(params, database, monitored)
     data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
     now = identity.fit_identity(params, data)
     earlier = identity.find_earlier(folder, now)
@@ -75,6 +78,21 @@ def _check_splits(params: TrainParams, database: Database, monitored: dict[str, 
         if not len(data.indices(split)):
             remedy = "; see `val_fraction`" if split == "val" else ""
             raise ValueError(f"database '{data.name}' has no images in split '{split}'{remedy}")
+
+
+def _check_sizes(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
+    """That crops fit into the images that they are cut from."""
+    needed = [(database, ("train",) if params.test_crops == whole.name else ("train", "val", "test"))]
+    needed += [(other, ("test",)) for other in monitored.values() if params.test_crops != whole.name]
+    for data, splits in needed:
+        small = []
+        for index in sorted(index for split in splits for index in data.indices(split)):
+            height, width = data.pixels(index, params.input).shape[:2]
+            if min(height, width) < params.crop:
+                small.append(f"{data.table['image'][index]} ({height}x{width})")
+        problem = f"database '{data.name}': images (height x width) are smaller than the crop of {params.crop}"
+        remedy = "set a smaller `crop`, or `height` and `width` of the database to enlarge them"
+        refuse(small, problem, remedy)
 
 
 def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:

@@ -240,6 +240,24 @@ def test_rated_data_are_not_called_synthetic_and_cite_their_database(study, tmp_
     assert re.findall(r".{40}synthetic.{40}", text, re.IGNORECASE) == []
 
 
+def test_twins_and_copies_of_training_images_are_told_with_the_result_without_them(study, tmp_path):
+    text = narrative(study, tmp_path)
+    assert "saved again under another name" not in text
+    part = {
+        f"{name}{end}": value for name in ("srcc", "plcc") for end, value in (("", 0.4), ("_low", 0.3), ("_high", 0.5))
+    }
+    metrics = json.loads(result("train/main_s1/metrics.json").read_text())
+    change_json("train/main_s1/metrics.json", without_twins={"n": metrics["n"] - 7, **part})
+    change_rows("cross_dataset/main/cross.csv", lambda rows: rows.assign(copies=[3] * len(rows)))
+    text = narrative(study, tmp_path)
+    assert "Of the test images, 7 are photographs that are among the training or validation images, too" in text
+    text = text.replace("\\", "")
+    assert f"the other {metrics['n'] - 7:,} reach SRCC 0.400 0.300, 0.500 and PLCC 0.400 0.300, 0.500" in text
+    assert re.search(r"Of \d+ test images of [^,]+, 3 are copies of images that the model was trained on", text)
+    change_json("train/main_s1/metrics.json", without_twins={"n": 5})
+    assert "Without them" not in narrative(study, tmp_path)
+
+
 def ablation_rows(*verdicts):
     """The reference, and a copy of the other group for each verdict."""
 

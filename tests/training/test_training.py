@@ -61,6 +61,15 @@ def weights(folder):
     return torch.load(folder / "best.pt", weights_only=True)["state_dict"]
 
 
+def test_images_that_are_smaller_than_the_crop_are_named_before_a_training_begins(tmp_path):
+    data = tiny.database(sizes=((72, 96), (72, 96), (40, 96)))
+    with pytest.raises(
+        ValueError, match=r"'tiny': images .* the crop of 64: 2\.png \(40x96\); 5\.png \(40x96\); .* in all"
+    ):
+        train(tiny.PARAMS, data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_fit_leaves_history_best_model_and_last_state(fitted):
     folder, history = fitted
     assert list(history["epoch"]) == [1, 2, 3]
