@@ -410,7 +410,7 @@ def _published(file: Path) -> Predictor:
 
 
 def find_images(named: Iterable[str | Path], passed: Counter[str] | None = None) -> tuple[list[Path], list[Unreadable]]:
-    """The files to score, and the folders that cannot be read; `passed` counts the files that are passed over, by suffix.
+    """The files to score, and the folders that cannot be read; `passed` counts files that are passed over, by suffix.
 
     A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders. Links to
     folders are passed over, as are other files; hidden ones and those of the system (`SYSTEM`) are not even counted.
