@@ -125,7 +125,7 @@ def _predict(options: Namespace) -> int:
         print(f"{found.model.name}: scores from {found.model.scale}")
         _print_table(found.table())
         print(found.summary())
-        sys.stdout.flush()
+        _end_output()
     finally:
         if lacking := found.lacking():
             print(f"\n{lacking}", file=sys.stderr)
@@ -156,7 +156,7 @@ def _evaluate(options: Namespace) -> None:
     from iqa.data.prepare import open_available
     from iqa.model.predictor import load_model
     from iqa.show import cross_dataset
-    from iqa.study import param_files, results
+    from iqa.study import disk, param_files, results
     from iqa.study.progress import bar
 
     names = options.databases or param_files.run_names(options.study, "data_prep")
@@ -176,7 +176,7 @@ def _evaluate(options: Namespace) -> None:
     cross = evaluation.cross_table(rows, trained_on, missing)
     unwritten: list[str] = []
     if options.csv:
-        attempt(unwritten, options.csv, results.write_text, options.csv.resolve(), cross.to_csv(index=False))
+        attempt(unwritten, options.csv, disk.write_whole, options.csv.resolve(), cross.to_csv(index=False).encode())
     if options.json:
         found = evaluation.results_json(scored, cross)
         attempt(unwritten, options.json, results.write_json, options.json.resolve(), found)
@@ -313,6 +313,8 @@ def _writable(text: str) -> Path:
     try:
         if file.exists() and not file.is_file():
             raise OSError(0, "it is no file")
+        if file.exists() and any(os.path.samestat(file.stat(), os.fstat(number)) for number in (1, 2)):
+            raise OSError(0, "what is printed goes there")
         if file.exists() and not os.access(file, os.W_OK):
             raise OSError(0, "you may not change it")
         part = file.resolve().with_name(f".{file.resolve().name}.part")  # beside it, where the new file is made
@@ -438,7 +440,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _call(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    if options.command in STUDIED and not paths.PARAMS.is_dir():
+    if options.command in STUDIED and not paths.IN_CHECKOUT:
         raise Mistake(
             f"iqa {options.command} needs the studies of a checkout, which this installation lacks; "
             "run it in a checkout, with .venv/bin/iqa"

@@ -249,7 +249,7 @@ def attempt(unwritten: list[str], what: Any, write: Callable, *arguments: Any) -
     try:
         return write(*arguments)
     except Exception as error:  # whatever it is, the scores are not lost for it
-        reason = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         unwritten.append(f"{what}: {reason}")
 
 

@@ -362,6 +362,10 @@ def _model_file(source: str | Path) -> Path:
         return path / "best.pt"
     if path.is_file():
         return path
+    if not paths.IN_CHECKOUT:
+        raise ModelError(
+            f"'{source}' is no file and no folder; outside of a checkout there are no training runs to name"
+        )
     studies = sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir())
     study, _, run = str(source).partition("/")
     if study in studies and run and "/" not in run:
@@ -433,8 +437,8 @@ def find_images(named: Iterable[str | Path], passed: Counter[str] | None = None)
             rest = {file: _kind(file) for file in set(inside).difference(files)}
             refused += [Unreadable(error.filename, error.strerror) for error in closed]
             if not files and not closed:
-                holds = f", but {counted(Counter(rest.values()))}" if rest else ""
-                raise DataError(f"{path}: no images in this folder{holds}; name another")
+                holds = f"; it holds {counted(Counter(rest.values()))}" if rest else ""
+                raise DataError(f"{path}: no images in this folder{holds}. Name another")
             others |= {_place(file): kind for file, kind in rest.items()}
         for file in files:
             images.setdefault(_place(file), file)

@@ -9,7 +9,8 @@ PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = ROOT / "results"
 REPORT = ROOT / "report"
-CACHE = Path(os.environ.get("IQA_CACHE", ROOT / "cache"))
+IN_CHECKOUT = PARAMS.is_dir()  # and not in an installation, which nobody writes to
+CACHE = Path(os.environ.get("IQA_CACHE", ROOT / "cache" if IN_CHECKOUT else "~/.cache/iqa")).expanduser()
 
 
 class PathError(ValueError):
