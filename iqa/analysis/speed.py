@@ -47,6 +47,8 @@ class Setting:
 
     def lacking(self) -> str:
         """Why this machine cannot run it; empty if it can."""
+        if self.device.type not in ("cpu", "cuda"):
+            return f"only the CPU and CUDA devices are measured, not {self.device}"
         absent = self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count()
         return f"this machine has no device {self.device}" if absent else ""
 

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -221,7 +222,8 @@ def _complexity(options: Namespace) -> None:
         height, width = options.height or crop, options.width or crop
         about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
         try:
-            counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
+            with _bounded(model, height, width):
+                counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
         except ModuleNotFoundError as error:
             raise Mistake(f"{error.name} is not installed; --quick needs neither ptflops nor thop") from None
         costs.append(about | complexity.complexity(model, height, width, counted))
@@ -247,9 +249,26 @@ def _describe(options: Namespace) -> None:
     from iqa.show.train import architecture_table
 
     name, network, crop = _network(options.model)
-    found = describe(network, options.height or crop, options.width or crop)
+    height, width = options.height or crop, options.width or crop
+    with _bounded(network, height, width):
+        found = describe(network, height, width)
     print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
     _print_table(architecture_table(found))
+
+
+@contextmanager
+def _bounded(network: "HyperIQA", height: int, width: int) -> Iterator[None]:
+    """Stop a forward pass before the system ends the process for want of memory."""
+    from iqa.model.memory import Live, OverLimit, available
+
+    try:
+        with Live([*network.parameters()], available()):
+            yield
+    except (OverLimit, RuntimeError, MemoryError) as error:
+        if not isinstance(error, OverLimit | MemoryError) and "allocate memory" not in str(error):
+            raise
+        words = f"{height}x{width} pixels need more memory than there is; set a smaller --height and --width"
+        raise Mistake(words) from None
 
 
 def _network(source: str) -> tuple[str, "HyperIQA", int]:
@@ -356,7 +375,7 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # the help, and what else 
     "images": ("a file, or a folder whose images are scored", {"nargs": "+", "metavar": "IMAGE|FOLDER"}),
     "models": (MODEL, {"nargs": "+", "metavar": "MODEL"}),
     "model": (MODEL, {"metavar": "MODEL"}),
-    "file": ("file to write, such as model.onnx", {"metavar": "FILE", "type": Path}),
+    "file": ("file to write, such as model.onnx", {"metavar": "FILE", "type": _writable}),
     "-p": ("set a parameter to a value, written as in a parameter file; may be repeated", PAIRS),
     "--because": ("the reason; the report shows it", {"required": True, "metavar": "TEXT"}),
     "--jobs": ("cores that the runs share (all); with --profile: jobs at once", _number(1, 10_000)),
@@ -430,7 +449,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except Exception as error:
         words = str(error)
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words:
+            words = f"there is not enough memory ({words.splitlines()[0][:200] if words else 'MemoryError'})"
+        elif isinstance(error, OSError) and error.strerror:
             words = ": ".join(map(str, filter(None, (error.filename, error.strerror))))
         elif type(error).__module__.partition(".")[0] not in ("iqa", "__main__"):
             raise  # a bug, whose traceback says where it is

@@ -54,7 +54,8 @@ SYSTEM = {"#recycle", "$recycle.bin", "@eadir", "@tmp", "__macosx", "lost+found"
 SYSTEM |= {"desktop.ini", "ehthumbs.db", "thumbs.db"}
 NO_MEMORY = "there is not enough memory for so many pixels; score crops of it (--crops grid), or a smaller copy"
 LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
-AHEAD = 2**25  # pixels of the images that are prepared at once; each takes up to 15 bytes meanwhile
+AHEAD = 2**25  # pixels of the images that are prepared at once
+HELD = 15  # bytes that a pixel takes while it is prepared
 WATCHED = 2**21  # pixels of a forward pass from which its memory is watched
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -189,7 +190,9 @@ class Predictor:
         self._patches(np.zeros((self.crop, self.crop, 3), np.uint8), **cut)
 
         def prepare(file: str | Path) -> tuple[str | Path, np.ndarray | Unreadable]:
-            return file, _attempt(file, self.pixels, file)
+            held = self._pixels_held(file)
+            fits = held <= AHEAD or HELD * held < available()
+            return file, _attempt(file, self.pixels, file) if fits else Unreadable(file, NO_MEMORY)
 
         for file, found in _ahead(prepare, files, workers, self._pixels_held):
             if not isinstance(found, Unreadable):
