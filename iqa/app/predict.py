@@ -206,7 +206,7 @@ def predict(options: Namespace) -> Outcome:
     except KeyboardInterrupt:
         if not reached:
             raise
-        found.signal = interrupts.number
+        found.signal = interrupts.number or signal.SIGINT
     except Exception as error:
         if not reached:
             raise
