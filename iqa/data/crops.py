@@ -18,6 +18,7 @@ CROPS = Registry("crops", options=())
 WORD = 2**64
 BLOCK = 4  # numbers that Philox gives for one value of its counter
 TRAIN, TEST, JITTER = 0, 1, 2
+NEAR = 5  # crops that a grid may have more or fewer than it should
 
 
 def _uniform(seed: int, epoch: int, image: int, use: int, shape: tuple[int, int], first: int = 0) -> np.ndarray:
@@ -101,10 +102,28 @@ def random(height: int, width: int, crop: int, patches: int, seed: int, image: i
 
 @CROPS.add("grid", title="grid of {patches} crops", options=("patches",))
 def grid(height: int, width: int, crop: int, patches: int) -> np.ndarray:
-    """About `patches` crops on a grid that touches the edges (at least 2x2 where there is room)."""
-    rows = max(2, round(math.sqrt(patches * height / width))) if height > crop else 1
-    columns = max(2, round(patches / rows)) if width > crop else 1
-    return _lattice(np.unique(_even(height - crop, rows)), np.unique(_even(width - crop, columns)))
+    """About `patches` crops, at most `NEAR` more or fewer, on a grid that touches the edges.
+
+    It has at least 2x2 crops where there is room, and all places where there are fewer than `patches`. An image and the
+    same image turned have equally many.
+    """
+    sides = height - crop + 1, width - crop + 1  # places down and across
+    down, across = _grid_counts(patches, min(height, width) / max(height, width), min(sides), max(sides))
+    rows, columns = (down, across) if height <= width else (across, down)
+    return _lattice(_even(height - crop, rows), _even(width - crop, columns))
+
+
+def _grid_counts(patches: int, aspect: float, short: int, long: int) -> tuple[int, int]:
+    """How many crops a grid has along the shorter side and along the longer one, which have `short` and `long` places.
+
+    `aspect` is that of the sides: where possible, steps are about as wide along both.
+    """
+    most = min(max(2, patches), short)
+    counts = [(count, min(max(2, round(patches / count)), long)) for count in range(min(2, short), most + 1)]
+    off = [abs(down * across - patches) for down, across in counts]
+    near = [count for count, by in zip(counts, off, strict=True) if by <= max(NEAR, min(off))]
+    even = round(math.sqrt(patches * aspect))
+    return min(near, key=lambda count: abs(count[0] - even))
 
 
 @CROPS.add("dense", title="dense grid of crops", options=("stride",))

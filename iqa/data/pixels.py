@@ -24,6 +24,8 @@ from iqa.study import paths
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")
+REACH = 3  # pixels of the window of MSCN on each side of its middle
+AT_ONCE, LEAST_ROWS = 2**19, 32  # pixels and rows of an image that become MSCN at once, which bounds the memory
 TURNS = {  # what turns an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -178,8 +180,19 @@ def mscn(image: np.ndarray) -> np.ndarray:
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"mscn takes an image of shape (height, width, 3), not {image.shape}")
+    height, width = image.shape[:2]
+    # sums of a window are exact for 8 bits, so that strips change no bit; those of other numbers are rounded
+    rows = max(LEAST_ROWS, AT_ONCE // width) if image.dtype == np.uint8 else height
+    found = np.empty(image.shape, np.uint8)
+    for top in range(0, height, rows):
+        first = max(0, top - REACH)
+        found[top : top + rows] = _mscn(image[first : top + rows + REACH])[top - first :][:rows]
+    return found
+
+
+def _mscn(image: np.ndarray) -> np.ndarray:
     intensity = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
-    window = {"size": (7, 7, 1), "mode": "mirror"}
+    window = {"size": (2 * REACH + 1, 2 * REACH + 1, 1), "mode": "mirror"}
     mean = uniform_filter(intensity, **window)
     variance = uniform_filter(intensity**2, **window) - mean**2
     value = (intensity - mean) / (np.sqrt(variance.clip(min=0)) + 0.04)

@@ -34,7 +34,8 @@ from scipy.special import expit, logit
 from iqa.data import DataError
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
-from iqa.study.disk import content_hashes, publish
+from iqa.study.disk import publish
+from iqa.study.hashes import content_hashes
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)

@@ -21,11 +21,12 @@ from the seed and the image's pixels alone.
 import math
 import os
 import re
-from collections import deque
+import stat
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,8 +44,9 @@ from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
 from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.memory import Live, OverLimit, available
 from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
-from iqa.model.scoring import choose_device, patch_positions, score_patches
+from iqa.model.scoring import Window, choose_device, patch_positions, score_patches
 from iqa.model.tensors import fill, load
 from iqa.study import paths
 from iqa.study.results import result_file
@@ -52,7 +54,15 @@ from iqa.study.types import Positive, Precision
 
 # of the files that are taken from a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
-SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+SUFFIXES |= {".apng", ".dib", ".j2k", ".jpx", ".jxl", ".mpo", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff"}
+SUFFIXES |= {".webp"}
+# in small letters, what systems and programs keep in folders; hidden files and folders are passed over, too
+SYSTEM = {"#recycle", "$recycle.bin", "@eadir", "@tmp", "__macosx", "lost+found", "system volume information"}
+SYSTEM |= {"desktop.ini", "ehthumbs.db", "thumbs.db"}
+NO_MEMORY = "there is not enough memory for so many pixels; score crops of it (--crops grid), or a smaller copy"
+AHEAD = 2**25  # pixels of the images that are prepared at once
+HELD = 15  # bytes that a pixel takes while it is prepared
+WATCHED = 2**21  # pixels of a forward pass from which its memory is watched
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -139,11 +149,13 @@ class PatchScores:
             raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
         return self.scores.reshape(rows, columns)
 
-    def per_pixel(self) -> np.ndarray:
-        """(height, width): the mean score of the patches that cover each pixel, NaN where none does."""
-        total, count = np.zeros((2, self.height, self.width))
+    def per_pixel(self, step: int = 1) -> np.ndarray:
+        """The mean score of the patches that cover each pixel, NaN where none does: (height, width), or every `step`-th
+        pixel in both directions, from the first one."""
+        total, count = np.zeros((2, -(-self.height // step), -(-self.width // step)))
         for (top, left), score in zip(self.positions, self.scores, strict=True):
-            covered = np.s_[top : top + self.window[0], left : left + self.window[1]]
+            below, right = top + self.window[0], left + self.window[1]
+            covered = np.s_[-(-top // step) : -(-below // step), -(-left // step) : -(-right // step)]
             total[covered] += score
             count[covered] += 1
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
@@ -182,7 +194,7 @@ class Predictor:
                 weights of the scales, too.
 
         Raises:
-            Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
+            Unreadable: the file cannot be decoded, the image is too narrow to be enlarged, or its score is not finite.
             ValueError: the pixels have another shape or type, or the crops do not take `patches` or `stride`.
         """
         return self.patch_scores(image, batch_size, **how).score
@@ -193,24 +205,33 @@ class Predictor:
 
     def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
         """The score of each patch of an image; arguments and errors as of `score`."""
-        return self._score(self.pixels(image), batch_size, **how)
+        name = image if isinstance(image, str | Path) else "the image"
+        return self._score(name, self.pixels(image), batch_size, **how)
 
     def score_files(
         self, files: Iterable[str | Path], batch_size: int | None = None, workers: int = 4, **how: Any
     ) -> Iterator[tuple[str | Path, PatchScores | Unreadable]]:
-        """Each file with its patches' scores, or with the reason why it cannot be read, in the given order.
+        """Each file with its patches' scores, or with the reason why it has none, in the given order.
 
-        `workers` threads prepare the next images while one is scored; other arguments as of `score`.
+        A file whose preparation or scoring fails does not stop the others, whatever goes wrong. `workers` threads
+        prepare the next images while one is scored, as long as these have no more than `AHEAD` pixels together.
+        Other arguments as of `score`.
+
+        Raises:
+            ValueError: the crops that are asked for cannot be had of any image.
         """
+        cut = {key: value for key, value in how.items() if key not in ("precision", "look")}
+        self._patches(np.zeros((self.crop, self.crop, 3), np.uint8), **cut)
 
         def prepare(file: str | Path) -> tuple[str | Path, np.ndarray | Unreadable]:
-            try:
-                return file, self.pixels(file)
-            except Unreadable as error:
-                return file, error
+            held = self._pixels_held(file)
+            fits = held <= AHEAD or HELD * held < available()
+            return file, _attempt(file, self.pixels, file) if fits else Unreadable(file, NO_MEMORY)
 
-        for file, image in _ahead(prepare, files, workers):
-            yield file, image if isinstance(image, Unreadable) else self._score(image, batch_size, **how)
+        for file, found in _ahead(prepare, files, workers, self._pixels_held):
+            if not isinstance(found, Unreadable):
+                found = _attempt(file, self._score, file, found, batch_size, **how)
+            yield file, found
 
     def pixels(self, image: ImageLike) -> np.ndarray:
         """The network's input for an image: (height, width, 3), uint8."""
@@ -220,34 +241,67 @@ class Predictor:
         """An image in the size and the colours in which it is scored: (height, width, 3), uint8."""
         try:
             return np.asarray(resize(_open(image, self.size.colours), self.size))
+        except Unreadable:
+            raise
         except Undecodable as error:
             raise Unreadable(image, error.reason) from None
         except DataError as error:
             raise Unreadable(image if isinstance(image, str | Path) else "the image", str(error)) from None
 
+    def _pixels_held(self, file: str | Path) -> int:
+        """How many pixels the preparation of a file holds, from its header alone."""
+        try:
+            if not Path(file).is_file():
+                return 0
+            with Image.open(file) as image:
+                return max(image.width * image.height, math.prod(self.size.of(image.height, image.width)))
+        except Exception:  # nobody knows before it is decoded; its turn comes when no other is prepared
+            return AHEAD
+
+    def _patches(self, pixels: np.ndarray, **changes: Any) -> tuple[np.ndarray, Window]:
+        """Where the patches of an image lie by the model's rule with some changes, and their size."""
+        rule = change_rule(self.options, **changes)
+        cut = {key: rule[key] for key in ("crops", "patches", "seed", "stride") if key in rule}
+        return patch_positions(pixels, self.crop, **cut)
+
     def _score(
         self,
+        name: str | Path,
         pixels: np.ndarray,
         batch_size: int | None,
         precision: str = "32-true",
         look: bool = False,
         **changes: Any,
     ) -> PatchScores:
-        rule = change_rule(self.options, **changes)
-        cut = {key: rule[key] for key in ("crops", "patches", "seed", "stride") if key in rule}
-        positions, window = patch_positions(pixels, self.crop, **cut)
+        positions, window = self._patches(pixels, **changes)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
-        values = [of_batch for _, of_batch in batches]
+        at_once = math.prod(window) * min(len(positions), batch_size or 1)
+        watched = at_once > WATCHED and self.network.mean.device.type == "cpu"
+        with Live(list(self.network.parameters()), available()) if watched else nullcontext():
+            values = [of_batch for _, of_batch in batches]
         scores = self.scale.denormalise(np.concatenate([of_batch["scores"] for of_batch in values]))
         if not np.isfinite(scores).all():
-            raise ModelError(f"{self.name} gives scores that are no numbers: its weights are damaged; load it anew")
+            raise Unreadable(name, "its score is not a finite number; the model may be damaged: make or fetch it again")
         scales = np.concatenate([of_batch["scales"] for of_batch in values]) if "scales" in values[0] else None
         return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
+def _attempt(file: str | Path, work: Callable, *arguments: Any, **options: Any) -> Any:
+    """What `work` returns, or why it failed, which is no reason to stop: too little memory, a decoder, a layer."""
+    try:
+        return work(*arguments, **options)
+    except Unreadable as error:
+        return error
+    except Exception as error:
+        problem = f"it cannot be scored ({type(error).__name__}: {str(error)[:200]})"
+        return Unreadable(file, NO_MEMORY if _lacks_memory(error) else problem)
+
+
 def _open(image: ImageLike, colours: Colours) -> Image.Image:
     if isinstance(image, str | Path):
+        if _is_stream(Path(image)):
+            raise Unreadable(image, "it is a pipe, a socket or a device; save the image to a file")
         return decode(Path(image), colours)
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
@@ -258,16 +312,38 @@ def _open(image: ImageLike, colours: Colours) -> Image.Image:
     return Image.fromarray(image)
 
 
-def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
-    """`work(item)` for each item, in order; threads run at most two items each ahead of the reader."""
-    items = iter(items)
+def _is_stream(file: Path) -> bool:
+    """Whether a path is no file and no folder; to read it could take forever."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | OverLimit | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _ahead(work: Callable, items: Iterable, workers: int, cost: Callable[[Any], int] = lambda _: 0) -> Iterator:
+    """`work(item)` for each item, in order; threads run ahead of the reader: at most two items each.
+
+    Items that are begun and not yet read `cost` at most `AHEAD` together, or there is one of them.
+    """
+    waiting: deque = deque()
+    coming = ((item, cost(item)) for item in items)
+    following = next(coming, None)
     pool = ThreadPoolExecutor(workers)
     try:
-        waiting = deque(pool.submit(work, item) for item in islice(items, 2 * workers))
-        while waiting:
-            done = waiting.popleft().result()
-            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
-            yield done
+        while waiting or following:
+            done = [waiting.popleft()[0].result()] if waiting else []
+            while following and len(waiting) < 2 * workers:
+                if waiting and sum(of for _, of in waiting) + following[1] > AHEAD:
+                    break
+                waiting.append((pool.submit(work, following[0]), following[1]))
+                following = next(coming, None)
+            if done:
+                yield done.pop()  # and keep no reference to it
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -317,6 +393,10 @@ def _model_file(source: str | Path) -> Path:
         return path / "best.pt"
     if path.is_file():
         return path
+    if not paths.IN_CHECKOUT:
+        raise ModelError(
+            f"'{source}' is no file and no folder; outside of a checkout there are no training runs to name"
+        )
     studies = sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir())
     study, _, run = str(source).partition("/")
     if study in studies and run and "/" not in run:
@@ -414,26 +494,63 @@ def _published(file: Path) -> Predictor:
     return Predictor(network, layout.title, rgb.name, layout.crop, size, scale, options)
 
 
-def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:
-    """The files to score, and the folders that cannot be read.
+def find_images(named: Iterable[str | Path], passed: Counter[str] | None = None) -> tuple[list[Path], list[Unreadable]]:
+    """The files to score, and the folders that cannot be read; `passed` counts files that are passed over, by suffix.
 
-    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders; links
-    to folders are not followed. A named file is taken whatever its suffix, and only once.
+    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders. Links to
+    folders are passed over, as are other files; hidden ones and those of the system (`SYSTEM`) are not even counted.
+    A named file is taken whatever its suffix, and only once.
 
     Raises:
-        DataError: a folder holds no image.
+        DataError: a name is empty, or a folder holds no image.
     """
     images: dict[Path, Path] = {}
+    others: dict[Path, str] = {}
     refused: list[Unreadable] = []
-    for path in map(Path, named):
-        files = [path]
+    for name in named:
+        if not str(name):
+            raise DataError("one of the names is empty; name an image, or a folder ('.' is the one you are in)")
+        path, files = Path(name), [Path(name)]
         if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where access is denied)
             closed: list[OSError] = []
-            inside = [Path(folder, name) for folder, _, names in os.walk(path, onerror=closed.append) for name in names]
-            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
+            inside = list(_walk(path, closed.append))
+            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES and not os.path.isdir(file))  # noqa: PTH112
+            rest = {file: _kind(file) for file in set(inside).difference(files)}
             refused += [Unreadable(error.filename, error.strerror) for error in closed]
             if not files and not closed:
-                raise DataError(f"{path}: no images in this folder ({' '.join(sorted(SUFFIXES))}); name another")
+                holds = f"; it holds {counted(Counter(rest.values()))}" if rest else ""
+                raise DataError(f"{path}: no images in this folder{holds}. Name another")
+            others |= {_place(file): kind for file, kind in rest.items()}
         for file in files:
-            images.setdefault(file.parent.resolve() / file.name, file)
+            images.setdefault(_place(file), file)
+    if passed is not None:
+        passed.update(kind for file, kind in others.items() if file not in images)
     return list(images.values()), refused
+
+
+def _walk(folder: Path, closed: Callable[[OSError], Any]) -> Iterator[Path]:
+    """The files of a folder and of its subfolders, and the links to folders, without what belongs to the system."""
+    for place, folders, names in os.walk(folder, onerror=closed):
+        folders[:] = [name for name in folders if not _of_system(name)]
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (Path(place, name) for name in [*names, *links] if not _of_system(name))
+
+
+def _of_system(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.strip().lower() in SYSTEM
+
+
+def _place(file: Path) -> Path:
+    """A file's path by which it is known again; links to files stay what they are."""
+    return Path(os.path.realpath(file.parent), file.name)
+
+
+def _kind(file: Path) -> str:
+    return "links to folders" if os.path.isdir(file) else file.suffix or "no suffix"  # noqa: PTH112
+
+
+def counted(kinds: Counter[str]) -> str:
+    """Kinds of files with their numbers, the most frequent ones first: `.CR2 3, .txt 1`."""
+    most = kinds.most_common(10)
+    rest = kinds.total() - sum(count for _, count in most)
+    return ", ".join([f"{kind} {count}" for kind, count in most] + [f"others {rest}"] * bool(rest))

@@ -13,6 +13,7 @@ RESULTS = ROOT / "results"
 REPORT = ROOT / "report"
 UNFINISHED = ".unfinished"  # end of the name of a working folder, and of no run's name
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems allow
+IN_CHECKOUT = PARAMS.is_dir()  # and not in an installation, which nobody writes to
 
 
 class PathError(ValueError):
@@ -70,12 +71,12 @@ def shown(path: str | Path) -> str:
 
 
 def cache_folder(name: str | None) -> Path:
-    """The folder that the environment variable IQA_CACHE names; without one, `cache/`.
+    """The folder that the environment variable IQA_CACHE names; by default `cache/`, or `~/.cache/iqa` where installed.
 
     Raises:
         PathError: something stands there that is no folder.
     """
-    folder = resolve((name or "cache").replace("$", "$$"))
+    folder = resolve((name or ("cache" if IN_CHECKOUT else "~/.cache/iqa")).replace("$", "$$"))
     place = next(place for place in (folder, *folder.parents) if place.exists())
     if not place.is_dir():
         raise PathError(f"the environment variable IQA_CACHE names {quoted(str(place))}, no folder; name another")

@@ -65,6 +65,22 @@ def test_a_grid_touches_all_edges_and_has_about_the_wanted_number(height, width,
     assert len(np.unique(grid, axis=0)) == len(grid) <= max(4, 2 * patches)
 
 
+@pytest.mark.parametrize("size", [(96, 96), (97, 97), (98, 5000), (120, 130), (190, 4000), (3000, 4000), (768, 30_000)])
+@pytest.mark.parametrize("patches", [1, 2, 5, 7, 25, 100, 1000])
+def test_an_image_and_its_turned_twin_have_about_the_wanted_number_of_crops(size, patches):
+    height, width = size
+    grid, turned = positions("grid", height, width, 96, patches), positions("grid", width, height, 96, patches)
+    places = (height - 95) * (width - 95)
+    assert len(grid) == len(turned) and abs(len(grid) - min(patches, places)) <= 5
+    if height != width:
+        assert np.array_equal(np.unique(grid[:, ::-1], axis=0), turned)
+
+
+@pytest.mark.parametrize(("size", "counts"), [((3000, 4000), (4, 6)), ((2000, 3000), (4, 6)), ((1080, 1920), (4, 6))])
+def test_a_grid_of_25_on_usual_photos_has_four_rows_of_six(size, counts):
+    assert tuple(len(np.unique(starts)) for starts in positions("grid", *size, 224, 25).T) == counts
+
+
 def test_a_grid_of_nine_on_a_square_is_three_by_three():
     assert positions("grid", 200, 200, 100, 9)[[0, 4, 8]].tolist() == [[0, 0], [50, 50], [100, 100]]
 

@@ -1,6 +1,8 @@
 """Files in, scores out: one rule per kind of file, and the same score in any company."""
 
 import os
+import socket
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ from PIL import Image
 from torch import nn
 
 import iqa
-from iqa.data import DataError
+from iqa.data import DataError, pixels
 from iqa.data.pixels import Size, mscn
 from iqa.model import checkpoints, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.memory import OverLimit
 from iqa.model.params import RuleError
 from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
 from iqa.model.scoring import patch_positions, predict
@@ -414,6 +417,23 @@ def test_the_next_images_are_prepared_ahead_but_not_all_of_them():
     results.close()
 
 
+def test_large_images_are_prepared_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(predictor, "AHEAD", 10)
+    begun = []
+    results = predictor._ahead(lambda item: begun.append(item) or item, [3, 3, 3, 3, 40, 1], 4, cost=lambda item: item)
+    assert next(results) == 3
+    assert len(begun) <= 4
+    assert list(results) == [3, 3, 3, 40, 1]
+
+
+def test_the_pixels_that_a_file_will_hold_are_known_from_its_header(tmp_path):
+    wide = written(tmp_path / "wide.png", np.zeros((2, 300, 3), np.uint8))
+    (tmp_path / "text.png").write_text("no image")
+    held = brightness()._pixels_held
+    assert held(written(tmp_path / "a.png")) == 100 * 140 and held(wide) == 32 * 4800
+    assert held(tmp_path / "text.png") == predictor.AHEAD and held(tmp_path / "absent.png") == 0
+
+
 # --- patches
 
 
@@ -512,6 +532,21 @@ def test_pixels_that_no_crop_covers_have_no_score():
     assert np.isnan(found.per_pixel()).sum() == 100 * 140 - 32 * 32
 
 
+def test_every_second_pixel_of_a_quality_map_is_that_of_the_whole_one():
+    found = brightness().quality_map(photo(), stride=15)
+    for step in (2, 3, 7):
+        assert np.array_equal(found.per_pixel(step), found.per_pixel()[::step, ::step])
+
+
+def test_mscn_in_strips_is_mscn_bit_by_bit(monkeypatch):
+    images = [photo(200, 140), np.zeros((70, 7, 3), np.uint8), photo(35, 700) // 64]
+    whole = [mscn(image) for image in images]
+    monkeypatch.setattr(pixels, "AT_ONCE", 1)
+    for rows in (1, 5, 32, 64):
+        monkeypatch.setattr(pixels, "LEAST_ROWS", rows)
+        assert all(np.array_equal(mscn(image), expected) for image, expected in zip(images, whole, strict=True))
+
+
 def test_random_crops_are_no_grid():
     with pytest.raises(ValueError, match="are not a grid"):
         _ = brightness().patch_scores(photo(), crops="random").grid
@@ -565,6 +600,69 @@ def test_unreadable_files_are_told_with_their_reasons_and_the_others_are_scored(
         model.score(tmp_path / "text.txt")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OverLimit("memory"), RuntimeError("can't allocate memory"), KeyError(1)]
+)
+@pytest.mark.parametrize("place", ["pixels", "_score"])
+def test_one_image_that_does_not_fit_or_breaks_the_scoring_does_not_stop_the_others(
+    tmp_path, monkeypatch, error, place
+):
+    good, bad = written(tmp_path / "a.png"), written(tmp_path / "b.png", photo(seed=1))
+    model, work = brightness(), getattr(Predictor, place)
+
+    def fail(self, first, *arguments, **options):
+        if Path(str(first)) == bad:
+            raise error
+        return work(self, first, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, place, fail)
+    found = dict(model.score_files([bad, good]))
+    reason = "it cannot be scored (KeyError: 1)" if isinstance(error, KeyError) else predictor.NO_MEMORY
+    assert found[bad].reason == reason and isinstance(found[good], PatchScores)
+
+
+def test_an_image_whose_decoding_would_not_fit_is_told_and_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "AHEAD", 100)
+    monkeypatch.setattr(predictor, "available", lambda: 15 * 100 * 140 - 1)
+    ((_, found),) = brightness().score_files([written(tmp_path / "a.png")])
+    assert found.reason == predictor.NO_MEMORY
+
+
+def test_a_forward_pass_that_takes_too_much_memory_is_stopped(model, monkeypatch):
+    scored = model.score(photo(), crops="whole")
+    monkeypatch.setattr(predictor, "WATCHED", 100)
+    assert model.score(photo(), crops="whole") == scored
+    monkeypatch.setattr(predictor, "available", lambda: 1e5)
+    with pytest.raises(OverLimit, match="memory: more than"):
+        model.score(photo(), crops="whole")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_an_error_and_the_reason_of_its_file(tmp_path, monkeypatch, value):
+    model, file = brightness(), written(tmp_path / "a.png")
+    monkeypatch.setattr(model.network, "forward", lambda pixels: torch.full((len(pixels),), value))
+    ((_, found),) = model.score_files([file])
+    assert isinstance(found, Unreadable) and found.reason.startswith("its score is not a finite number")
+    with pytest.raises(Unreadable, match=r"a\.png: its score is not a finite number"):
+        model.score(file)
+
+
+def test_crops_that_no_image_has_are_an_error_before_any_file_is_read(tmp_path):
+    with pytest.raises(ValueError, match="is not between 1 and the crop's 32"):
+        next(brightness().score_files([tmp_path / "absent.png"], crops="dense", stride=33))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_told_and_not_waited_for(model, tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    ((_, found),) = model.score_files([path])
+    assert found.reason.startswith("it is a pipe, a socket or a device")
+
+
 def test_a_decoder_that_fails_in_its_own_way_does_not_stop_the_others(model, tmp_path, monkeypatch):
     def fail(path):
         raise RuntimeError("decoder: bad item")
@@ -608,8 +706,45 @@ def test_what_is_named_is_tried_whatever_its_suffix_and_taken_once(tmp_path, mon
 
 def test_a_folder_without_images_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="no images in this folder"):
+    with pytest.raises(DataError, match=r"no images in this folder; it holds \.txt 1\. Name another"):
         find_images([tmp_path])
+    with pytest.raises(DataError, match="one of the names is empty"):
+        find_images(["", tmp_path])
+
+
+def test_what_a_system_keeps_in_a_folder_is_left_out_and_other_files_are_counted(tmp_path):
+    kept = ["a.png", "3d.mpo", "x.jpg/b.png", "x.jxl"]
+    system = [
+        "._a.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/._a.png",
+        "__MACOSX/d.png",
+        ".thumbnails/a.png",
+    ]
+    system += ["@eaDir/a.png", "$RECYCLE.BIN/a.png", "~$a.png", "x.jpg/.a.png"]
+    for name in [*kept, *system, "IMG.CR2", "IMG2.CR2", "x.jpg/notes.txt", "README"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "x.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere")
+    passed = Counter()
+    found, refused = find_images([f"{tmp_path}/", tmp_path / "x.jpg", tmp_path / "README"], passed)
+    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
+        *["3d.mpo", "a.png", "dangling.jpg", "x.jpg/b.png", "x.jxl", "README"]
+    ]
+    assert not refused and passed == {".CR2": 2, ".txt": 1, "links to folders": 1}
+    assert predictor.counted(passed).startswith(".CR2 2, ")
+
+
+def test_links_in_a_circle_are_told(model, tmp_path):
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "folder").symlink_to("folder")
+    files, _ = find_images([tmp_path, tmp_path / "folder" / "a.png"])
+    reasons = {found.reason for _, found in model.score_files(files)}
+    assert len(files) == 3 and reasons == {"Too many levels of symbolic links"}
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
