@@ -63,7 +63,7 @@ def test_a_variable_that_is_not_set_is_named():
         (["predict", "a.png", "--patches", "many"], "'many' is not a whole number from 1"),
         (["predict", "a.png", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
         (["nothing"], "invalid choice: 'nothing'"),
-        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr: '[1' is not a value as in a parameter file"),
+        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr [1, line 1: not valid YAML"),
     ],
 )
 def test_a_wrong_call_ends_with_status_1_and_one_message(capsys, call, message):
