@@ -82,7 +82,9 @@ def _explain(cls: type[Checked], problems: list[Any]) -> str:
         if problem["type"] == "extra_forbidden":
             found.append(f"unknown key {quoted(key)}")
         elif key:
-            found.append(f"key '{cut(key)}': {what}, not {quoted(problem['input'])}")
+            given = quoted(problem["input"])
+            told = "" if given in what else f": {given}" if ", not " in what else f", not {given}"
+            found.append(f"key '{cut(key)}': {what}{told}")
         else:
             found.append(what)
     if len(problems) > NAMED:

@@ -81,7 +81,7 @@ def test_a_variable_that_is_not_set_is_named():
         (["report", "--runs-per-gpu", "-1"], "argument --runs-per-gpu: '-1' is not"),
         (["predict", ""], "one of the names is empty"),
         (["nothing"], "invalid choice: 'nothing'"),
-        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr: '[1' is not a value as in a parameter file"),
+        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr [1, line 1: not valid YAML"),
     ],
 )
 def test_a_wrong_call_ends_with_status_1_and_one_message(capsys, call, message):
