@@ -225,6 +225,7 @@ def end(token: str, patience: float = 0) -> list[psutil.Process]:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+    psutil.wait_procs(left, timeout=10)
     return left
 
 
