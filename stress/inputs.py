@@ -149,8 +149,8 @@ def try_cases(folder: Path, chosen: list[Case], kept: Path) -> list[Outcome]:
 
 
 def run(folders: list[Path], kept: Path, share: float, seed: int, say: Say) -> None:
-    """A share of the cases; of the numbers, which are every number of every step with every bad value, half."""
+    """A share of the cases; of the numbers, which are every number of every step with every bad value, a quarter."""
     rng = np.random.default_rng(seed)
-    chosen = [case for case in cases() if rng.random() < share * (0.4 if case.kind == "numbers" else 1)]
+    chosen = [case for case in cases() if rng.random() < share * (0.25 if case.kind == "numbers" else 1)]
     parts = [chosen[start :: 4 * len(folders)] for start in range(4 * len(folders))]
     project.share_work(folders, [partial(try_cases, chosen=part, kept=kept) for part in parts], say)

@@ -28,7 +28,7 @@ DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes | None]] = {
     "a folder": lambda content, rng: None,
 }
 STATE_FILES = {"record.json", "fit.json", "last.ckpt", "best.pt", "history.csv", "metrics.json", "params.json"}
-OFTEN, SELDOM = 4, 1  # damages of a state file, and of another one
+OFTEN, SELDOM = 2, 1  # damages of a state file, and of another one
 TOGETHER = 4  # files, none of them state, that are damaged at once
 LONGEST = 400  # characters of a message
 
