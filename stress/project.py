@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -239,6 +240,8 @@ def share_work(folders: list[Path], works: list[Callable[[Path], list[Outcome]]]
         folder = free.get()
         try:
             say(work(folder))
+        except Exception:
+            say([Outcome("stress", "the suite itself", str(work)[:200], traceback.format_exc()[-500:])])
         finally:
             free.put(folder)
 
