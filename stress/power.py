@@ -147,7 +147,9 @@ def interrupt(folder: Path, kept: Path, state: Path) -> None:
     project.put_back(folder, kept)
     NEW.prepare(folder)
     run = Watched(folder, NEW, "interrupted")
-    run.wait_until(lambda run: len(list((folder / "results" / STUDY).rglob("epoch_003.pt"))) > 0)
+    steps = folder / "results" / STUDY / "train"
+    reached = run.wait_until(lambda _: any("main_s1" in str(file) for file in steps.rglob("epoch_003.pt")))
+    assert reached, f"the training to interrupt came to its end: {run.printed[-300:]}"
     project.end(run.token)
     project.save_state(folder, state)
 
