@@ -29,7 +29,7 @@ WAYS = {  # how a run is killed; the first is what a power cut does
     "SIGTERM to its group": 1,
     "SIGINT to its group": 2,
 }
-PATIENCE = 90  # seconds until a signalled run and its children have ended
+PATIENCE = 180  # seconds until a signalled run and its children have ended
 TRAIN = f"{STUDY}/train/main_s1"
 
 
