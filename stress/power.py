@@ -129,12 +129,14 @@ def lose(folder: Path, loss: Loss, unbroken: Path, seed: int, warm_of: dict) -> 
         places = [place for place in places if place != "report/report" or "report" in str(names)]
         if not places:
             break
-        if attempt > 2:
-            faults.append(f"still due after a rerun: {', '.join(places)}")
+        if attempt > 3:
+            faults.append(f"still due after reruns: {', '.join(places)}")
             break
-        for place in places:
-            done = warm("run", f"{STUDY}/{place}")
-            faults.append(f"iqa run {place}: {judge(done, names)}")
+        answers = [warm("run", f"{STUDY}/{place}") for place in places]
+        pairs = zip(places, answers, strict=True)
+        faults += [f"iqa run {place}: {judge(done, names)}" for place, done in pairs]
+        for name in names if any(done["status"] for done in answers) else []:  # an error that names it: a person would
+            project.remove(folder / (name if attempt == 1 else name.parent))
     if other := project.differing(folder, unbroken):
         faults.append(f"then other than unbroken: {', '.join(other[:4])}")
     kind = "state files" if is_state(names[0]) else "other results"
