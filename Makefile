@@ -7,6 +7,8 @@ PROFILE ?=
 RUNS_PER_GPU ?=
 NAME ?=
 BENCHMARKS ?= model training data_path folder evaluation startup pipeline scaling
+STRESS ?= kills power inputs scores soak
+SHARE ?= 1
 # The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
 PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
@@ -22,7 +24,7 @@ IQA = $(BIN)/python -m iqa.app.cli
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report why table test test-fast bench fixture lint lab lock clean
+.PHONY: help setup report why table test test-fast bench stress fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +50,9 @@ test-fast: $(STAMP) ## run the tests that are not marked slow
 bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (20 minutes; leave the machine alone)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
+stress: $(STAMP) ## kill runs, damage files, give bad inputs, soak; into stress/out (20 minutes; STRESS="kills inputs"; SHARE=0.1)
+	@$(BIN)/python -m stress $(STRESS) --share $(SHARE)
+
 fixture: $(STAMP) ## run the study smoke and renew the results that tests start from, tests/smoke_results
 	$(BIN)/python tests/finished.py
 
@@ -65,7 +70,7 @@ lock: $(STAMP) ## write requirements.lock anew after a change of the dependencie
 		--group dev pyproject.toml -o requirements.lock
 
 clean: ## remove results, rendered reports and caches; keep the environment
-	rm -rf results/*/ report/*/ cache benchmarks/out .snakemake .pytest_cache .ruff_cache
+	rm -rf results/*/ report/*/ cache benchmarks/out stress/out .snakemake .pytest_cache .ruff_cache
 	find iqa tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment without its stamp was left half-finished, and is made anew.
