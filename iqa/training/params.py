@@ -11,7 +11,6 @@ from iqa.study import types
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 
-
 HEAVIEST = 1e6  # weight of a term of a loss
 
 
