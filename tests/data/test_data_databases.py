@@ -150,7 +150,7 @@ def test_a_synthetic_database_has_another_fingerprint_where_its_split_is_another
     others += [{"split": "seeded", "val_fraction": 0.2}, {"split_file": str(tmp_path / "split.csv")}]
     assert len({print_of(), *(print_of(**changes) for changes in others)}) == 6
     assert print_of(split="official") == print_of(val_fraction=0.5) == print_of()
-    with pytest.raises(DataError, match=r"none\.csv: this file is missing"):
+    with pytest.raises(DataError, match=r"none\.csv: is missing"):
         print_of(split_file=str(tmp_path / "none.csv"))
 
 
