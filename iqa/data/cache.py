@@ -238,7 +238,7 @@ def decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:
         DataError: the file cannot be decoded, or is not the one that was hashed.
     """
     if problem := what_is_wrong(source):
-        raise DataError(f"{paths.shown(source)}: {problem}")
+        raise DataError(f"{paths.shown(source)}: cannot be decoded (it {problem})")
     image = decode(source, size.colours)
     if file_hash(source) != sha:
         raise DataError(f"{paths.shown(source)}: has changed since it was hashed; `touch` it and start again")

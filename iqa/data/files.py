@@ -108,13 +108,13 @@ def same_name(name: str) -> str:
 def what_is_wrong(file: Path) -> str | None:
     """Why a file cannot hold what its name says, with the remedy; `None` where nothing is seen at its beginning."""
     if not file.exists():
-        return "this file is missing"
+        return "is missing"
     if not file.is_file():
         return f"is {'a folder' if file.is_dir() else 'no regular file'}; put the file itself there"
     with file.open("rb") as opened:
         start = opened.read(200)
     if not start:
-        return "is empty; fetch it again"
+        return "is empty; fetch the file again"
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer in place of the file; run `git lfs pull` in its repository"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html")):

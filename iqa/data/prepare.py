@@ -152,7 +152,7 @@ def in_size(database: Database, split: str, size: Size, kind: str) -> Database:
     images = list(table["image"])
     hashes = content_hashes(database.folder, images)
     stores = open_stores(database.folder, images, hashes, size, [kind], joblib.cpu_count())
-    return replace(database, table=table, stores=stores, size=size)
+    return replace(database, table=table, stores=stores, size=size, thumbnails=None, twins=database.twins[:0])
 
 
 def fingerprint(params: DataPrepParams) -> str:

@@ -25,8 +25,11 @@ def _yaml_1_2_number(value: Any) -> Any:
 
 
 def run_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError("a name has at most 100 letters, digits, '_', '-' and '.', and starts with a letter or digit")
+    if not NAME.fullmatch(name) or name.endswith(paths.UNFINISHED):
+        raise ValueError(
+            "a name has at most 100 letters, digits, '_', '-' and '.', starts with a letter or digit, "
+            f"and does not end in '{paths.UNFINISHED}'"
+        )
     return name
 
 

@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -127,6 +126,8 @@ def mark(identity: Identity) -> str:
 
 def _load(file: Path, state: State) -> dict[str, Any] | None:
     """A model or checkpoint; None where it is not whole, or was not written by this fit."""
+    import torch
+
     try:
         with zipfile.ZipFile(file) as archive:
             whole = archive.testzip() is None  # compares each part with its checksum

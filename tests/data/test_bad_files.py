@@ -241,9 +241,9 @@ def test_what_a_mac_leaves_behind_is_passed_over(folder):
 
 BROKEN = {
     "cut.png": (None, "cannot be decoded"),
-    "lfs.png": (LFS.encode(), "is a Git LFS pointer in place of the file; run `git lfs pull`"),
-    "web.png": (b"<html>", "is a web page"),
-    "empty.png": (b"", "is empty"),
+    "lfs.png": (LFS.encode(), "cannot be decoded (it is a Git LFS pointer in place of the file; run `git lfs pull`"),
+    "web.png": (b"<html>", "cannot be decoded (it is a web page"),
+    "empty.png": (b"", "cannot be decoded (it is empty"),
 }
 
 

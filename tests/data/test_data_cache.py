@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from iqa.data import DataError, cache
 from iqa.data.cache import open_stores, pixel_code
 from iqa.data.pixels import Size, decode, mscn, resize
-from iqa.study import code, disk, paths
+from iqa.study import code, hashes, paths
 from iqa.study.disk import DiskError, publish
 from iqa.study.hashes import content_hashes
 
@@ -733,7 +733,7 @@ def test_an_unchanged_folder_is_not_read_again(images, monkeypatch):
     folder, names = images
     aged(folder, names)
     first = content_hashes(folder, names)
-    monkeypatch.setattr(disk, "file_hash", None)
+    monkeypatch.setattr(hashes, "file_hash", None)
     assert content_hashes(folder, names) == first == [sha(folder / name) for name in names]
 
 

@@ -17,7 +17,7 @@ from iqa.data.params import DataPrepParams
 from iqa.data.pixels import decode
 from iqa.data.prepare import COLUMNS, fingerprint, open_database, prepare, read
 from iqa.data.readers import READERS
-from iqa.study import code, disk, param_files, paths
+from iqa.study import code, hashes, param_files, paths
 from iqa.study.params import ParameterError
 
 TRAIN, TEST = "Train (Images and MOS).csv", "Test (Images and MOS).csv"
@@ -150,7 +150,7 @@ def test_a_synthetic_database_has_another_fingerprint_where_its_split_is_another
     others += [{"split": "seeded", "val_fraction": 0.2}, {"split_file": str(tmp_path / "split.csv")}]
     assert len({print_of(), *(print_of(**changes) for changes in others)}) == 6
     assert print_of(split="official") == print_of(val_fraction=0.5) == print_of()
-    with pytest.raises(DataError, match=r"none\.csv: this file is missing"):
+    with pytest.raises(DataError, match=r"none\.csv: is missing"):
         print_of(split_file=str(tmp_path / "none.csv"))
 
 
@@ -307,7 +307,7 @@ def test_an_unchanged_database_is_opened_and_fingerprinted_without_reading_an_im
         os.utime(path, (old, old))
     first = prepare(params(release)).fingerprint
     hash_of = code.file_hash
-    monkeypatch.setattr(disk, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
+    monkeypatch.setattr(hashes, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
     monkeypatch.setattr(cache, "_build", None)
     assert prepare(params(release)).fingerprint == fingerprint(params(release)) == first
 

@@ -193,7 +193,7 @@ def test_a_wrong_value_in_a_model_file_is_an_error_that_names_file_and_key(key, 
 
 def test_scores_that_are_no_numbers_are_an_error(model, monkeypatch):
     monkeypatch.setattr(model.network, "forward", lambda pixels: torch.full((len(pixels),), torch.nan))
-    with pytest.raises(ModelError, match="demo/scratch gives scores that are no numbers: its weights are damaged"):
+    with pytest.raises(Unreadable, match="the image: its score is not a finite number; the model may be damaged"):
         model.score(photo())
 
 

@@ -451,7 +451,7 @@ def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
 
 
 def test_words_that_the_code_was_registered_with_may_hold_formulas_and_citations_alone(study, tmp_path):
-    writer = Writer(Reader("smoke"), tmp_path)
+    writer = Writer(Reader("smoke"), tmp_path, tmp_path)
     assert writer.words(r"as $\Phi$ says [@liu2017rankiqa], *not* <b> [x](y)") == (
         r"as $\Phi$ says [@liu2017rankiqa], \*not\* \<b\> \[x\](y)"
     )

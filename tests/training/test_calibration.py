@@ -87,11 +87,11 @@ def test_files_databases_calls_and_the_exported_graph_have_the_same_scores(train
     model, _, data = trained
     table = score(model, data)
     pixels = [data.pixels(index, "mscn") for index in data.indices("test")]
-    alone = [model._score(image, None).score for image in pixels]
+    alone = [model._score("an image", image, None).score for image in pixels]
     assert alone == pytest.approx(list(table["prediction"]), abs=1e-4)
     crop = torch.from_numpy(np.array(pixels[0][:64, :64])).permute(2, 0, 1)[None]
     called = model(crop).item()
-    assert called == pytest.approx(model._score(pixels[0][:64, :64], None, crops="whole").score, abs=1e-4)
+    assert called == pytest.approx(model._score("a crop", pixels[0][:64, :64], None, crops="whole").score, abs=1e-4)
     export(model, tmp_path / "model.onnx", 64, 64)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (scores,) = session.run(["score"], {"pixels": crop.numpy()})
