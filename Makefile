@@ -7,18 +7,24 @@ PROFILE ?=
 RUNS_PER_GPU ?=
 NAME ?=
 BENCHMARKS ?= model training data_path folder evaluation startup pipeline scaling
+STRESS ?= kills power inputs scores soak
+SHARE ?= 1
 # The Python to build on: the first of these that is 3.11 or newer; name another with `make setup PYTHON=...`.
 PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+# The shell reads these from its environment, where a quote or a space in them is a character like any other.
+export STUDY JOBS PROFILE RUNS_PER_GPU NAME
 
 BIN := .venv/bin
 STAMP := .venv/.setup-stamp
 UV_VERSION := 0.13.8
 UV = $(BIN)/uv
+IQA = $(BIN)/python -m iqa.app.cli
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report rehearse why table test test-fast bench fixture lint lab lock clean
+.PHONY: help setup report rehearse why table test test-fast bench stress fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,17 +32,17 @@ help: ## list the targets
 setup: $(STAMP) ## make the environment in .venv from requirements.lock (needs Python >= 3.11 and nothing else)
 
 report: $(STAMP) ## run what is out of date of a study and render its report (STUDY=demo; JOBS=cores; TRAIN=no; PROFILE=slurm)
-	@$(BIN)/iqa report $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter no,$(TRAIN)),--no-train) \
-		$(if $(PROFILE),--profile $(PROFILE)) $(if $(RUNS_PER_GPU),--runs-per-gpu $(RUNS_PER_GPU))
+	@$(IQA) report "$$STUDY" $${JOBS:+--jobs "$$JOBS"} $(if $(filter no,$(TRAIN)),--no-train) \
+		$${PROFILE:+--profile "$$PROFILE"} $${RUNS_PER_GPU:+--runs-per-gpu "$$RUNS_PER_GPU"}
 
 why: $(STAMP) ## say which runs of a study are out of date, and why (STUDY=demo)
-	@$(BIN)/iqa why $(STUDY)
+	@$(IQA) why "$$STUDY"
 
 rehearse: $(STAMP) ## try a study with stand-ins for its images and networks, and forecast its cost (STUDY=demo)
-	@$(BIN)/iqa rehearse $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+	@$(IQA) rehearse "$$STUDY" $${JOBS:+--jobs "$$JOBS"}
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
-	@$(BIN)/iqa table $(NAME) --study $(STUDY)
+	@$(IQA) table $${NAME:+"$$NAME"} --study "$$STUDY"
 
 test: $(STAMP) ## run all tests
 	@$(PYTEST)
@@ -47,6 +53,9 @@ test-fast: $(STAMP) ## run the tests that are not marked slow
 bench: $(STAMP) ## measure speed, as ratios within one run, into benchmarks/out (20 minutes; leave the machine alone)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
+stress: $(STAMP) ## kill runs, damage files, give bad inputs, soak; into stress/out (20 minutes; STRESS="kills inputs"; SHARE=0.1)
+	@$(BIN)/python -m stress $(STRESS) --share $(SHARE)
+
 fixture: $(STAMP) ## run the study smoke and renew the results that tests start from, tests/smoke_results
 	$(BIN)/python tests/finished.py
 
@@ -56,15 +65,15 @@ lint: $(STAMP) ## check style and form of code and notebooks, changing nothing
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 lab: $(STAMP) ## open the notebooks in JupyterLab (which asks the network for nothing)
-	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks \
-		--LabApp.app_settings_dir=$(CURDIR)/.jupyter $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab --ServerApp.root_dir="$$PWD" --LabApp.default_url=/lab/tree/notebooks \
+		--LabApp.app_settings_dir="$$PWD/.jupyter" $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lock: $(STAMP) ## write requirements.lock anew after a change of the dependencies in pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--group dev pyproject.toml -o requirements.lock
 
 clean: ## remove results, rendered reports and caches; keep the environment
-	rm -rf results/*/ report/*/ cache benchmarks/out .snakemake .pytest_cache .ruff_cache
+	rm -rf results/*/ report/*/ cache benchmarks/out stress/out .snakemake .pytest_cache .ruff_cache
 	find iqa tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment without its stamp was left half-finished, and is made anew.

@@ -1,6 +1,7 @@
-# The graph of a study: one rule per parameter file. Run it with `make report STUDY=<study>` or `iqa report <study>`.
-# `iqa.app.graph.jobs` says which runs are due and `iqa why` tells the reasons; the ages of files do not count
-# (`ancient`), as folders may come from other machines. A run writes its record last, so it stands for all outputs.
+# What is due of a study: one rule per run. Run it with `make report STUDY=<study>` or `iqa report <study>`.
+# `iqa report` says what is due (`iqa why` tells the reasons), so neither files nor their ages count. A rule's output is
+# only a mark that its run was made: Snakemake removes outputs before it makes them, and results stay until others are
+# complete.
 
 import sys
 
@@ -10,25 +11,25 @@ from iqa.app import graph, machine
 
 cluster = config.get("cluster", False)
 jobs = graph.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
+due = [job for job in jobs if job.rule in config["due"].split(",")]
+marks = [job.mark for job in due]
 
 
 rule all:
     default_target: True
     input:
-        [job.record for job in jobs],
+        marks,
 
 
-for job in jobs:
+for job in due:
 
     rule:
         name:
             job.rule
         input:
-            job.inputs if job.due else [ancient(file) for file in job.inputs],
+            [mark for mark in job.inputs if mark in marks],
         output:
-            job.record,
-        log:
-            job.logs,
+            touch(job.mark),
         params:
             command=job.command,
         threads: job.cores

@@ -37,7 +37,7 @@ from iqa.data.cache import open_stores
 from iqa.data.pixels import Size, decode, resize
 from iqa.data.synthetic import PHOTOGRAPHS, photograph
 from iqa.study import paths
-from iqa.study.disk import content_hashes
+from iqa.study.hashes import content_hashes
 from iqa.training.batches import EpochOrder, Item, Patches
 from iqa.training.params import TrainParams
 

@@ -109,7 +109,7 @@ def outline(file: Path) -> object:
     if file.suffix == ".csv":
         return file.read_text(encoding="utf-8").splitlines()[0].split(",")
     values = json.loads(file.read_text(encoding="utf-8"))
-    return _keys({key: value for key, value in values.items() if key != "identity"})
+    return _keys({key: value for key, value in values.items() if key not in ("identity", "check")})
 
 
 def _keys(value: object) -> object:
@@ -130,7 +130,7 @@ def refresh() -> None:
             shutil.copy(folder / "results" / STUDY / file, KEPT / file)
         for file in KEPT.glob("*/*/record.json"):
             record = json.loads(file.read_text())
-            del record["identity"]  # of the code of that day
+            del record["identity"], record["check"]  # of the code of that day
             record |= {"machine": "somewhere", "commit": "0" * 40, "dirty": False}
             file.write_text(json.dumps(record, indent=1) + "\n")
 

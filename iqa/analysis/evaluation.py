@@ -8,30 +8,39 @@ import numpy as np
 import pandas as pd
 
 from iqa.data.database import Database
+from iqa.data.prepare import in_size
 from iqa.metrics import bootstrap, coefficients
+from iqa.model.params import change_rule
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
 
 MOST = {"distortion": 40, "level": 10}  # with more different values they are no kinds or steps
 FEWEST = 10  # images below which a coefficient says nothing
-COEFFICIENTS = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse")
+COEFFICIENTS = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse", "bias")
+PARTS = ("srcc", "plcc", "bias")  # those of single distortions and levels
+OF_SCALE = ("rmse", "bias")  # those that compare values, not order or trend
 COLUMNS = [  # of `cross.csv`
     *("model", "trained_on", "database", "title", "available", "reason", "n"),
     *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
-    *("confidence", "ceiling_srcc"),
+    *("confidence", "ceiling_srcc", "copies"),
 ]
 
 
 def evaluate(
-    predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    predictions: pd.DataFrame,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    uncalibrated: str = "",
 ) -> dict[str, Any]:
-    """Number of images `n`, SRCC, PLCC (raw, and after the logistic fit), KRCC and RMSE (in units of the MOS).
+    """Number of images `n`, SRCC, PLCC (raw, and after the logistic fit), KRCC, RMSE and bias (in units of the MOS).
 
     Each comes with a bootstrap interval over the contents of the images (`<name>_low`, `<name>_high`). The interval
     of `plcc_fitted` is that of the one curve fitted to all images.
 
     Args:
         predictions: one row per image: `prediction` and `mos` on the same scale, and `reference`, the content.
+        uncalibrated: why the predictions have no scale (`iqa.model.predictor.Scale`); RMSE and bias are None then.
     """
     prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
     result = coefficients.summary(prediction, mos) | {"confidence": confidence}
@@ -43,17 +52,36 @@ def evaluate(
             statistic = coefficients.plcc
         interval = bootstrap.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
         result |= _ends(name, interval)
-    return result
+    left_out = OF_SCALE if uncalibrated else ()
+    return {key: None if key.startswith(left_out) else value for key, value in result.items()}
+
+
+def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """SRCC and PLCC with their intervals without the images that have a twin in training or validation.
+
+    Returns:
+        `without_twins`: n and, of ten images or more, the coefficients; nothing where there are no twins.
+    """
+    if "twin" not in predictions:
+        return {}
+    new = predictions[predictions["twin"].isna()]
+    if len(new) == len(predictions):
+        return {}
+    measured = evaluate(new) if len(new) >= FEWEST else {}
+    names = [f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high")] if measured else []
+    return {"without_twins": {"n": len(new)} | {name: measured[name] for name in names}}
 
 
 def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
-def agreement(scores: np.ndarray, mos: np.ndarray, *options: Any) -> dict[str, float]:
+def agreement(
+    scores: np.ndarray, mos: np.ndarray, *options: Any, names: Iterable[str] = ("srcc", "plcc")
+) -> dict[str, float]:
     """SRCC and PLCC with their intervals; `options` are `bootstrap_interval`'s from `resamples` on."""
     result = {}
-    for name in ("srcc", "plcc"):
+    for name in names:
         statistic = getattr(coefficients, name)
         interval = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
         result |= {name: statistic(scores, mos)} | _ends(name, interval)
@@ -61,14 +89,19 @@ def agreement(scores: np.ndarray, mos: np.ndarray, *options: Any) -> dict[str, f
 
 
 def breakdown(
-    predictions: pd.DataFrame, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    predictions: pd.DataFrame,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    uncalibrated: str = "",
 ) -> pd.DataFrame:
-    """SRCC and PLCC for each distortion and for each level, where the database has some of them (at most `MOST`).
+    """SRCC, PLCC and bias for each distortion and each level, where the database has some of them (at most `MOST`).
 
     Returns:
-        Columns `by` (distortion or level), `value`, `n`, `srcc`, `srcc_low`, `srcc_high`, `plcc`, `plcc_low` and
-        `plcc_high`; NaN where there are fewer than 10 images or all their MOS are the same.
+        Columns `by` (distortion or level), `value`, `n`, and `srcc`, `srcc_low`, `srcc_high`, then the same of `plcc`
+        and `bias`; NaN where there are fewer than 10 images or all their MOS are the same, and `bias` as in `evaluate`.
     """
+    names = [name for name in PARTS if not uncalibrated or name not in OF_SCALE]
     rows = []
     for by in ("distortion", "level"):
         if not 2 <= predictions[by].nunique() <= MOST[by]:
@@ -77,20 +110,23 @@ def breakdown(
             row: dict[str, Any] = {"by": by, "value": f"{value:g}" if by == "level" else value, "n": len(part)}
             if len(part) >= FEWEST and np.ptp(part["mos"]) > 0:
                 pair = part["prediction"].to_numpy(dtype=float), part["mos"].to_numpy(dtype=float)
-                row |= agreement(*pair, resamples, confidence, seed, part["reference"])
+                row |= agreement(*pair, resamples, confidence, seed, part["reference"], names=names)
             rows.append(row)
-    columns = ["by", "value", "n", *(f"{name}{end}" for name in ("srcc", "plcc") for end in ("", "_low", "_high"))]
+    columns = ["by", "value", "n", *(f"{name}{end}" for name in PARTS for end in ("", "_low", "_high"))]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def score(model: Predictor, database: Database, **changes: Any) -> pd.DataFrame:
+def score(model: Predictor, database: Database, preparation: str = "model", **changes: Any) -> pd.DataFrame:
     """The rows of a database's test split with `prediction`, as a model scores them, on the database's own scale.
 
     Args:
-        changes: what replaces the model's own options (`iqa.model.scoring.score_all`); None leaves one as it is.
+        preparation: `model`: images are brought to the size and colours of the model, as when it scores files;
+            `database`: they are taken as the database is stored.
+        changes: what replaces the model's own options, see `iqa.model.params.change_rule`.
     """
-    changes = {key: value for key, value in changes.items() if value is not None}
-    return predict(model.network, database, database.indices("test"), **model.options | changes)
+    if preparation == "model":
+        database = in_size(database, "test", model.size, model.input)
+    return predict(model.network, database, database.indices("test"), **change_rule(model.options, **changes))
 
 
 def stack(tables: Iterable[pd.DataFrame], first: list[str]) -> pd.DataFrame:
@@ -147,7 +183,7 @@ def results_json(scored: dict[tuple[str, str], pd.DataFrame], cross: pd.DataFram
         if not row["available"]:
             datasets[database] = {"available": False, "reason": row["reason"]}
             continue
-        metrics = {key: value for key, value in row.items() if key.startswith(COEFFICIENTS)}
+        metrics = {key: value for key, value in row.items() if key.startswith(COEFFICIENTS) and not pd.isna(value)}
         metrics |= {"num_samples": int(row["n"]), "confidence": row["confidence"]}
         images = scored[model, database][["image", "mos", "prediction"]].rename(columns={"mos": "score"})
         datasets[database] = {"available": True, "metrics": metrics, "predictions": images.to_dict("records")}

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from iqa.data.database import Database
+from iqa.data.prepare import in_size
 from iqa.metrics import bootstrap
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import score_all
@@ -30,8 +31,9 @@ class Gathered:
 def gather(model: Predictor, database: Database, split: str = "test") -> Gathered:
     """Scores of a split as `iqa.model.scoring.score` gives them, and what led to them, in one pass of full batches.
 
-    Patches are those of the model's own test split (`Predictor.options`).
+    Images are prepared as the model prepares files; patches are those of its own test split (`Predictor.options`).
     """
+    database = in_size(database, split, model.size, model.input)
     indices = database.indices(split)
     scored = score_all(model.network, database, indices, **model.options, look=True, label=f"looking into {model.name}")
     table = database.table.iloc[indices].reset_index(drop=True)

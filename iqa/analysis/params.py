@@ -1,12 +1,14 @@
 """Parameters of `03_ablation` to `06_analysis`."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from iqa.data.params import Crops
-from iqa.study.param_files import experiments
-from iqa.study.params import FigureParams, Name, Number, Positive, Precision
+from iqa.study import types
+from iqa.study.echo import quoted
+from iqa.study.param_files import experiments, load
+from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 from iqa.training.params import TrainParams
 
@@ -17,18 +19,18 @@ class AblationParams(FigureParams):
     step: ClassVar[str] = "ablation"
     packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
 
-    title: str = "All trainings of the study"
-    reference: Name = "main"
-    runs: list[Name] = []
+    title: types.Text = "All trainings of the study"
+    reference: types.Name = "main"
+    runs: types.Names = []
     parameter: str | None = None
-    resamples: Positive = 2000
-    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
-    seed: int = 0
+    resamples: types.Positive = 2000
+    confidence: types.Share = 0.95
+    seed: types.Seed = 0
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.parameter is not None and self.parameter not in TrainParams.model_fields:
-            raise ValueError(f"key 'parameter': training has no parameter '{self.parameter}'")
+            raise ValueError(f"key 'parameter': training has no parameter {quoted(self.parameter)}")
         return self
 
     def needs(self) -> list[tuple[str, str]]:
@@ -50,26 +52,26 @@ class ComplexityParams(FigureParams):
     step: ClassVar[str] = "complexity"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "ptflops", "thop")
 
-    runs: Annotated[list[Name], Field(min_length=1)] = ["main_s1"]
-    height: Positive = 224
-    width: Positive = 224
+    runs: Annotated[types.Names, Field(min_length=1)] = ["main_s1"]
+    height: types.Size = 224
+    width: types.Size = 224
     # how time and memory are measured
-    devices: Annotated[list[str], Field(min_length=1)] = ["all"]
-    precisions: Annotated[list[Precision], Field(min_length=1)] = ["32-true", "bf16-mixed"]
-    compiled: Annotated[list[bool], Field(min_length=1)] = [False]
-    batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1, 2, 4, 8]
+    devices: Annotated[list[types.DeviceOrAll], Field(min_length=1, max_length=types.MOST)] = ["all"]
+    precisions: Annotated[list[types.Precision], Field(min_length=1, max_length=2)] = ["32-true", "bf16-mixed"]
+    compiled: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False]
+    batch_sizes: types.Sizes = [1, 2, 4, 8]
     until_full: bool = False
-    seconds: Annotated[Number, Field(gt=0)] = 2.0
-    memory_gb: Annotated[Number, Field(gt=0)] | None = None
-    memory_batch: Positive = 8
-    warmup: Positive = 3
-    repeats: Positive = 20
-    threads: Positive = 1
+    seconds: Annotated[types.Number, Field(gt=0, le=3600)] = 2.0
+    memory_gb: types.Factor | None = None
+    memory_batch: types.Size = 8
+    warmup: types.Positive = 3
+    repeats: types.Positive = 20
+    threads: types.Parallel = 1
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if self.batch_sizes != sorted(set(self.batch_sizes)):
-            raise ValueError(f"'batch_sizes' must rise, not {self.batch_sizes}")
+            raise ValueError(f"'batch_sizes' must rise, not {quoted(self.batch_sizes)}")
         return self
 
     def needs(self) -> list[tuple[str, str]]:
@@ -82,20 +84,26 @@ class CrossDatasetParams(FigureParams):
     step: ClassVar[str] = "cross_dataset"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy")
 
-    models: Annotated[list[str], Field(min_length=1)] = ["main_s1"]
-    databases: Annotated[list[Name], Field(min_length=1)] = ["demo_distortions", "demo_photos"]
-    test_crops: Crops | None = "whole"
-    test_patches: Positive | None = 1
-    batch_size: Positive = 32
-    resamples: Positive = 1000
-    seed: int = 0
-    device: str = "auto"
-    threads: Positive = 1
+    models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main_s1"]
+    databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
+    preparation: Literal["model", "database"] = "model"
+    test_crops: Crops | None = None
+    test_patches: types.Positive | None = None
+    batch_size: types.Size = 32
+    resamples: types.Positive = 1000
+    seed: types.Seed = 0
+    device: types.Device = "auto"
+    threads: types.Parallel = 1
 
     def needs(self) -> list[tuple[str, str]]:
         files = self.checkpoints()
         runs = [("train", model) for model in self.models if model not in files]
-        return [*runs, *(("data_prep", name) for name in self.databases)]
+        databases = [*self.databases, *(self.trained_on(model) for _, model in runs)]
+        return [*runs, *(("data_prep", name) for name in dict.fromkeys(databases))]
+
+    def trained_on(self, model: str) -> str:
+        """The database of a training run."""
+        return load(TrainParams, self.study, model).database
 
     def files(self) -> list[str]:
         return self.checkpoints()
@@ -115,20 +123,20 @@ class AnalysisParams(FigureParams):
     step: ClassVar[str] = "analysis"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy", "scikit-learn")
 
-    database: Name = "demo"
-    model: Name = "main_s1"
-    reference: Name = "last_s1"
-    attention: Name | None = "attention_s1"
-    components: Annotated[int, Field(ge=2)] = 10
-    bands: Annotated[int, Field(ge=2)] = 5
-    cases: Positive = 8
-    images: list[str] = []
-    ratings: Positive | None = None
-    resamples: Positive = 2000
-    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
-    seed: int = 0
-    device: str = "auto"
-    threads: Positive = 1
+    database: types.Name = "demo"
+    model: types.Name = "main_s1"
+    reference: types.Name = "last_s1"
+    attention: types.Name | None = "attention_s1"
+    components: Annotated[int, Field(ge=2, le=1000)] = 10
+    bands: Annotated[int, Field(ge=2, le=types.MOST)] = 5
+    cases: Annotated[int, Field(gt=0, le=types.MOST)] = 8
+    images: Annotated[list[types.FileName], Field(max_length=types.MOST)] = []
+    ratings: types.Positive | None = None
+    resamples: types.Positive = 2000
+    confidence: types.Share = 0.95
+    seed: types.Seed = 0
+    device: types.Device = "auto"
+    threads: types.Parallel = 1
 
     def needs(self) -> list[tuple[str, str]]:
         return [*(("train", run) for run in self.train_runs()), ("data_prep", self.database)]

@@ -4,10 +4,11 @@ import pandas as pd
 
 from iqa.analysis.params import CrossDatasetParams
 from iqa.data import releases
-from iqa.data.crops import CROPS
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
+from iqa.model.params import change_rule, describe_rule
 from iqa.study import param_files, paths
+from iqa.study.csv_texts import read_texts
 from iqa.study.results import finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
 
@@ -22,14 +23,9 @@ def read_published() -> pd.DataFrame:
     """Published results, from `report/published.csv`: texts, so that figures keep the digits of their source.
 
     Raises:
-        ValueError: the file lacks a column.
+        TableError: the file cannot be used; the message names the line.
     """
-    file = paths.REPORT / "published.csv"
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    lacking = [column for column in PUBLISHED if column not in table]
-    if lacking:
-        raise ValueError(f"{paths.shown(file)}: lacks the columns {', '.join(lacking)}; it has {', '.join(table)}")
-    return table
+    return read_texts(paths.REPORT / "published.csv", PUBLISHED, numbers=("srcc", "plcc"))
 
 
 def published_numbers() -> pd.DataFrame:
@@ -143,7 +139,7 @@ def _trained(study: str) -> list[dict]:
         params = param_files.load(TrainParams, study, runs["run"].iloc[0])
         about = {"method": experiment, "backbone": params.backbone, "trained_on": title(study, params.database)}
         chosen = f"best epoch on the {'test' if params.selects_on_test else 'validation'} set"
-        crops = CROPS[params.test_crops].title.format(patches=params.test_patches)
+        crops = describe_rule(**params.scoring())
         protocol = "; ".join([_split(study, params.database), chosen, crops, _seeds(len(runs))])
         about |= {"tested_on": about["trained_on"], "protocol": protocol}
         rows.append(_row(about, runs, f"results/{study}/train"))
@@ -192,9 +188,10 @@ def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: i
     """What was tested on another database, and by which protocol."""
     trained = row["model"] in param_files.run_names(study, "train")
     training = param_files.load(TrainParams, study, row["model"]) if trained else None
-    mode = params.test_crops or (training and training.test_crops)
-    patches = params.test_patches or (training and training.test_patches)
-    crops = CROPS[mode].title.format(patches=patches) if mode else "crops as the checkpoint's"
+    changes = {"crops": params.test_crops, "patches": params.test_patches}
+    crops = "crops as the checkpoint's"
+    if training or params.test_crops:
+        crops = describe_rule(**change_rule(training.scoring() if training else {"crops": None}, **changes))
     images = f"{row['n']:.0f} images{part(study, row['database'])}"
     models = _seeds(seeds) if trained else "published checkpoint"
     about = {"method": row["method"], "backbone": training.backbone if training else ""}

@@ -5,35 +5,27 @@ What cannot be measured (no such device, no compiler, a batch that does not fit)
 
 import copy
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from iqa.analysis.params import ComplexityParams
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.memory import GIB, Live, OverLimit, available
 from iqa.model.scoring import choose_device
 from iqa.study.results import hardware
 
-GIB = 2**30
 LEAST = 3  # passes that are timed at least, however long they take
 TIMES = ("first_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "median_ms", "p95_ms", "images_per_second", "passes")
 SETTING = ("device", "hardware", "software", "precision", "compiled")
 SPEEDS = ["run", *SETTING, "batch_size", *TIMES, "peak_bytes", "reason"]  # columns of `latency.csv`
 MEMORIES = ["run", *SETTING, "batch_size", "inference_bytes", "training_bytes", "measure", "reason"]  # of `memory.csv`
-
-
-class OverLimit(RuntimeError):
-    """Tensors on the CPU take more memory than they may."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,8 @@ class Setting:
 
     def lacking(self) -> str:
         """Why this machine cannot run it; empty if it can."""
+        if self.device.type not in ("cpu", "cuda"):
+            return f"only the CPU and CUDA devices are measured, not {self.device}"
         absent = self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count()
         return f"this machine has no device {self.device}" if absent else ""
 
@@ -268,57 +262,14 @@ def peak_memory(run: Callable[[], Any], model: nn.Module, limit: float, *more: T
         run()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)
-    with _Live(kept, limit) as live:
+    with Live(kept, limit) as live:
         run()
     return live.peak
 
 
-class _Live(TorchDispatchMode):
-    """Follows the bytes of living storages."""
-
-    def __init__(self, kept: list[Tensor], limit: float):
-        super().__init__()
-        self.limit = limit
-        self.alive: dict[int, int] = {}
-        self.bytes = self.peak = 0
-        for tensor in kept:
-            self._note(tensor)
-
-    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        tree_map_only(Tensor, self._note, result)
-        if self.bytes > self.limit:
-            raise OverLimit(f"memory: more than {self.limit / GIB:.1f} GiB, the limit for tensors on the CPU")
-        return result
-
-    def _note(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self.alive:
-            self.alive[key] = storage.nbytes()
-            self.bytes += storage.nbytes()
-            self.peak = max(self.peak, self.bytes)
-            weakref.finalize(storage, self._forget, key).atexit = False
-
-    def _forget(self, key: int) -> None:
-        self.bytes -= self.alive.pop(key)
-
-
 def memory_limit(gigabytes: float | None) -> float:
-    """Bytes that tensors on the CPU may take: `gigabytes` (GiB), or three fifths of what is available now.
-
-    The rest is for what operators need inside and for what the allocator keeps: a quarter more was seen in training.
-    What is available counts without swapping, also under the limit of a container; no limit where it is not known.
-    """
-    if gigabytes is not None:
-        return gigabytes * GIB
-    available, meminfo, group = [], Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-    if meminfo.is_file():
-        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        available.append(1024.0 * int(values["MemAvailable"].split()[0]))
-    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()) != "max":
-        available.append(float(most) - int((group / "memory.current").read_text()))
-    return 0.6 * min(available, default=float("inf"))
+    """Bytes that tensors on the CPU may take: `gigabytes` (GiB), or those that are `available`."""
+    return available() if gigabytes is None else gigabytes * GIB
 
 
 def _reason(error: Exception) -> str | None:

@@ -2,17 +2,17 @@
 
 import argparse
 import inspect
-import math
 import os
+import re
 import sys
-import time
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from iqa import __version__
+from iqa.study import paths
 from iqa.study.registry import registered
 
 if TYPE_CHECKING:
@@ -39,16 +39,15 @@ class Mistake(ValueError):
 
 def _run(options: Namespace) -> None:
     """Execute the notebook of a step with a parameter file."""
-    from ruamel.yaml import YAML, YAMLError
-
     from iqa.app import run, steps
+    from iqa.study import param_files
+    from iqa.study.echo import cut
 
     overrides = {}
     for key, text in options.overrides:
-        try:
-            overrides[key] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            raise Mistake(f"-p {key}: '{text[:80]}' is not a value as in a parameter file; quote it") from None
+        if key in overrides:
+            raise Mistake(f"-p {cut(key)}: set twice; leave one out")
+        overrides[key] = param_files.parse(text, f"-p {cut(key)} {cut(text)}")
     for place in [place for name in options.runs for place in steps.locate(name)]:
         run.run(*place, overrides)
 
@@ -128,79 +127,36 @@ def _table(options: Namespace) -> None:
 def _predict(options: Namespace) -> int:
     """Score images with a trained model.
 
-    A folder stands for all files in it and in its subfolders that have the suffix of an image. A file that is named is
-    tried whatever its suffix. A file that is named twice is scored once. By default, a grid of 25 crops is scored.
+    A folder stands for all files in it and in its subfolders that have the suffix of an image; hidden files and those
+    of the system are left out, and others are counted. A file that is named is tried whatever its suffix. A file that
+    is named twice is scored once. By default, those crops are scored that the model was tested with.
+
+    The file of --csv gets each score at once. It and that of --json replace earlier ones. Whatever happens, the scores
+    that were made are printed and written, and the images without a score are listed with the reasons.
 
     Exit status: 0 if all images were scored; 1 if nothing was done, as the command, the model or a folder cannot be
-    used; 2 if some images could not be read: they are listed at the end with the reasons, and the others were scored.
+    used, or if the scores could not be printed; 2 if some images could not be read or scored, or a file or a map could
+    not be written; 130 after Ctrl-C and 143 after a request to end (SIGTERM), where images were not reached.
     """
-    import pandas as pd
+    from iqa.app import predict
+    from iqa.study import results
 
-    from iqa.data.crops import dense, grid
-    from iqa.model.predictor import Unreadable, find_images, load_model
-    from iqa.show.analysis import quality_map
-    from iqa.study import progress, results
-
-    if options.map and options.crops:
-        raise Mistake("--map scores a dense grid of crops; leave out --crops")
-    if options.stride and not options.map:
-        raise Mistake("--stride belongs to --map")
-    files, refused = find_images(options.images)
     try:
-        model = load_model(options.model, options.device)
+        found = predict.predict(options)
     except results.ResultsError as error:
         hint = "; or make the whole demo study with: make report" if options.model == DEMO else ""
         raise Mistake(f"{error}{hint}") from None
-    how = {"crops": options.crops or grid.name, "patches": options.patches or 25, "seed": options.seed}
-    if options.map:
-        how = {"crops": dense.name, "stride": options.stride or max(1, model.crop // 4)}
-        if how["stride"] > model.crop:
-            raise Mistake(f"--stride {options.stride} leaves gaps between crops of {model.crop} pixels")
-        try:
-            options.map.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Mistake(f"{options.map}: no folder for maps can be made ({error.strerror}); name another") from None
-    how["precision"] = options.precision
-    rows, names, started = [], Counter[str](), time.perf_counter()
-    scored = model.score_files(files, options.batch_size, options.workers, **how)
-    for file, found in progress.bar(scored, total=len(files), desc="scoring", unit="image"):
-        names[file.name] += 1
-        if isinstance(found, Unreadable):
-            refused.append(found)
-            continue
-        values = {"score": found.score, "spread": found.spread, "patches": len(found.scores)}
-        rows.append({"image": _text(file), **values, "height": found.height, "width": found.width})
-        if options.map:
-            number = f"-{names[file.name]}" if names[file.name] > 1 else ""
-            drawn = options.map / f"{file.name}{number}.png"
-            quality_map(model.rgb(file), found, model.scale).savefig(drawn, dpi=150, bbox_inches="tight")
-            rows[-1]["map"] = _text(drawn)
-    seconds = time.perf_counter() - started
-
-    columns = ["image", "score", "spread", "patches", "height", "width", *(["map"] if options.map else [])]
-    table = pd.DataFrame(rows, columns=columns)
-    errors = [{"image": _text(error.image), "reason": error.reason} for error in refused]
-    if options.csv:
-        results.write_text(options.csv, table.to_csv(index=False))
-    if options.json:
-        about = {"iqa": __version__, "model": model.name, "scale": vars(model.scale)}
-        about["preparation"] = {"input": model.input, "size": vars(model.size), "crop": model.crop}
-        about["settings"] = how | {"batch_size": options.batch_size, "device": str(model.network.mean.device)}
-        results.write_json(options.json, about | {"images": rows, "errors": errors})
-    print(f"{model.name}: scores from {model.scale}")
-    write = f"{{:.{max(0, 4 - round(math.log10(model.scale.high - model.scale.low)))}f}}".format
-    shown = table.assign(score=table["score"].map(write), spread=table["spread"].map(write))
-    _print_table(shown[["image", "score", "spread", "patches"]].astype(str))
-    print(f"{len(rows)} image{'s' * (len(rows) != 1)} in {seconds:.1f} s ({len(rows) / seconds:.1f} images per second)")
-    if errors:
-        print(f"\niqa: {len(errors)} could not be read:", file=sys.stderr)
-        print(*("  {image}: {reason}".format(**error) for error in errors), sep="\n", file=sys.stderr)
-    return 2 if errors else 0
-
-
-def _text(path: str | Path) -> str:
-    """A path that can be written as UTF-8, even if a file name holds other bytes."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        print(f"{found.model.name}: scores from {found.model.scale}")
+        _print_table(found.table())
+        print(found.summary())
+        _end_output()
+    finally:
+        if lacking := found.lacking():
+            print(f"\n{lacking}", file=sys.stderr)
+    if found.crash:
+        raise found.crash
+    return found.status
 
 
 def _print_table(table: "pd.DataFrame") -> None:
@@ -217,20 +173,22 @@ def _print_table(table: "pd.DataFrame") -> None:
 def _evaluate(options: Namespace) -> None:
     """Compare the scores of models with the MOS of whole databases.
 
-    A model is also a folder of model files, for all of them. By default, the crops of each model's own test are scored.
+    A model is also a folder of model files, for all of them. Images are brought to the size and the colours of each
+    model, as when it scores files, whatever the database's own. By default, the crops of its own test are scored.
     `--json` writes coefficients and predictions, as eval_results.json holds them.
     """
     from iqa.analysis import evaluation
+    from iqa.app.predict import attempt
     from iqa.data.prepare import open_available
     from iqa.model.predictor import load_model
     from iqa.show import cross_dataset
-    from iqa.study import param_files, results
+    from iqa.study import disk, param_files, results
     from iqa.study.progress import bar
 
     names = options.databases or param_files.run_names(options.study, "data_prep")
     if not names:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database; name another study")
-    models = {source: load_model(source, options.device) for source in _model_files(options.models)}
+    models = {source: load_model(source, options.device, options.size) for source in _model_files(options.models)}
     opened, missing = open_available(options.study, names)
     changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
     pairs = [(model, name) for model in models for name in opened]
@@ -238,20 +196,26 @@ def _evaluate(options: Namespace) -> None:
     for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
         scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
         about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
-        measured = evaluation.evaluate(scored[model, name], options.resamples, seed=options.seed)
+        uncalibrated = models[model].scale.uncalibrated
+        how = {"seed": options.seed or 0, "uncalibrated": uncalibrated}
+        measured = evaluation.evaluate(scored[model, name], options.resamples, **how)
         rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
     trained_on = {model: predictor.scale.of for model, predictor in models.items()}
     cross = evaluation.cross_table(rows, trained_on, missing)
+    unwritten: list[str] = []
     if options.csv:
-        results.write_text(options.csv, cross.to_csv(index=False))
+        attempt(unwritten, options.csv, disk.write_whole, options.csv.resolve(), cross.to_csv(index=False))
     if options.json:
-        results.write_json(options.json, evaluation.results_json(scored, cross))
+        found = evaluation.results_json(scored, cross)
+        attempt(unwritten, options.json, results.write_json, options.json.resolve(), found)
     for table in (cross_dataset.cross_database_table(cross), cross_dataset.cross_further_table(cross)):
         _print_table(table)
         print()
     print("In brackets: 95% bootstrap intervals over the images' contents.")
     for name, why in missing.items():
         print(f"{name} is not available: {why['reason']}", file=sys.stderr)
+    if unwritten:
+        raise Mistake(f"could not be written: {'; '.join(unwritten)}")
 
 
 def _model_files(sources: list[str]) -> list[str]:
@@ -281,11 +245,12 @@ def _complexity(options: Namespace) -> None:
     counters = complexity.QUICK if options.quick else tuple(complexity.COUNTERS)
     costs, timed = [], []
     for source in options.models:
-        name, model, crop = _network(source)
+        name, model, crop, _ = _network(source)
         height, width = options.height or crop, options.width or crop
         about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
         try:
-            counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
+            with _bounded(model, height, width):
+                counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}
         except ModuleNotFoundError as error:
             raise Mistake(f"{error.name} is not installed; --quick needs neither ptflops nor thop") from None
         costs.append(about | complexity.complexity(model, height, width, counted))
@@ -310,14 +275,32 @@ def _describe(options: Namespace) -> None:
     from iqa.model.hyperiqa import describe
     from iqa.show.train import architecture_table
 
-    name, network, crop = _network(options.model)
-    found = describe(network, options.height or crop, options.width or crop)
+    name, network, crop, rule = _network(options.model)
+    height, width = options.height or crop, options.width or crop
+    with _bounded(network, height, width):
+        found = describe(network, height, width)
     print(f"{name}: {found['name']}, {found['parameters']:,} parameters, input {found['input']} (channels, H, W)")
+    print(rule)
     _print_table(architecture_table(found))
 
 
-def _network(source: str) -> tuple[str, "HyperIQA", int]:
-    """Name, network and crop of a model that is trained, or that a parameter file describes."""
+@contextmanager
+def _bounded(network: "HyperIQA", height: int, width: int) -> Iterator[None]:
+    """Stop a forward pass before the system ends the process for want of memory."""
+    from iqa.model.memory import Live, OverLimit, available
+
+    try:
+        with Live([*network.parameters()], available()):
+            yield
+    except (OverLimit, RuntimeError, MemoryError) as error:
+        if not isinstance(error, OverLimit | MemoryError) and "allocate memory" not in str(error):
+            raise
+        words = f"{height}x{width} pixels need more memory than there is; set a smaller --height and --width"
+        raise Mistake(words) from None
+
+
+def _network(source: str) -> tuple[str, "HyperIQA", int, str]:
+    """Name, network, crop and rule of scoring of a model that is trained, or that a parameter file describes."""
     from iqa.analysis import complexity
     from iqa.app import steps
     from iqa.model.predictor import load_model
@@ -325,15 +308,17 @@ def _network(source: str) -> tuple[str, "HyperIQA", int]:
     from iqa.training.params import TrainParams
 
     study, _, run = source.partition("/")
-    waiting = run in param_files.run_names(study, "train") and not results.finished(study, "train", run)
+    trainings = param_files.run_names(study, "train") if study in param_files.studies() else []  # else it is a path
+    waiting = run in trainings and not results.finished(study, "train", run)
     if not waiting and not source.endswith((".yaml", ".yml")):
         model = load_model(source, "cpu")
-        return model.name, model.network, model.crop
+        return model.name, model.network, model.crop, f"scored: {model.rule}; scores from {model.scale}"
     study, step, run = steps.locate(f"{study}/train/{run}" if waiting else source)[0]
     if step != TrainParams.step:
         raise Mistake(f"{source} describes no model: it is a run of {step}, not of train")
     params = param_files.load(TrainParams, study, run)
-    return f"{study}/{Path(source).stem}, not trained", complexity.build(params), params.crop
+    rules = "scored: {rule}; for validation: {validation_rule}".format(**params.rules())
+    return f"{study}/{Path(source).stem}, not trained", complexity.build(params), params.crop, rules
 
 
 def _export(options: Namespace) -> None:
@@ -352,24 +337,47 @@ def _export(options: Namespace) -> None:
     _print_table(checks.assign(difference=checks["difference"].map("{:.1e}".format)).astype(str))
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least}")
+        if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"'{text[:80]}' is not a whole number from {least} to {most:,}")
         return int(text)
 
     return read
 
 
+def _number(least: int, most: int) -> dict[str, Any]:
+    return {"type": _whole(least, most), "metavar": "N"}
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|all|cpu|(cuda|mps|xpu)(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"device '{text[:80]}' cannot be used; name auto, cpu, cuda or cuda:1")
+    return text
+
+
 def _writable(text: str) -> Path:
     """Refuse at once a file that could not be written after all of the work."""
     file = Path(text)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{file} cannot be written; name a file in a folder where you may write")
+    try:
+        if file.exists() and not file.is_file():
+            raise OSError(0, "it is no file")
+        if file.exists() and any(os.path.samestat(file.stat(), os.fstat(number)) for number in (1, 2)):
+            raise OSError(0, "what is printed goes there")
+        if file.exists() and not os.access(file, os.W_OK):
+            raise OSError(0, "you may not change it")
+        part = file.resolve().with_name(f".{file.resolve().name}.part")  # beside it, where the new file is made
+        part.touch()
+        part.unlink()
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        words = f"{text[:80]} cannot be written ({reason}); name a file in a folder where you may write"
+        raise argparse.ArgumentTypeError(words) from None
     return file
 
 
-CUT = "--crops --patches --seed --batch-size --device"
+CUT = "--size --crops --patches --seed --batch-size --device"
+STUDIED = ("run", "report", "why", "accept", "table", "evaluate")  # commands that work on a study
 COMMANDS = {  # with the arguments that each takes
     "run": (_run, "runs -p"),
     "report": (_report, "study --jobs --runs-per-gpu --profile --no-train --dry-run"),
@@ -385,7 +393,7 @@ COMMANDS = {  # with the arguments that each takes
 }
 PLACE = "<study>, <study>/<step> or <study>/<step>/<run>"
 MODEL = "<study>/<run>, the results folder of a training run, or a model file"
-NUMBER: dict[str, Any] = {"type": _whole(1), "metavar": "N"}
+SIDE = {"type": _whole(1, 16_384), "metavar": "PIXELS"}
 TEXT = {"metavar": "FILE", "type": _writable}
 YES = {"action": "store_true"}
 PAIRS = {"dest": "overrides", "nargs": 2, "action": "append", "default": [], "metavar": ("KEY", "VALUE")}
@@ -398,33 +406,37 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # the help, and what else 
     "images": ("a file, or a folder whose images are scored", {"nargs": "+", "metavar": "IMAGE|FOLDER"}),
     "models": (MODEL, {"nargs": "+", "metavar": "MODEL"}),
     "model": (MODEL, {"metavar": "MODEL"}),
-    "file": ("file to write, such as model.onnx", {"metavar": "FILE", "type": Path}),
+    "file": ("file to write, such as model.onnx", {"metavar": "FILE", "type": _writable}),
     "-p": ("set a parameter to a value, written as in a parameter file; may be repeated", PAIRS),
     "--because": ("the reason; the report shows it", {"required": True, "metavar": "TEXT"}),
-    "--jobs": ("cores that the runs share (all); with --profile: jobs at once", NUMBER),
-    "--runs-per-gpu": ("runs that share a GPU of this machine (%(default)s)", NUMBER | {"default": 1}),
+    "--jobs": ("cores that the runs share (all); with --profile: jobs at once", _number(1, 10_000)),
+    "--runs-per-gpu": ("runs that share a GPU of this machine (%(default)s)", _number(1, 64) | {"default": 1}),
     "--profile": ("send each run to a cluster: slurm, kubernetes, or a folder of one's own", {"metavar": "NAME"}),
     "--no-train": ("report what is trained, and the rest as not run", YES),
     "--dry-run": ("say what would run, and why", YES),
     "--study": ("a folder of params/ (%(default)s)", {"default": "demo"}),
     "--databases": ("some of the study's databases (all)", {"nargs": "+", "metavar": "NAME"}),
     "--model": (f"{MODEL} (%(default)s)", {"default": DEMO}),
+    "--size": ("HEIGHTxWIDTH or stored: not the model's own size, but this, or each image's own", {}),
     "--crops": ("what is scored of an image", {"choices": registered("iqa.data.crops")}),
-    "--patches": ("number of crops per image: grid, random", NUMBER),
-    "--seed": ("of random crops, and of the bootstrap (%(default)s)", NUMBER | {"type": _whole(0), "default": 0}),
-    "--resamples": ("of the bootstrap (%(default)s)", NUMBER | {"default": 1000}),
-    "--csv": ("write the table with all digits", TEXT),
+    "--patches": ("number of crops per image: grid, random, uniform", _number(1, 10_000)),
+    "--seed": (
+        "of random crops, and of the bootstrap; by default 0, or the model's own to predict",
+        _number(0, 2**32 - 1),
+    ),
+    "--resamples": ("of the bootstrap (%(default)s)", _number(1, 1_000_000) | {"default": 1000}),
+    "--csv": ("write the table with all digits, each row as soon as it is known", TEXT),
     "--json": ("write the table and all that belongs to it as JSON", TEXT),
     "--map": ("draw a quality map per image, from crops on a dense grid", {"metavar": "FOLDER", "type": Path}),
-    "--stride": ("pixels between the crops of a map (a quarter of a crop)", NUMBER),
-    "--batch-size": ("crops per forward pass (what suits the device)", NUMBER),
+    "--stride": ("pixels between the crops of a map (a quarter of a crop)", _number(1, 10_000)),
+    "--batch-size": ("crops per forward pass (what suits the device)", _number(1, 65_536)),
     "--precision": ("bf16-mixed is quicker", {"choices": ("32-true", "bf16-mixed"), "default": "32-true"}),
-    "--workers": ("threads that read images ahead (%(default)s)", NUMBER | {"default": 4}),
-    "--device": ("auto (a GPU if there is one), cpu, cuda, cuda:1 (%(default)s)", {"default": "auto"}),
+    "--workers": ("threads that read images ahead (%(default)s)", _number(1, 256) | {"default": 4}),
+    "--device": ("auto (a GPU if there is one), cpu, cuda, cuda:1 (%(default)s)", {"default": "auto", "type": _device}),
     "--quick": ("take seconds: PyTorch's counter alone (no ptflops, no thop), on the CPU", YES),
-    "--height": ("height of the input (the model's crop; export: free)", NUMBER | {"metavar": "PIXELS"}),
-    "--width": ("width of the input", NUMBER | {"metavar": "PIXELS"}),
-    "--batch-sizes": ("images per pass, rising (1 8; quick: 1)", NUMBER | {"nargs": "+"}),
+    "--height": ("height of the input (the model's crop; export: free)", SIDE),
+    "--width": ("width of the input", SIDE),
+    "--batch-sizes": ("images per pass, rising (1 8; quick: 1)", _number(1, 65_536) | {"nargs": "+"}),
 }
 
 
@@ -440,12 +452,12 @@ def _parser() -> Parser:
     about = "Reproducible study of HyperIQA and its successors."
     parser = Parser(prog="iqa", description=about, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("--version", action="version", version=f"iqa {__version__}", help="print the version")
-    parser.set_defaults(call=lambda _: parser.print_help())
+    parser.set_defaults(call=lambda _: parser.print_help(), command="")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, (call, arguments) in COMMANDS.items():
         words = inspect.getdoc(call) or ""
         added = commands.add_parser(name, help=words.splitlines()[0], description=words, formatter_class=form)
-        added.set_defaults(call=call)
+        added.set_defaults(call=call, command=name)
         for argument in arguments.split():
             added.add_argument(argument, help=ARGUMENTS[argument][0], **ARGUMENTS[argument][1])
     return parser
@@ -453,24 +465,49 @@ def _parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is printed."""
+    if sys.stderr is None:  # closed: there is no one to tell
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
-        options = _parser().parse_args(arguments)
-        status = options.call(options)
-        sys.stdout.flush()
-        return status or 0
+        if sys.stdout is None:
+            raise Mistake("the standard output is closed; send it to a file, or to /dev/null")
+        try:
+            return _call(arguments)
+        finally:
+            _end_output()
     except KeyboardInterrupt:
+        print("iqa: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         words = str(error)
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words:
+            words = f"there is not enough memory ({words.splitlines()[0][:200] if words else 'MemoryError'})"
+        elif isinstance(error, OSError) and error.strerror:
             words = ": ".join(map(str, filter(None, (error.filename, error.strerror))))
         elif type(error).__module__.partition(".")[0] not in ("iqa", "__main__"):
             raise  # a bug, whose traceback says where it is
         print(f"iqa: {words}", file=sys.stderr)
         return 1
+
+
+def _call(arguments: list[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.command in STUDIED and not paths.IN_CHECKOUT:
+        raise Mistake(
+            f"iqa {options.command} needs the studies of a checkout, which this installation lacks; "
+            "run it in a checkout, with .venv/bin/iqa"
+        )
+    return options.call(options) or 0
+
+
+def _end_output() -> None:
+    """Write what was printed. Where that fails, drop it, or Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OSError(error.errno, error.strerror, "the standard output") from None
 
 
 if __name__ == "__main__":

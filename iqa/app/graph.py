@@ -1,22 +1,25 @@
 """The jobs of a study and their order, executed by Snakemake: what is due, and nothing else."""
 
-import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from iqa.app import machine, steps
-from iqa.app.run import RunFailed
+from iqa.app.run import ORPHANS, RunFailed
 from iqa.app.stale import Place, State, explain
 from iqa.data import DataError
-from iqa.study import param_files, paths
+from iqa.study import folders, param_files, paths, results
 from iqa.study.params import ParameterError
-from iqa.study.results import RECORD, finished
+from iqa.study.results import finished
 from iqa.training.params import TrainParams
+
+MARKS = ".snakemake/made"  # folder, in that of the study, of what Snakemake takes for the outputs of its jobs
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Job:
     """One run as the graph sees it; paths are relative to the study's results folder.
 
     Attributes:
-        record: written last, so that it stands for all outputs of the run.
+        mark: file that Snakemake touches when the run is made; it would remove results before it makes them again.
         due: whether the run is made; ages of files do not count, as they say nothing in folders from elsewhere.
         cores: that its threads and loader workers keep busy.
         gpus: that it takes, on this machine or, for a cluster, on each node.
@@ -35,8 +38,7 @@ class Job:
     step: str
     run: str
     inputs: list[str]
-    record: str
-    logs: list[str]
+    mark: str
     due: bool
     cores: int
     gpus: int
@@ -82,7 +84,6 @@ def jobs(
         _check_training_data(state)
     _check_needs(state)
     skipped = left_out(state, train)
-    missing = {place for place in skipped if not finished(study, *place)}
     want = machine.resources(study) if cluster else {}
     shares = machine.Machine(None if cluster else cores or os.cpu_count() or 1, list(state.params.values()))
     graph = []
@@ -94,19 +95,22 @@ def jobs(
             Job(
                 step=step,
                 run=run,
-                inputs=[f"{'/'.join(need)}/{RECORD}" for need in params.needs() if need not in missing],
-                record=f"{step}/{run}/{RECORD}",
-                logs=[f"{step}/{run}/{name}" for name in ("log.txt", "notebook.ipynb")],
+                inputs=[_mark(*need) for need in params.needs() if need not in skipped],
+                mark=_mark(step, run),
                 due=(step, run) in state.due,
                 cores=shares.cores(params),
                 gpus=asked.gpus if cluster else shares.gpus(params),
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f'"{sys.executable}" -m iqa.app.cli run {study}/{step}/{run}',
+                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run}",
             )
         )
     return graph
+
+
+def _mark(step: str, run: str) -> str:
+    return f"{MARKS}/{step}/{run}"
 
 
 def left_out(state: State, train: bool) -> set[Place]:
@@ -168,7 +172,7 @@ def report(
     cluster = None if profile is None else machine.profile_folder(profile)
     home = paths.RESULTS / study
     next(steps.all_params(study), None)  # refuse a study that does not exist before its folder is made
-    with _only_one(home):
+    with _only_one(home) as held:
         for number in range(len(steps.STEPS)):
             state = State(study)
             graph = jobs(study, train, cores, cluster is not None, state)
@@ -179,7 +183,11 @@ def report(
                 raise RunFailed(f"nothing of study '{study}' can be made here")
             if not due:
                 return
-            _snakemake(study, due, cores, train, cluster, runs_per_gpu)
+            for job in graph:
+                if job.due:
+                    _check_free(paths.run_folder(study, job.step, job.run))
+            folders.remove(home / MARKS)
+            _snakemake(study, due, held, cores, train, cluster, runs_per_gpu)
 
 
 def print_due(study: str, train: bool = True) -> None:
@@ -201,7 +209,13 @@ def _print_left_out(state: State, train: bool, due: list[str]) -> None:
 
 
 def _snakemake(
-    study: str, due: list[str], cores: int | None, train: bool, cluster: Path | None, runs_per_gpu: int
+    study: str,
+    due: list[str],
+    held: IO[str],
+    cores: int | None,
+    train: bool,
+    cluster: Path | None,
+    runs_per_gpu: int,
 ) -> None:
     environment = dict(os.environ)
     if cluster is None:
@@ -214,21 +228,27 @@ def _snakemake(
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
         *("--directory", str(paths.RESULTS / study), *where),
-        *("--rerun-triggers", "input", "--rerun-incomplete", "--keep-going", "--nolock"),
-        *("--forcerun", *due, "--quiet", "rules", "host"),
-        *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}"),
+        *("--rerun-incomplete", "--keep-going", "--nolock", "--quiet", "rules", "host"),
+        *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),
     ]
-    if subprocess.run(command, check=False, env=environment).returncode:
+    # Snakemake holds the lock of the study, too: it goes on where this process alone is killed
+    if subprocess.run(command, check=False, env=environment, pass_fds=[held.fileno()]).returncode:
         raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
 
 
+def _check_free(place: Path) -> None:
+    """Refuse a run that another process makes, such as a child of a pipeline that was killed."""
+    held = results.lock(place, wait=ORPHANS)
+    if held is None:
+        raise RunFailed(results.busy(place))
+    held.close()
+
+
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def _only_one(home: Path) -> Iterator[IO[str]]:
     """Keeps a second pipeline out of a study's results; unlike Snakemake's own lock, a killed one leaves no lock."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFailed(f"another pipeline is at work in {paths.shown(home)}; wait until it is done") from None
-        yield
+    held = folders.lock(home / ".lock")
+    if held is None:
+        raise RunFailed(f"another pipeline is at work in {paths.shown(home)}; wait until it is done")
+    with held:
+        yield held

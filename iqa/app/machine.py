@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from iqa.analysis.params import ComplexityParams
 from iqa.app.steps import STEPS
 from iqa.data.params import DataPrepParams
-from iqa.study import paths
+from iqa.study import paths, types
+from iqa.study.echo import quoted
 from iqa.study.param_files import experiments, read_yaml, run_names
-from iqa.study.params import Checked, Number, ParameterError, Params, Positive
+from iqa.study.params import Checked, ParameterError, Params
 from iqa.training.params import TrainParams
 
 CORES = "IQA_CORES"  # tells a run how many cores the pipeline granted it
@@ -33,9 +32,9 @@ class Resources(Checked):
 
     step: ClassVar[str] = "resources"
 
-    gpus: Annotated[int, Field(ge=0)] = 0  # on each node
-    memory_gb: Annotated[Number, Field(gt=0)] = 8.0  # on each node
-    minutes: Positive = 240
+    gpus: types.Natural = 0  # on each node
+    memory_gb: types.Factor = 8.0  # on each node
+    minutes: types.Positive = 240
 
 
 def resources(study: str) -> dict[tuple[str, str], Resources]:
@@ -53,12 +52,12 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     seeds = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
     groups = steps | seeds | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
     if unknown := written.keys() - groups.keys():
-        raise ParameterError(f"{shown}: unknown key '{min(unknown)}'; the keys are: {', '.join(groups)}")
+        raise ParameterError(f"{shown}: unknown key {quoted(min(unknown))}; the keys are: {', '.join(groups)}")
     asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}
     for key, runs in groups.items():  # from steps to single runs
         values = written.get(key) or {}
         if not isinstance(values, dict):
-            raise ParameterError(f"{shown}: key '{key}': expected lines of 'key: value', not {values!r}")
+            raise ParameterError(f"{shown}: key '{key}': expected lines of 'key: value', not {quoted(values)}")
         Resources.build(values, f"{shown}: key '{key}'")
         for run in runs:
             asked[run] |= values

@@ -2,7 +2,7 @@
 
 predictor = iqa.load_model("demo/main_s1")
 image = distort(photograph("chelsea").image, [("gaussian_blur", 2.5)])
-assess(predictor, image, crops="grid", patches=25).score
+assess(predictor, image).score
 """
 
 import html
@@ -11,21 +11,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from iqa.analysis import evaluation
 from iqa.analysis.comparison import QUANTITIES
-from iqa.analysis.evaluation import evaluate
-from iqa.data import synthetic
-from iqa.data.crops import grid
+from iqa.data import DataError, synthetic
 from iqa.data.database import Database
 from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
-from iqa.model.scoring import predict
 from iqa.show import tables
 from iqa.show.analysis import NARROWEST
 from iqa.show.style import BLUE
@@ -93,7 +92,7 @@ def of_upload(name: str, content: bytes, longest: int | None = None) -> Subject:
 def _decode(file: Path, shown: str, longest: int | None) -> Subject:
     try:
         image = decode(file)
-    except Exception:  # the decoders of some formats raise anything
+    except DataError:
         raise Unreadable(shown, "this is no image that can be decoded; save it as PNG or JPEG") from None
     width, height = image.size
     about = f"{width}x{height} pixels"
@@ -105,9 +104,11 @@ def _decode(file: Path, shown: str, longest: int | None) -> Subject:
 
 def distort(image: Image.Image, steps: Steps, seed: int = 0) -> Image.Image:
     """The image after the demo's distortions; level 0 is none. The same seed gives the same noise at every level."""
+    colours = {"icc_profile": image.info["icc_profile"]} if "icc_profile" in image.info else {}
     for place, (name, level) in enumerate(steps):
         if level > 0:
             image = synthetic.distort(image, name, level, np.random.default_rng([seed, place]))
+            image.info |= colours
     return image
 
 
@@ -141,24 +142,21 @@ class Assessment:
 def assess(
     predictor: Predictor,
     image: Image.Image | np.ndarray,
-    crops: str = grid.name,
-    patches: int = 25,
-    seed: int = 0,
     with_map: bool = True,
+    **how: Any,
 ) -> Assessment:
     """Score, spread over patches, quality map and attention weights of an image.
 
     Args:
         image: RGB; pixels (H, W, 3) are uint8.
-        crops, patches, seed: which patches are scored, see `iqa.data.crops.positions`. The score equals that of
-            `Predictor.score` with the same values, to the bit.
         with_map: whether to make the quality map.
+        how: which patches are scored, as for `Predictor.score`, whose score it is to the bit.
 
     Raises:
         Unreadable: the image is too narrow to be enlarged to a crop.
     """
     started = time.perf_counter()
-    scored = predictor.patch_scores(image, crops=crops, patches=patches, seed=seed, look=True)
+    scored = predictor.patch_scores(image, look=True, **how)
     stride = map_stride(predictor.crop, scored.height, scored.width)
     local = predictor.quality_map(image, stride) if with_map else None
     weights = None if scored.scales is None else scored.scales.mean(axis=0)
@@ -219,7 +217,8 @@ def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
         row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
         row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
         row |= {"undistorted": f"{before.score:.4g}", "change": f"{now.score - before.score:+.3g}"}
-        row["scale"] = f"{scale.low:g} to {scale.high:g}{'' if scale.higher_is_better else ', low is good'}"
+        ends = "uncalibrated" if scale.uncalibrated else f"{scale.low:g} to {scale.high:g}"
+        row["scale"] = f"{ends}{'' if scale.higher_is_better else ', low is good'}"
         row |= {"attention to scales": weight_bars(now.scale_weights), "time": f"{1000 * now.seconds:.0f} ms"}
         rows.append(row)
     return _html_table(pd.DataFrame(rows), escape=False)
@@ -309,7 +308,7 @@ def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def predict_test_split(predictor: Predictor, database: Database) -> pd.DataFrame:
     """The test split with a column `prediction`, scored as the model's own training run scores it."""
-    return predict(predictor.network, database, database.indices("test"), **predictor.options)
+    return evaluation.score(predictor, database)
 
 
 def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
@@ -323,7 +322,7 @@ def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tu
         two tables of the same images, a sentence that says whether their SRCC differ.
     """
     keys = ["label", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
-    rows = [evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
+    rows = [evaluation.evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
     verdict = _verdict(*predictions.values(), resamples=resamples) if len(predictions) == 2 else ""
     return pd.DataFrame(rows)[keys], verdict
 

@@ -4,7 +4,6 @@ A run is due if its results would come out differently now: `iqa.study.identity`
 It is also due if an output is missing or is no longer the file that the run wrote.
 """
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,10 +14,10 @@ from iqa.app import steps
 from iqa.data import prepare
 from iqa.data.cache import contents_hash
 from iqa.data.params import DataPrepParams
-from iqa.study import code, disk, paths
+from iqa.study import code, hashes, paths
 from iqa.study.identity import NOT_HERE, PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.params import Params
-from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, write_json
+from iqa.study.results import FIGURE_FORMATS, RECORD, TRAINING_STATE, finished, parse_record, write_record
 from iqa.training import identity as training_identity
 from iqa.training.params import TrainParams
 
@@ -122,12 +121,7 @@ class State:
     def record(self, place: Place) -> dict[str, Any] | None:
         """`record.json` of a run; None where there is none or it is damaged."""
         if place not in self._records:
-            try:
-                record = json.loads(self._file(place).read_text(encoding="utf-8"))
-                usable = all(isinstance(part, dict) for part in (record, record["outputs"], record.get("identity", {})))
-                self._records[place] = record if usable else None
-            except (OSError, ValueError, TypeError, KeyError):
-                self._records[place] = None
+            self._records[place] = parse_record(self._file(place))
         return self._records[place]
 
     def data(self, name: str) -> str:
@@ -166,7 +160,7 @@ class State:
             names += [_from_study(place, name) for name in (self.record(place) or {"outputs": {}})["outputs"]]
         folder = paths.RESULTS / self.study
         here = [name for name in names if (folder / name).is_file()]
-        return dict.fromkeys(names) | dict(zip(here, disk.content_hashes(folder, here), strict=True))
+        return dict.fromkeys(names) | dict(zip(here, hashes.content_hashes(folder, here), strict=True))
 
     def _damaged_outputs(self, place: Place, record: dict[str, Any]) -> list[Reason]:
         reasons = []
@@ -225,7 +219,7 @@ class State:
             record["outputs"][training_identity.STATE] = sha
             self._hashes[_from_study(place, training_identity.STATE)] = sha
         record |= {"identity": now, "accepted": [*record.get("accepted", []), entry]}
-        write_json(self._file(place), record)
+        write_record(self._file(place), record)
         return True
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.report.params import ClaimsParams, ReportParams
-from iqa.study import param_files, paths
+from iqa.study import param_files, paths, types
+from iqa.study.echo import listed, quoted
 from iqa.study.params import ParameterError, Params
 from iqa.training.params import TrainParams
 
@@ -39,12 +40,11 @@ def all_params(study: str) -> Iterator[Params]:
     Raises:
         ParameterError: the study does not exist, or a parameter file is wrong.
     """
-    if not (paths.PARAMS / study).is_dir():
-        known = ", ".join(sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir()))
-        raise ParameterError(f"params/{study} does not exist; the studies are: {known}")
+    param_files.check_all_read(study, STEPS)
     for step in STEPS:
-        for run in param_files.run_names(study, step):
-            yield load(study, step, run)
+        known = param_files.runs_of(study, step)
+        for run in known:
+            yield param_files.load(STEPS[step], study, run, known=known)
 
 
 def locate(name: str | Path) -> list[tuple[str, str, str]]:
@@ -61,17 +61,19 @@ def locate(name: str | Path) -> list[tuple[str, str, str]]:
     by_path = path.suffix == ".yaml" or path.is_absolute()
     path = path.resolve() if by_path else paths.PARAMS / f"{name}.yaml"
     parts = path.relative_to(paths.PARAMS).parts if path.is_relative_to(paths.PARAMS) else ()
-    if len(parts) != 3 or path.suffix != ".yaml" or parts[1] not in STEPS:
+    named = len(parts) == 3 and path.suffix == ".yaml" and types.NAME.fullmatch(path.stem)
+    if not named or parts[1] not in STEPS:
         raise ParameterError(
-            f"{name}: a run is named <study>/<step>/<run>, or by its file params/<study>/<step>/<run>.yaml; "
-            f"<step> is one of {', '.join(STEPS)}"
+            f"{quoted(str(name))}: a run is named <study>/<step>/<run>, or by its file "
+            f"params/<study>/<step>/<run>.yaml; <step> is one of {', '.join(STEPS)}"
         )
     study, step, _ = parts
     known = param_files.runs_of(study, step)
     found = [run for run, (file, _) in known.items() if run == path.stem or file == path]
     if not found:
-        names = ", ".join(known) or "none"
-        raise ParameterError(f"{paths.shown(path)} does not exist; the {step} runs of study '{study}' are: {names}")
+        raise ParameterError(
+            f"{paths.shown(path)} does not exist; the {step} runs of study '{study}' are: {listed(known)}"
+        )
     return [(study, step, run) for run in found]
 
 
@@ -82,9 +84,10 @@ def select(name: str) -> tuple[str, list[tuple[str, str]]]:
         ParameterError: there is no such study, step or run.
     """
     study, *rest = Path(name).parts or ("",)
+    if len(rest) > 1 or Path(name).suffix == ".yaml":
+        places = locate(name)
+        return places[0][0], [(step, run) for _, step, run in places]
     known = [(params.step, params.run) for params in all_params(study)]
-    if len(rest) > 1 or Path(name).is_absolute():
-        return study, [(step, run) for _, step, run in locate(name)]
     if rest and rest[0] not in STEPS:
-        raise ParameterError(f"{name}: '{rest[0]}' is no step; the steps are {', '.join(STEPS)}")
+        raise ParameterError(f"{quoted(name)}: {quoted(rest[0])} is no step; the steps are {', '.join(STEPS)}")
     return study, [place for place in known if not rest or place[0] == rest[0]]

@@ -20,11 +20,12 @@ from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Layout, VBox
 
 from iqa.app import playground
 from iqa.app.playground import Assessment, Subject
-from iqa.data.crops import CROPS, grid
+from iqa.data.crops import CROPS
 from iqa.data.database import Database
 from iqa.data.params import DataPrepParams
 from iqa.data.prepare import absent, open_database
 from iqa.model.fusion import FUSIONS
+from iqa.model.params import PATCHES
 from iqa.model.predictor import ModelError, Predictor, load_model
 from iqa.show import ablation
 from iqa.study import param_files, paths
@@ -76,7 +77,7 @@ def _load_model(source: str, changed: float) -> Predictor:
 
 def _available(study: str) -> list[str]:
     """Databases of a study that are on this machine."""
-    names = param_files.run_names(study, "data_prep")
+    names = param_files.run_names(study, "data_prep") if study in param_files.studies() else []
     return [name for name in names if absent(param_files.load(DataPrepParams, study, name)) is None]
 
 
@@ -143,8 +144,9 @@ class Playground:
         self.image = _field(Dropdown, "image")
         self.path = _field(widgets.Text, "file", continuous_update=False, placeholder="path of an image")
         self.upload = widgets.FileUpload(accept="image/*", description="choose a file", layout=Layout(width="302px"))
-        self.crops = _field(Dropdown, "scored are", options=list(CROPS), value=grid.name)
-        self.patches = _field(widgets.IntSlider, "patches", value=25, min=1, max=64)
+        rules = [("as in each model's test", None), *((name, name) for name in CROPS)]
+        self.crops = _field(Dropdown, "scored are", options=rules, value=None)
+        self.patches = _field(widgets.IntSlider, "patches", value=PATCHES, min=1, max=64)
         dropped = VBox([HTML(DROP), self.upload])
         dropped.add_class("iqa-upload")
         pages = widgets.Stack([self.photograph, VBox([self.database, self.image]), self.path, dropped])
@@ -224,9 +226,7 @@ class Playground:
     def show(self, database: str, index: int) -> None:
         """Choose an image of a database, without a distortion, and score it as in the test of the model."""
         with self._pause_updates():
-            options = cached_model(self.model.value).options
-            self.crops.value = options.get("crops", self.crops.value)
-            self.patches.value = options.get("patches", self.patches.value)
+            self.crops.value = None
             self.source.value, self.database.value = "database", database
             self.image.value = index
             for _, level in self.distortions:
@@ -270,7 +270,9 @@ class Playground:
                 raise ModelError(f"no model is trained yet: make one with `{command}`, or train one below")
             steps = [(kind.value, level.value) for kind, level in self.distortions if kind.value != NONE]
             image = playground.distort(self.subject.image, steps)
-            how = {"crops": self.crops.value, "patches": self.patches.value}
+            how = {"crops": self.crops.value}
+            if how["crops"] and "patches" in CROPS[how["crops"]].options:
+                how["patches"] = self.patches.value
             sources = {self.model.label: self.model.value, self.other.label: self.other.value}
             models = {name: cached_model(source) for name, source in sources.items() if source}
             before = {name: self._score_undistorted(model, how) for name, model in models.items()}

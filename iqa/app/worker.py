@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from iqa.data.prepare import open_database
+from iqa.study import paths, results
 from iqa.training.params import TrainParams
 from iqa.training.train import train
 
 
 def main(folder: Path) -> None:
     """Train the run of a results folder together with the other processes."""
+    held = results.lock(paths.results_of(folder), alone=False)  # noqa: F841  (until this process ends)
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
     opened = {name: open_database(params.study, name) for name in params.databases()}
     train(params, opened.pop(params.database), folder, opened)

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from iqa.data.database import Database, Labels
-from iqa.data.files import SHOWN, refuse, some
-from iqa.data.splits import SPLITS
+from iqa.data.files import refuse, some
+from iqa.data.prepare import MISSING
+from iqa.data.splits import SKIPPED, SPLITS
 
 SIZES_SHOWN = 10  # how many stored sizes an audit lists
 SCALE = ("name", "title", "synthetic", "low", "high", "higher_is_better")
@@ -14,15 +15,17 @@ ORIGIN = ("citation", "licence", "source", "notes", "fingerprint", "bytes")
 def audit(database: Database) -> dict:
     """The contents of a database, its scale, counts beside those of the release, and warnings, as plain values.
 
-    What makes numbers wrong is an error: a missing or broken image, an image listed twice, a score outside the range
-    (all found in reading), or a reference in two splits. What a release may have but a reader should know is a warning:
-    a part of the release, another official split than the release's, copies of an image, different or enlarged sizes.
+    What makes numbers wrong is an error: a missing or broken image that is not to be skipped, an image listed twice, a
+    score outside the range (all found in reading), or a reference in two splits. What a release may have but a reader
+    should know is a warning: a part of the release, another official split than the release's, skipped images, twins
+    (`iqa.data.twins`), different or enlarged sizes.
 
     Returns:
         name, title, synthetic, low, high, higher_is_better, scale (their meaning in a sentence), n, splits (per split
         `n` and `references`), split_rule, mos (mean, std, min, max), mos_std_mean and mos_std (mean, min, max; `None`
         where unknown), ceiling_srcc, citation, licence, source, notes, fingerprint, bytes, height and width (of the
-        smallest cached image), sizes (the most frequent stored sizes: height, width, n), checks (a list of `check`,
+        smallest cached image), sizes (the most frequent stored sizes: height, width, n), skipped (a list of `image` and
+        `why`), checks (a list of `check`,
         `here`, `release`: counts, and what the release has, `None` where not known), warnings (a list of sentences).
 
     Raises:
@@ -34,7 +37,8 @@ def audit(database: Database) -> dict:
     splits = {split: rows for split, rows in table.groupby("split")}
     deviation = table["mos_std"].agg(["mean", "min", "max"]).to_dict() if table["mos_std"].notna().any() else None
     sizes = index.groupby(["height", "width"]).size().sort_values(ascending=False, kind="stable").rename("n")
-    copies = _copies(table.assign(sha256=index["sha256"]))
+    across = database.twins["split_a"] != database.twins["split_b"]
+    copies = {"different splits": database.twins[across], "one split": database.twins[~across]}
     enlarged = int(index["enlarged"].sum())
     checks = _checks(database, copies, enlarged, len(sizes))
     return {
@@ -55,8 +59,9 @@ def audit(database: Database) -> dict:
         "height": int(index["height"].min()),
         "width": int(index["width"].min()),
         "sizes": sizes.head(SIZES_SHOWN).reset_index().to_dict("records"),
+        "skipped": database.skipped.to_dict("records"),
         "checks": checks,
-        "warnings": database.warnings + _warnings(checks, copies, enlarged, sizes),
+        "warnings": database.warnings + _skipped(database) + _warnings(checks, copies, enlarged, sizes),
     }
 
 
@@ -70,19 +75,21 @@ def scale(database: Labels) -> str:
     )
 
 
-def _copies(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Images whose files are the same, in different splits and in the same one: the names of each as `a = b`."""
-    copies = table[table.duplicated("sha256", keep=False)]
-    across = copies.groupby("sha256")["split"].transform("nunique") > 1
-    kinds = {"in different splits": copies[across], "in the same split": copies[~across]}
-    return {where: rows.groupby("sha256")["image"].agg(_equal).tolist() for where, rows in kinds.items()}
+def with_skipped(database: Labels) -> pd.DataFrame:
+    """The table, with rows below it of the images that were skipped: their names, and `skipped` in place of a split."""
+    if database.skipped.empty:
+        return database.table
+    return pd.concat([database.table, database.skipped[["image"]].assign(split=SKIPPED)], ignore_index=True)
 
 
-def _equal(names: pd.Series) -> str:
-    return " = ".join(names[:SHOWN]) + (f" = ... ({len(names)} names)" if len(names) > SHOWN else "")
+def _skipped(database: Labels) -> list[str]:
+    return [
+        f"{len(rows)} image(s) were skipped ({why}): {some(rows['image'])}."
+        for why, rows in database.skipped.groupby("why")
+    ]
 
 
-def _checks(database: Database, copies: dict[str, list[str]], enlarged: int, sizes: int) -> list[dict]:
+def _checks(database: Database, copies: dict[str, pd.DataFrame], enlarged: int, sizes: int) -> list[dict]:
     """Counts beside those of the release; `None` where the release has no fixed number."""
     known = database.release_splits or {}
     here = database.table["split"].value_counts().to_dict()
@@ -92,22 +99,21 @@ def _checks(database: Database, copies: dict[str, list[str]], enlarged: int, siz
         ("images", len(database.table), database.release_images),
         ("references", database.table["reference"].nunique(), database.release_references),
         *((f"{split} images of the official split", here.get(split, 0), count) for split, count in known.items()),
-        ("missing images", 0, 0),  # otherwise reading would have stopped
-        ("unreadable images", 0, 0),
+        ("missing images", int((database.skipped["why"] == MISSING).sum()), 0),
+        ("unreadable images", int((database.skipped["why"] != MISSING).sum()), 0),
         ("references in more than one split", 0, 0),
-        ("images that occur in more than one split", len(copies["in different splits"]), None),
-        ("images that occur more than once in a split", len(copies["in the same split"]), None),
+        *((f"pairs of twins in {where}", len(pairs), None) for where, pairs in copies.items()),
         ("images that were enlarged", enlarged, None),
         ("stored sizes", sizes, None),
     ]
     return [{"check": check, "here": count, "release": release} for check, count, release in counts]
 
 
-def _warnings(checks: list[dict], copies: dict[str, list[str]], enlarged: int, sizes: pd.Series) -> list[str]:
+def _warnings(checks: list[dict], copies: dict[str, pd.DataFrame], enlarged: int, sizes: pd.Series) -> list[str]:
     warnings = [
         f"{check['here']} {check['check']} are here, {check['release']} are in the release."
         for check in checks
-        if check["release"] not in (None, check["here"])
+        if check["release"] not in (None, check["here"], 0)
     ]
     if enlarged:
         warnings.append(f"{enlarged} image(s) are smaller than the stored size and were enlarged.")
@@ -115,7 +121,8 @@ def _warnings(checks: list[dict], copies: dict[str, list[str]], enlarged: int, s
         height, width = sizes.index[0]
         most = f"{sizes.iloc[0]} are {height}x{width} (height x width)"
         warnings.append(f"The images have {len(sizes)} different stored sizes; {most}.")
-    for where, names in copies.items():
-        if names:
-            warnings.append(f"{len(names)} image(s) occur more than once {where}: {some(names)}.")
+    for where, pairs in copies.items():
+        if len(pairs):
+            names = pairs["image_a"] + " = " + pairs["image_b"]
+            warnings.append(f"{len(pairs)} pair(s) of images in {where} are one photograph saved twice: {some(names)}.")
     return warnings

@@ -2,11 +2,12 @@
 
     pixels/<kind>-<settings>/<SHA-256 of the image file>
 
-The settings are the stored size and the code that makes the pixels. A file holds a checksum of all that follows;
-height, width, and 1 if the image was enlarged (otherwise 0); and height x width x 3 bytes. It is written under a hidden
-name and renamed. So processes and studies share the files, a killed build goes on where it ended, a changed image is
-one new file, and copies of an image are one file. Files are never changed and never deleted, because another study or
-an earlier commit may use them; `make clean` deletes them all.
+Beside the kinds of input there is a thumbnail of each image, by which copies of it are found (`iqa.data.twins`).
+The settings are the stored size, its filter and colours, and the code that makes the pixels. A file holds a checksum of
+all that follows; height, width, and 1 if the image was enlarged (otherwise 0); and height x width x 3 bytes. It is
+written under a hidden name and renamed. So processes and studies share the files, a killed build goes on where it
+ended, a changed image is one new file, and copies of an image are one file. Files are never changed and never deleted,
+because another study or an earlier commit may use them; `make clean` deletes them all.
 
 When a database is opened, each file that is new or changed since it was last read is compared with its checksum, and
 made again if it does not match.
@@ -29,11 +30,13 @@ import PIL
 from PIL import Image
 
 from iqa.data import DataError
-from iqa.data.files import some
-from iqa.data.pixels import PIXELS, Size, decode, resize
+from iqa.data.files import some, what_is_wrong
+from iqa.data.pixels import LARGEST, PIXELS, decode, resize
+from iqa.data.sizes import Size
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
-from iqa.study.disk import amount, disk_full, free, remembered, write_whole
+from iqa.study.disk import amount, disk_full, free, write_whole
+from iqa.study.hashes import remembered
 
 BROKEN_SHOWN = 20  # broken images that an error names
 CHECKSUM = 32  # bytes of a SHA-256
@@ -42,6 +45,8 @@ HEAD = CHECKSUM + SHAPE.size  # bytes before the pixels
 MANY = 200  # from this many images on, the time is estimated
 SAMPLE = 4  # images per thread that are timed for the estimate
 OPEN, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # files that a process may have open; -1: without limit
+THUMBNAILS = "thumbnail"  # what is cached beside the kinds of input
+THUMBNAIL = 64  # height and width of a thumbnail
 MAPPED = 2**14 if OPEN < 0 else min(OPEN // 2, 2**14)  # files that are kept mapped; each counts as open
 
 Facts = tuple[int, int, int]  # height, width, enlarged
@@ -49,8 +54,17 @@ Facts = tuple[int, int, int]  # height, width, enlarged
 
 def pixel_code(kind: str) -> str:
     """A hash that changes when the Pillow version or the code that makes this kind of input does."""
-    parts = (f"iqa.data.pixels.{name}" for name in ("Size", "decode", "resize", "PIXELS"))
+    parts = ["iqa.data.sizes.Size", *(f"iqa.data.pixels.{name}" for name in ("decode", "resize", "PIXELS"))]
+    parts += ["iqa.data.cache.thumbnail"] if kind == THUMBNAILS else []
     return digest(PIL.__version__, code.definitions(*parts, names=[kind]))
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """An image (height, width, 3), uint8, with its areas averaged to 64x64, whatever its shape."""
+    return np.asarray(Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.BOX))
+
+
+KINDS = {**PIXELS, THUMBNAILS: thumbnail}
 
 
 def contents_hash(fingerprint: str, *kinds: str) -> str:
@@ -99,9 +113,15 @@ def _mapped(file: str, height: int, width: int) -> np.ndarray:
 
 
 def open_stores(
-    folder: Path, images: Sequence[str], hashes: Sequence[str], size: Size, kinds: Sequence[str], jobs: int
+    folder: Path,
+    images: Sequence[str],
+    hashes: Sequence[str],
+    size: Size,
+    kinds: Sequence[str],
+    jobs: int,
+    skip: bool = False,
 ) -> dict[str, Store]:
-    """The stores of some images, one per kind of input; what is missing or damaged is made, with a progress bar.
+    """The stores of some images, one per kind; what is missing or damaged is made, with a progress bar.
 
     A line says beforehand how many images and bytes that is, how much space is free and, for 200 images or more, about
     how long it will take.
@@ -110,20 +130,24 @@ def open_stores(
         folder, images: the images' folder and their names in it.
         hashes: SHA-256 of each image file.
         size: the stored size.
-        kinds: `rgb`, `mscn` or both.
+        kinds: `rgb`, `mscn` or both; and `thumbnail`.
         jobs: number of threads for building; the stores do not depend on it.
+        skip: leave out images that cannot be decoded.
 
     Raises:
         DataError: images cannot be decoded (the error names them all), or the disk is full.
     """
-    folders = {kind: paths.CACHE / "pixels" / f"{kind}-{digest(vars(size), pixel_code(kind))}" for kind in PIXELS}
+    folders = {kind: paths.CACHE / "pixels" / f"{kind}-{digest(vars(size), pixel_code(kind))}" for kind in KINDS}
     sources = {sha: folder / image for sha, image in zip(hashes, images, strict=True)}
     intact = {kind: _intact(folders[kind], sources) for kind in kinds}
     missing = {sha: absent for sha in sources if (absent := [kind for kind in kinds if sha not in intact[kind]])}
-    facts = ChainMap(*intact.values(), _build(folders, sources, missing, size, jobs) if missing else {})
-    index = pd.DataFrame([facts[sha] for sha in hashes], columns=["height", "width", "enlarged"])
-    index = index.assign(image=list(images), sha256=list(hashes))
-    return {kind: Store(folders[kind], index) for kind in kinds}
+    built = _build(folders, sources, missing, size, jobs, skip) if missing else {}
+    facts = ChainMap(*(intact[kind] for kind in kinds if kind in PIXELS), built)
+    index = pd.DataFrame({"image": list(images), "sha256": list(hashes)})
+    index = index[[sha not in missing or sha in built for sha in hashes]].reset_index(drop=True)
+    index[["height", "width", "enlarged"]] = np.array([facts[sha] for sha in index["sha256"]], int).reshape(-1, 3)
+    small = index.assign(height=THUMBNAIL, width=THUMBNAIL)
+    return {kind: Store(folders[kind], index if kind in PIXELS else small) for kind in kinds}
 
 
 def _intact(folder: Path, sources: dict[str, Path]) -> dict[str, Facts]:
@@ -148,32 +172,39 @@ def _read(file: Path) -> tuple[Facts, np.ndarray] | None:
 
 
 def _build(
-    folders: dict[str, Path], sources: dict[str, Path], missing: dict[str, list[str]], size: Size, jobs: int
+    folders: dict[str, Path], sources: dict[str, Path], missing: dict[str, list[str]], size: Size, jobs: int, skip: bool
 ) -> dict[str, Facts]:
-    """Cache the missing kinds of images, in random order, so that several processes share the work."""
+    """Cache the missing kinds of images, in random order, so that several processes share the work.
+
+    Returns:
+        Facts of these images, without those that `skip` leaves out.
+    """
     broken, facts = [], {}
 
     def make(sha: str) -> None:
         try:
-            facts[sha], rgb = _read(folders["rgb"] / sha) or _decoded(sources[sha], sha, size)
+            facts[sha], rgb = _read(folders["rgb"] / sha) or decoded(sources[sha], sha, size)
         except DataError as error:
             broken.append(str(error))
             return
         for kind in missing[sha]:
             if _read(folders[kind] / sha) is None:  # otherwise another process has made it just now
-                content = SHAPE.pack(*facts[sha]) + PIXELS[kind](rgb).tobytes()
+                made = KINDS[kind](rgb)
+                content = SHAPE.pack(*made.shape[:2], facts[sha][2]) + made.tobytes()
                 write_whole(folders[kind] / sha, hashlib.sha256(content).digest() + content)
 
     todo = random.Random().sample(list(missing), len(missing))  # leaves the random numbers of a training alone
     sample = todo[: SAMPLE * jobs] if len(todo) >= MANY else []
     with ThreadPoolExecutor(jobs) as pool:
-        needed = sum(pool.map(lambda sha: _expected(sources[sha], size) * len(missing[sha]), todo))
+        inputs = {sha: [kind for kind in missing[sha] if kind in PIXELS] for sha in todo}
+        needed = sum(pool.map(lambda sha: _expected(sources[sha], size) * len(inputs[sha]), todo))
         if needed > (space := free(paths.CACHE)):
             raise disk_full(paths.CACHE, needed)
         start = time.perf_counter()
         list(pool.map(make, sample))
-        kinds = " and ".join(kind for kind in PIXELS if any(kind in absent for absent in missing.values()))
-        line = f"caching {kinds}: {len(todo):,} of {len(sources):,} images, {amount(needed)} of {amount(space)} free"
+        kinds = " and ".join(kind for kind in PIXELS if any(kind in absent for absent in inputs.values()))
+        line = f"caching {kinds or THUMBNAILS}: {len(todo):,} of {len(sources):,} images, "
+        line += f"{amount(needed)} of {amount(space)} free"
         if sample:
             seconds = (time.perf_counter() - start) * (len(todo) / len(sample) - 1)
             about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
@@ -184,26 +215,38 @@ def _build(
             for _ in pool.map(make, todo[len(sample) :]):
                 bar.update()
     _mapped.cache_clear()  # a damaged file may still be mapped
-    if broken:
+    if broken and not skip:
         more = [f"... ({len(broken)} in all)"] if len(broken) > BROKEN_SHOWN else []
         raise DataError("\n".join(sorted(broken)[:BROKEN_SHOWN] + more))
     return facts
 
 
 def _expected(source: Path, size: Size) -> int:
-    """Bytes of an image at its stored size, by the header of its file; 0 where that cannot be read."""
+    """Bytes of an image at its stored size, by the header of its file; 0 where decoding will say what is wrong."""
     try:
         with Image.open(source) as image:
             height, width = size.of(image.height, image.width)
-    except Exception:  # decoding says what is wrong
+    except Exception:
         return 0
-    return height * width * 3
+    return height * width * 3 if height * width <= LARGEST else 0
 
 
-def _decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:
-    image = decode(source)
+def decoded(source: Path, sha: str, size: Size) -> tuple[Facts, np.ndarray]:
+    """An image at its stored size, from its file.
+
+    Raises:
+        DataError: the file cannot be decoded, or is not the one that was hashed.
+    """
+    if problem := what_is_wrong(source):
+        raise DataError(f"{paths.shown(source)}: cannot be decoded (it {problem})")
+    image = decode(source, size.colours)
     if file_hash(source) != sha:
         raise DataError(f"{paths.shown(source)}: has changed since it was hashed; `touch` it and start again")
-    pixels = np.asarray(resize(image, size))
+    try:
+        pixels = np.asarray(resize(image, size))
+    except DataError as error:
+        raise DataError(
+            f"{paths.shown(source)}: {error}; set another size, or remove its row from the labels"
+        ) from None
     height, width, _ = pixels.shape
     return (height, width, int(height > image.height or width > image.width)), pixels

@@ -18,6 +18,7 @@ CROPS = Registry("crops", options=())
 WORD = 2**64
 BLOCK = 4  # numbers that Philox gives for one value of its counter
 TRAIN, TEST, JITTER = 0, 1, 2
+NEAR = 5  # crops that a grid may have more or fewer than it should
 
 
 def _uniform(seed: int, epoch: int, image: int, use: int, shape: tuple[int, int], first: int = 0) -> np.ndarray:
@@ -101,10 +102,28 @@ def random(height: int, width: int, crop: int, patches: int, seed: int, image: i
 
 @CROPS.add("grid", title="grid of {patches} crops", options=("patches",))
 def grid(height: int, width: int, crop: int, patches: int) -> np.ndarray:
-    """About `patches` crops on a grid that touches the edges (at least 2x2 where there is room)."""
-    rows = max(2, round(math.sqrt(patches * height / width))) if height > crop else 1
-    columns = max(2, round(patches / rows)) if width > crop else 1
-    return _lattice(np.unique(_even(height - crop, rows)), np.unique(_even(width - crop, columns)))
+    """About `patches` crops, at most `NEAR` more or fewer, on a grid that touches the edges.
+
+    It has at least 2x2 crops where there is room, and all places where there are fewer than `patches`. An image and the
+    same image turned have equally many.
+    """
+    sides = height - crop + 1, width - crop + 1  # places down and across
+    down, across = _grid_counts(patches, min(height, width) / max(height, width), min(sides), max(sides))
+    rows, columns = (down, across) if height <= width else (across, down)
+    return _lattice(_even(height - crop, rows), _even(width - crop, columns))
+
+
+def _grid_counts(patches: int, aspect: float, short: int, long: int) -> tuple[int, int]:
+    """How many crops a grid has along the shorter side and along the longer one, which have `short` and `long` places.
+
+    `aspect` is that of the sides: where possible, steps are about as wide along both.
+    """
+    most = min(max(2, patches), short)
+    counts = [(count, min(max(2, round(patches / count)), long)) for count in range(min(2, short), most + 1)]
+    off = [abs(down * across - patches) for down, across in counts]
+    near = [count for count, by in zip(counts, off, strict=True) if by <= max(NEAR, min(off))]
+    even = round(math.sqrt(patches * aspect))
+    return min(near, key=lambda count: abs(count[0] - even))
 
 
 @CROPS.add("dense", title="dense grid of crops", options=("stride",))
@@ -114,6 +133,18 @@ def dense(height: int, width: int, crop: int, stride: int | None) -> np.ndarray:
     if not 1 <= stride <= crop:
         raise ValueError(f"a stride of {stride} pixels is not between 1 and the crop's {crop}")
     return _lattice(*(_even(last, -(-last // stride) + 1) for last in (height - crop, width - crop)))
+
+
+@CROPS.add("uniform", title="{patches} crops from the top left", options=("patches",))
+def uniform(height: int, width: int, crop: int, patches: int) -> np.ndarray:
+    """The crops that IQA-PyTorch scores, row by row; they leave out the right and bottom edges.
+
+    With n the whole part of the root of `patches`, steps are the n-th part of the free height and width, rounded down.
+    Where `patches` is no square, there is one more row and column, and the first `patches` crops are taken.
+    """
+    steps = math.isqrt(patches)
+    places = np.arange(steps + (steps**2 < patches))
+    return _lattice(places * ((height - crop) // steps), places * ((width - crop) // steps))[:patches]
 
 
 def _even(last: int, count: int) -> np.ndarray:
@@ -140,7 +171,7 @@ def positions(
     Args:
         crops: one of `CROPS`.
         height, width, crop: as in `crop_positions`.
-        patches: number of crops (`random`), or about how many (`grid`).
+        patches: number of crops (`random`, `uniform`), or about how many (`grid`).
         seed, image: decide the crops (`random`); `image` is the image's `content_key`.
         stride: pixels from crop to crop, at most `crop` (`dense`); a quarter of the crop when not given.
 

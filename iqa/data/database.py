@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from iqa.data import DataError
-from iqa.data.pixels import Size
+from iqa.data.sizes import Size
 
 if TYPE_CHECKING:
     from iqa.data.cache import Store
+
+
+TWINS = ["image_a", "image_b", "split_a", "split_b", "psnr"]
 
 
 @dataclass(kw_only=True)
@@ -20,8 +23,9 @@ class Labels:
 
     The columns of `table`, one row per image: `image` (path inside `folder`, with forward slashes), `mos` and `mos_std`
     (on the database's own scale; `mos_std` is NaN where unknown), `split` (train, val or test), `reference` (which
-    content is shown; the image itself where each has its own), `distortion`, `level` (NaN where unknown), and for
-    synthetic databases `quality` (the score without the observers' noise).
+    content is shown; the image itself where each has its own), `distortion`, `level` (NaN where unknown), for synthetic
+    databases `quality` (the score without the observers' noise), and, where an image has a twin in another split
+    (`iqa.data.twins`), `twin` (the name of the first; empty for the others).
     """
 
     name: str  # in the study
@@ -40,6 +44,10 @@ class Labels:
     source: str
     notes: str = ""
     split_rule: str = ""  # how the split came about, a sentence
+    drawn: bool = False  # a seed decides the split or a part of it
+    skipped: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["image", "why"])
+    )  # with `missing: skip`
     warnings: list[str] = field(default_factory=list)  # what was noticed in reading, sentences
 
 
@@ -50,6 +58,8 @@ class Database(Labels):
     stores: "dict[str, Store]"  # the cached pixels, one store per kind of input
     fingerprint: str  # hash of labels, image files and stored size
     size: Size = field(default_factory=Size)  # to which the images were brought
+    thumbnails: "Store | None" = None  # in the order of `table`
+    twins: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TWINS))  # pairs; `TWINS`, psnr in dB
 
     def __len__(self) -> int:
         return len(self.table)

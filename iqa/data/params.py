@@ -4,7 +4,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from iqa.study.params import FigureParams, Fraction, Number, Positive
+from iqa.data.sizes import Colours, Filter
+from iqa.study import types
+from iqa.study.params import FigureParams
 from iqa.study.registry import one_of
 
 Input = Literal["rgb", "mscn"]
@@ -20,32 +22,35 @@ class DataPrepParams(FigureParams):
 
     # which database, and where its files are
     reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"
-    folder: str | None = None
-    images: str | None = None
+    folder: types.FileName | None = None
+    images: types.FileName | None = None
+    missing: Literal["error", "skip"] = "error"
     # one's own images: readers csv and metas
-    labels: str | None = None
-    train_list: str | None = None
-    val_list: str | None = None
-    test_list: str | None = None
-    low: Number | None = None
-    high: Number | None = None
+    labels: types.FileName | None = None
+    train_list: types.FileName | None = None
+    val_list: types.FileName | None = None
+    test_list: types.FileName | None = None
+    low: types.Number | None = None
+    high: types.Number | None = None
     higher_is_better: bool | None = None
     # synthetic databases
     part: Literal["main", "distortions", "photos"] = "main"
-    scale: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    scale: Annotated[types.Number, Field(gt=0, le=1)] = 1.0
     # split
     split: Literal["official", "seeded", "all_test"] | None = None
-    split_file: str | None = None
-    seed: int = 0
-    repeat: Positive = 1
-    train_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.8
-    val_fraction: Fraction = 0.1
+    split_file: types.FileName | None = None
+    seed: types.Seed = 0
+    repeat: types.Positive = 1
+    train_fraction: types.Share = 0.8
+    val_fraction: types.Fraction = 0.1
     # pixels
-    height: Positive | None = None
-    width: Positive | None = None
+    height: types.Size | None = None
+    width: types.Size | None = None
     keep_aspect: bool = True
-    inputs: Annotated[list[Input], Field(min_length=1)] = ["mscn"]
-    workers: Positive | None = None
+    filter: Filter = "lanczos"
+    colours: Colours = "srgb"
+    inputs: Annotated[list[Input], Field(min_length=1, max_length=2)] = ["mscn"]
+    workers: types.Parallel | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -4,18 +4,28 @@ Kinds of input: `rgb`, the image itself, and `mscn`, the locally normalised imag
 (height, width, 3) into others of the same shape and type.
 """
 
-from dataclasses import dataclass
+import importlib
+import re
+from contextlib import suppress
+from functools import cache
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
+from iqa.data.colours import to_srgb
+from iqa.data.metadata import orientation, strip
+from iqa.data.sizes import Colours, Size
 from iqa.study import paths
 from iqa.study.registry import Registry
 
 PIXELS = Registry("input")
+REACH = 3  # pixels of the window of MSCN on each side of its middle
+AT_ONCE, LEAST_ROWS = 2**19, 32  # pixels and rows of an image that become MSCN at once, which bounds the memory
 TURNS = {  # what turns an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,63 +35,123 @@ TURNS = {  # what turns an image upright, by its EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
+LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
+PLUG_INS = {  # of formats that Pillow cannot read itself: how their files begin, the plug-in's module and package
+    "HEIC": (rb"(?s)....ftyp(hei|hev|mif1|msf1)", "pillow_heif", "pillow-heif"),
+    "JPEG XL": (rb"\xff\x0a|\0\0\0\x0cJXL ", "pillow_jxl", "pillow-jxl-plugin"),
+}
 
 
-@dataclass(frozen=True)
-class Size:
-    """To which size images are brought: height and width in pixels, or both `None` for the image's own size.
+class Undecodable(DataError):
+    """An image file that cannot be decoded, and the `reason`."""
 
-    With `keep_aspect` the image is scaled so that it just covers height x width, and stays larger on one side;
-    without, it is squeezed to exactly height x width.
-    """
-
-    height: int | None = None
-    width: int | None = None
-    keep_aspect: bool = True
-
-    def of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of this height and width is brought to."""
-        if self.height is None or self.width is None:
-            return height, width
-        if not self.keep_aspect:
-            return self.height, self.width
-        scale = max(self.height / height, self.width / width)
-        return max(self.height, round(height * scale)), max(self.width, round(width * scale))
+    def __init__(self, file: Path, reason: str):
+        remedy = "fetch the file again, or remove its row from the labels"
+        super().__init__(f"{paths.shown(file)}: cannot be decoded ({reason}); {remedy}")
+        self.reason = reason
 
 
-def decode(path: Path) -> Image.Image:
+def decode(path: Path, colours: Colours = "stored") -> Image.Image:
     """The image of a file as 8-bit RGB.
 
-    The EXIF orientation is applied; other EXIF tags are not read. Grey, palette, CMYK and other colour modes are
-    converted; transparent pixels are laid over white, as a page shows them; 16-bit grey (0..65535) is divided by 257.
-    Colour profiles are not applied. Of several frames the first is taken.
+    The EXIF orientation is applied; other metadata are not read, and never stop an image. Grey, palette, CMYK and other
+    colour modes are converted; transparent pixels are laid over white, as a page shows them; 16-bit grey (0..65535) is
+    divided by 257. Of several frames the first is taken. With the colours `srgb`, a colour profile is applied
+    (`iqa.data.colours.to_srgb`).
 
     Raises:
-        DataError: the file cannot be decoded, is truncated, or holds floating-point pixels.
+        Undecodable: the file cannot be decoded, is truncated, or holds floating-point pixels.
     """
     try:
-        with Image.open(path) as image:
-            image.load()  # a PNG file may note its orientation behind its pixels
-            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        with path.open("rb") as file:
+            _load_plug_in(file.read(16))
+        image, turn = _open(path)
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers without a known range")
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        shown = paths.shown(path)
-        remedy = "fetch the file again, or remove its row from the labels"
-        raise DataError(f"{shown}: cannot be decoded ({error}); {remedy}") from None
-    image = image if turn is None else image.transpose(turn)
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = image if turn is None else image.transpose(turn)
+        if image.mode.startswith("I"):
+            grey = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+            grey.info = {key: value for key, value in image.info.items() if key != "transparency"}
+            image = grey
+        if colours == "srgb":
+            image = to_srgb(image, paths.shown(path))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return image.convert("RGB")
+    except Exception as error:  # the decoders of some formats raise anything
+        raise Undecodable(path, _reason(path, error)) from None
+
+
+def _open(path: Path) -> tuple[Image.Image, Image.Transpose | None]:
+    """The image of a file and how it is to be turned; read without the metadata where these stop Pillow."""
+    try:
+        return _load(path)
+    except Image.DecompressionBombError:
+        raise
+    except Exception as error:  # Pillow's parsers of metadata raise anything, too
+        lean = strip(path.read_bytes())
+        if lean is None:
+            raise
+        try:
+            return _load(BytesIO(lean[0]), lean[1])
+        except Exception:
+            raise error from None
+
+
+def _load(source: Path | BytesIO, info: dict[str, Any] | None = None) -> tuple[Image.Image, Image.Transpose | None]:
+    with Image.open(source) as image:
+        image.load()  # a PNG file may note its orientation behind its pixels
+        image.info |= info or {}
+        noted = orientation(image.info.get("exif") or b"")
+        if noted is None:
+            with suppress(Exception):  # damaged EXIF data
+                noted = image.getexif().get(ExifTags.Base.Orientation)
+    return image, TURNS.get(noted)
+
+
+def _load_plug_in(start: bytes) -> None:
+    """Load the plug-in that reads a file which begins so, if there is one."""
+    for name, (pattern, module, package) in PLUG_INS.items():
+        if re.match(pattern, start) and not _register(module):
+            raise ValueError(f"{name} needs the plug-in {package}; install it, or iqa[formats]")
+
+
+@cache
+def _register(module: str) -> bool:
+    try:
+        plug_in = importlib.import_module(module)
+    except ImportError:
+        return False
+    getattr(plug_in, "register_heif_opener", bool)()  # other plug-ins register themselves
+    return True
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be decoded, in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "this is no image that can be decoded" if path.stat().st_size else "the file is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        pixels, limit = (f"{int(number):,}" for number in re.findall(r"\d+", str(error))[:2])
+        return f"it has {pixels} pixels, of which at most {limit} are read"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:200]
 
 
 def resize(image: Image.Image, size: Size) -> Image.Image:
-    """The image at its stored size (Lanczos, which averages when it shrinks); unchanged if it has that size."""
+    """The image at its stored size; unchanged if it has that size.
+
+    Raises:
+        DataError: it would have to be enlarged beyond `LARGEST`; the message does not name it.
+    """
     height, width = size.of(image.height, image.width)
-    return image if (height, width) == (image.height, image.width) else image.resize((width, height), Image.LANCZOS)
+    if (height, width) == (image.height, image.width):
+        return image
+    if height * width > max(LARGEST, image.height * image.width):
+        enlarged = f"{image.height}x{image.width} pixels would have to be enlarged to {height}x{width}"
+        raise DataError(f"its {enlarged} (height x width)")
+    return image.resize((width, height), FILTERS[size.filter])
 
 
 @PIXELS.add("rgb")
@@ -110,8 +180,19 @@ def mscn(image: np.ndarray) -> np.ndarray:
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"mscn takes an image of shape (height, width, 3), not {image.shape}")
+    height, width = image.shape[:2]
+    # sums of a window are exact for 8 bits, so that strips change no bit; those of other numbers are rounded
+    rows = max(LEAST_ROWS, AT_ONCE // width) if image.dtype == np.uint8 else height
+    found = np.empty(image.shape, np.uint8)
+    for top in range(0, height, rows):
+        first = max(0, top - REACH)
+        found[top : top + rows] = _mscn(image[first : top + rows + REACH])[top - first :][:rows]
+    return found
+
+
+def _mscn(image: np.ndarray) -> np.ndarray:
     intensity = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
-    window = {"size": (7, 7, 1), "mode": "mirror"}
+    window = {"size": (2 * REACH + 1, 2 * REACH + 1, 1), "mode": "mirror"}
     mean = uniform_filter(intensity, **window)
     variance = uniform_filter(intensity**2, **window) - mean**2
     value = (intensity - mean) / (np.sqrt(variance.clip(min=0)) + 0.04)

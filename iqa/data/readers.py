@@ -7,20 +7,22 @@ direction of its scores, counts, licence, source) are in `releases.csv`. `iqa.da
 the scores and splits.
 """
 
+import codecs
+import csv
+import io
 import json
 import re
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from iqa.data import DataError, synthetic
-from iqa.data.files import cells, find, refuse
+from iqa.data.files import SHOWN_CHARACTERS, cells, find, refuse, stored_paths, what_is_wrong
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import RELEASES
 from iqa.study import paths
@@ -29,6 +31,7 @@ from iqa.study.registry import Registry
 Table = tuple[pd.DataFrame, Path]
 READERS = Registry("reader")  # Callable[[DataPrepParams, Path], Table]
 
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # of encodings
 KADID_SPAN = 3.93  # the release's scores run from 1 to 4.93
 LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the label files
 
@@ -43,7 +46,10 @@ def locate(params: DataPrepParams, folder: Path) -> list[Path]:
     """
     release = RELEASES[params.reader]
     places = [*release.label_files, *([params.images] if params.images else release.image_folders)]
-    return [find(folder, *place.removesuffix("?").split(" | "), required=not place.endswith("?")) for place in places]
+    found = [find(folder, *place.removesuffix("?").split(" | "), required=not place.endswith("?")) for place in places]
+    if found[-1] is not None and not found[-1].is_dir():
+        raise DataError(f"{paths.shown(found[-1])}: is no folder; unpack the images there, or set `images`")
+    return found
 
 
 @READERS.add("synthetic")
@@ -117,9 +123,9 @@ def read_livec(params: DataPrepParams, folder: Path) -> Table:
 def read_csiq(params: DataPrepParams, folder: Path) -> Table:
     """CSIQ: images in one folder or in a folder per distortion; labels in a text file or a workbook."""
     labels, images = locate(params, folder)
-    table = _csiq_workbook(labels) if labels.suffix == ".xlsx" else read_words(labels, ["image", "mos"])
+    table = _csiq_workbook(labels) if labels.suffix.lower() == ".xlsx" else read_words(labels, ["image", "mos"])
     table = read_names(params, table, r"(?P<reference>.+)\.(?P<distortion>\w+)\.(?P<level>\d)\.png")
-    if not any(path.suffix.lower() == ".png" for path in images.iterdir()):
+    if not any(stored_paths(images, table["image"])):
         table["image"] = table["image"].str.split(".").str[-3].str.lower() + "/" + table["image"]
     return table, images
 
@@ -198,9 +204,11 @@ def read_own_lists(params: DataPrepParams, folder: Path) -> Table:
 
 def _read_list(file: Path, split: str) -> pd.DataFrame:
     with readable(file):
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
+        values = json.loads(read_text(file))
     whole = isinstance(values, list)
     fits = [isinstance(value, dict) and {"image", "score"} <= value.keys() for value in (values if whole else ())]
+    if whole and not values:
+        raise DataError(f"{paths.shown(file)}: lists no image; fill it, or remove `{split}_list`")
     if not (whole and all(fits)):
         wrong, form = f"entry {fits.index(False) + 1}" if whole else "the list", '[{"image": "a.jpg", "score": 71.5}]'
         raise DataError(f"{paths.shown(file)}: {wrong} is not as in {form}; correct it")
@@ -218,26 +226,70 @@ def read_own_csv(params: DataPrepParams, folder: Path) -> Table:
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
     """Turns what a reading library raises into an error that names the file."""
-    if not file.is_file():
-        raise DataError(f"{paths.shown(file)}: this label file is missing")
     try:
+        if not file.exists():
+            raise DataError(f"{paths.shown(file)}: this label file is missing")
+        if problem := what_is_wrong(file):
+            raise DataError(f"{paths.shown(file)}: {problem}")
         yield
-    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, MatReadError) as error:
-        raise DataError(f"{paths.shown(file)}: cannot be read ({error}); fetch the file again") from None
+    except DataError:
+        raise
+    except Exception as error:  # libraries raise whatever a damaged file leads them to
+        problem = f"{type(error).__name__}: {str(error)[:SHOWN_CHARACTERS]}"
+        raise DataError(f"{paths.shown(file)}: cannot be read ({problem}); fetch the file again") from None
+
+
+def read_text(file: Path) -> str:
+    """A text in UTF-8, or in UTF-16 with its mark; what is neither is read as Windows-1252 (Latin-1), which is printed.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    data, shown = file.read_bytes(), paths.shown(file)
+    encoding = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), "utf-8")
+    for attempt in (encoding, "cp1252"):
+        try:
+            text = data.decode(attempt)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text:
+            raise DataError(f"{shown}: is no text in UTF-8, or UTF-16 without its mark; save it as UTF-8")
+        if attempt != encoding:
+            print(f"{shown}: is not UTF-8; read as Windows-1252 (Latin-1)", flush=True)
+        return text
+    raise DataError(f"{shown}: its encoding is neither UTF-8 nor Windows-1252; save it as UTF-8")
 
 
 def read_csv(file: Path, columns: dict[str, str], optional: Iterable[str] = ()) -> pd.DataFrame:
-    """Some columns of a CSV file as text, renamed, and those of `optional` that are there."""
+    """Some columns of a CSV file as text, renamed, and those of `optional` that are there.
+
+    Its cells are separated by commas, semicolons or tabs: by what gives the needed columns. `NA`, `null` and the like
+    are texts; only an empty cell is missing. Empty cells beyond the header's are passed over.
+
+    Raises:
+        DataError: the file cannot be read, lacks a needed column or has it twice, or a row has more cells than that.
+    """
     with readable(file):
-        table = pd.read_csv(file, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
-    return labelled(file, table.set_axis(table.index + 1), columns, optional)
+        text = read_text(file)
+        tables = [list(csv.reader(io.StringIO(text, newline=""), delimiter=mark)) or [[]] for mark in ",;\t"]
+    headers = [[cell.strip() for cell in table[0]] for table in tables]
+    place = next((place for place, header in enumerate(headers) if set(columns) <= set(header)), 0)
+    (_, *rows), header = tables[place], headers[place]
+    twice = [name for name in {*columns, *optional} if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{paths.shown(file)}: column '{twice[0]}' stands twice; keep one")
+    long = [f"row {number}" for number, row in enumerate(rows, 2) if any(cell.strip() for cell in row[len(header) :])]
+    refuse(long, f"{paths.shown(file)}: more cells than columns", "quote cells that hold a comma")
+    cells = [[cell.strip() or None for cell in row[: len(header)]] for row in rows]
+    filled = [row + [None] * (len(header) - len(row)) for row in cells]
+    return labelled(file, pd.DataFrame(filled, range(1, len(rows) + 1), header, dtype="str"), columns, optional)
 
 
 def read_cells(file: Path, sheet: str | int = 0) -> pd.DataFrame:
     """All cells of a sheet of an Excel workbook as text without blanks around; whole numbers without a decimal."""
     with readable(file):
-        table = pd.read_excel(file, sheet_name=sheet, header=None, dtype=str)
-    return table.map(lambda cell: cell.strip().removesuffix(".0") if isinstance(cell, str) else None)
+        table = pd.read_excel(file, sheet_name=sheet, header=None, dtype=str, na_filter=False)
+    return table.map(lambda cell: str(cell).strip().removesuffix(".0") or None)
 
 
 def read_sheet(file: Path, columns: dict[str, str], sheet: str | int = 0) -> pd.DataFrame:
@@ -250,8 +302,11 @@ def read_sheet(file: Path, columns: dict[str, str], sheet: str | int = 0) -> pd.
 def read_words(file: Path, columns: list[str]) -> pd.DataFrame:
     """A text file without a header, its columns separated by blanks, as text."""
     with readable(file):
-        table = pd.read_csv(file, sep=r"\s+", header=None, names=columns, dtype=str, encoding="utf-8-sig")
-    return labelled(file, table)
+        lines = [line.split() for line in read_text(file).splitlines()]
+    wrong = [f"row {number}" for number, line in enumerate(lines, 1) if line and len(line) != len(columns)]
+    refuse(wrong, f"{paths.shown(file)}: not as in '{' '.join(columns)}'", "correct the file")
+    rows = {number: line for number, line in enumerate(lines) if line}
+    return labelled(file, pd.DataFrame(list(rows.values()), list(rows), columns, dtype="str"))
 
 
 def labelled(
@@ -266,15 +321,18 @@ def labelled(
         optional: columns that are taken where they are there.
 
     Raises:
-        DataError: the file lacks a needed column.
+        DataError: the file lacks a needed column, or has no row.
     """
     table = table.rename(columns=lambda name: str(name).strip())
     columns = columns or {name: name for name in table}
     missing = [name for name in columns if name not in table]
     if missing:
-        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {', '.join(table)}")
+        found = ", ".join(table)[: 4 * SHOWN_CHARACTERS]
+        raise DataError(f"{paths.shown(file)}: no column {', '.join(missing)}; found: {found or 'nothing'}")
     columns = columns | {name: name for name in optional if name in table}
     table = table[list(columns)].rename(columns=columns).dropna(how="all")
+    if table.empty:
+        raise DataError(f"{paths.shown(file)}: lists no image; complete it")
     return table.assign(row=[f"{paths.shown(file)}, row {number + 1}" for number in table.index]).reset_index(drop=True)
 
 
@@ -311,8 +369,9 @@ def numbers(table: pd.DataFrame, column: str) -> pd.Series:
         DataError: a cell is neither empty nor a number; the message names its row.
     """
     values = pd.to_numeric(table[column], errors="coerce")
-    wrong = table[values.isna() & table[column].notna()]
-    refuse(cells(wrong, column), f"'{column}' is not a number", "correct the file")
+    wrong = table[~np.isfinite(values) & table[column].notna()]
+    remedy = "correct the file; an empty cell stands for what is not known"
+    refuse(cells(wrong, column), f"'{column}' is not a number", remedy)
     return values
 
 

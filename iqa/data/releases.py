@@ -62,6 +62,7 @@ class Release:
     folder: str = ""  # where it is looked for when the parameter `folder` is not set
     image_folders: Listed = ()  # inside it; `a | b`: the first of them that is there; `a?`: may be missing
     label_files: Listed = ()  # the same
+    scores: str = ""  # where the scores of this range stand, for messages
     size: str = "not stated"  # of the download
     distortions: Words = Field(default_factory=dict)  # by their codes in names, in lower case
     citation: str  # who made it, when, and the title of the paper
@@ -159,9 +160,10 @@ def absent(params: DataPrepParams) -> str | None:
     if params.reader == "synthetic" or folder_of(params).is_dir():
         return None
     shown = paths.shown(folder_of(params))
+    problem = "no folder, but a file" if folder_of(params).exists() else "no such folder"
     if params.reader in OWN_FILES:
-        return f"{shown}: no such folder; set `folder` in {file_of(params)} to where the images are"
+        return f"{shown}: {problem}; set `folder` in {file_of(params)} to where the images are"
     return (
-        f"{shown}: no such folder. {release.title} ({release.citation}) comes from {release.source}; get it, and "
+        f"{shown}: {problem}. {release.title} ({release.citation}) comes from {release.source}; get it, and "
         f"set `folder` in {file_of(params)} to where it is"
     )

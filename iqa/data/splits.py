@@ -8,13 +8,14 @@ import pandas as pd
 
 from iqa.data import DataError
 from iqa.data.database import Labels
-from iqa.data.files import cells, refuse
+from iqa.data.files import cells, refuse, same_name
 from iqa.data.params import DataPrepParams
 from iqa.data.readers import read_csv
 from iqa.data.releases import file_of
 from iqa.study import paths
 
 SPLITS = ("train", "val", "test")
+SKIPPED = "skipped"  # in `database.csv`, in place of the split of an image that was left out
 SPELLED_OUT = {"training": "train", "validation": "val", "testing": "test"}
 
 
@@ -28,8 +29,11 @@ def choose_way(params: DataPrepParams, table: pd.DataFrame) -> str:
     return way
 
 
-def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple[pd.Series, str]:
-    """The split of each image, and a sentence that says how it was made; `way` is as `choose_way` returns it."""
+def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple[pd.Series, str, bool]:
+    """The split of each image, a sentence that says how it was made, and whether a seed decided any of it.
+
+    `way` is as `choose_way` returns it.
+    """
     rng = np.random.default_rng(params.seed)
     if way == "seeded":
         rng = np.random.default_rng([params.seed, params.repeat])
@@ -46,11 +50,12 @@ def split_images(params: DataPrepParams, table: pd.DataFrame, way: str) -> tuple
         rule = "Every image is for testing." if set(split) == {"test"} else "The split that the label files hold."
     train = split == "train"
     if "val" in set(split) or not train.any() or params.val_fraction == 0:
-        return split, rule
+        return split, rule, way == "seeded"
     references = table["reference"][train].unique()
     held_out = rng.permutation(references)[: round(len(references) * params.val_fraction)]
     split = split.mask(train & table["reference"].isin(held_out), "val")
-    return split, f"{rule} Of the training references {params.val_fraction:g} are held out for validation."
+    rule += f" Of the training references {params.val_fraction:g} are held out for validation."
+    return split, rule, True
 
 
 def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Generator) -> pd.Series:
@@ -70,12 +75,14 @@ def seeded_split(reference: pd.Series, train_fraction: float, rng: np.random.Gen
 def read_split(file: Path, images: pd.Series) -> pd.Series:
     """The split of each image from a CSV file with (at least) the columns `image` and `split`.
 
-    A run's `database.csv` is such a file. Names may differ in letter case and in the direction of slashes.
+    A run's `database.csv` is such a file. Names may differ in letter case and in the direction of slashes. Images that
+    were skipped there are passed over.
 
     Raises:
         DataError: the images of the file are not those of the database, or one is listed twice.
     """
     table, shown = read_csv(file, {"image": "image", "split": "split"}), paths.shown(file)
+    table = table[table["split"] != SKIPPED]
     keys, wanted = table["image"].fillna("").map(_key), images.map(_key)
     refuse(table["row"][keys.duplicated()], f"{shown}: listed twice", "keep one row")
     split = pd.Series(_split_names(table).to_numpy(), keys)
@@ -85,7 +92,7 @@ def read_split(file: Path, images: pd.Series) -> pd.Series:
 
 
 def _key(image: str) -> str:
-    return image.strip().replace("\\", "/").lower()
+    return same_name(image.strip().replace("\\", "/"))
 
 
 def _split_names(table: pd.DataFrame) -> pd.Series:

@@ -16,7 +16,9 @@ Every content has its own random stream, so the result does not depend on the nu
 
 import colorsys
 import io
+import json
 import math
+import shutil
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +33,13 @@ from scipy.special import expit, logit
 
 from iqa.data import DataError
 from iqa.study import code, paths, progress
-from iqa.study.code import digest
+from iqa.study.code import digest, file_hash
 from iqa.study.disk import publish
+from iqa.study.hashes import content_hashes
 
 HEIGHT, WIDTH = 192, 256
 LEVELS = (1, 2, 3, 4, 5)
+HASHES = "hashes.json"  # of a generated part: SHA-256 of `labels.csv`, and of each of the `images`
 COLUMNS = ["image", "mos", "mos_std", "split", "reference", "distortion", "level", "quality"]
 OBSERVERS = 30
 OBSERVER_BIAS, RATING_NOISE = 0.06, 0.18  # standard deviations, on a quality scale of 0 to 1
@@ -459,9 +463,30 @@ def identity(part: str, seed: int, scale: float) -> str:
 
 
 def ensure(part: str, seed: int, scale: float, jobs: int | None = None) -> Path:
-    """The folder of a generated part in the cache; it is made if it does not exist, by default with all cores."""
+    """The folder of a generated part in the cache; it is made if it does not exist or was changed.
+
+    Args:
+        jobs: number of threads, by default one per core.
+    """
     folder = paths.CACHE / f"generated-{part}-{identity(part, seed, scale)}"
+    if folder.is_dir() and not _intact(folder):
+        print(f"{paths.shown(folder)}: damaged or from an earlier version, made again", flush=True)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with publish(folder) as temporary:
             generate(part, seed, scale, temporary, jobs or joblib.cpu_count())
+            images = sorted(file.name for file in (temporary / "images").iterdir())
+            hashes = {name: file_hash(temporary / "images" / name) for name in images}
+            made = {"labels.csv": file_hash(temporary / "labels.csv"), "images": hashes}
+            (temporary / HASHES).write_text(json.dumps(made))
     return folder
+
+
+def _intact(folder: Path) -> bool:
+    """Whether the files of a part are those that were made; an image is read only if it is new or changed."""
+    try:
+        made = json.loads((folder / HASHES).read_text())
+        images = content_hashes(folder / "images", list(made["images"]))
+        return images == list(made["images"].values()) and file_hash(folder / "labels.csv") == made["labels.csv"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False

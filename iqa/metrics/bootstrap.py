@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iqa.metrics.coefficients import Statistic, checked_pair, krcc, plcc, rmse, srcc
+from iqa.metrics.coefficients import Statistic, bias, checked_pair, krcc, plcc, rmse, srcc
 
 CHUNK = 1_000_000  # scores resampled at a time: bounds the memory
 BLOCK = 1_000  # images compared with all others at a time (Kendall)
@@ -136,6 +136,10 @@ def _rmse_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray)
     return np.sqrt(counts @ ((prediction - mos) ** 2) / counts.sum(axis=1))
 
 
+def _bias_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return counts @ (prediction - mos) / counts.sum(axis=1)
+
+
 def _krcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """tau-b: pairs in the same order minus those in opposite order, from the signs of all differences."""
     if mos.size > PAIRED:
@@ -153,7 +157,8 @@ def _krcc_of_counts(prediction: np.ndarray, mos: np.ndarray, counts: np.ndarray)
     return np.where(product > 0, excess / 2 / np.where(product > 0, product, 1), 0.0)
 
 
-OF_COUNTS = {srcc: _srcc_of_counts, plcc: _plcc_of_counts, krcc: _krcc_of_counts, rmse: _rmse_of_counts}
+OF_COUNTS = {srcc: _srcc_of_counts, plcc: _plcc_of_counts, krcc: _krcc_of_counts}
+OF_COUNTS |= {rmse: _rmse_of_counts, bias: _bias_of_counts}
 
 
 def _repeating(statistic: Statistic) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:

@@ -55,6 +55,16 @@ def rmse(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     return _plain(np.sqrt(np.mean((prediction - mos) ** 2, axis=-1)))
 
 
+def bias(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
+    """Mean error of the predictions, `mean_i (p_i - m_i)`, in units of the MOS: above 0 where they are too high.
+
+    >>> bias([1, 2], [4, 5])
+    -3.0
+    """
+    prediction, mos = checked_pair(prediction, mos)
+    return _plain(np.mean(prediction - mos, axis=-1))
+
+
 def logistic(x: ArrayLike, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
     """The 4-parameter logistic of VQEG: `b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`.
 
@@ -122,7 +132,7 @@ def plcc_fitted(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
 
 
 def summary(prediction: ArrayLike, mos: ArrayLike) -> dict[str, float | int]:
-    """All statistics of one database: n, srcc, plcc, plcc_fitted, krcc, rmse (in units of the MOS).
+    """All statistics of one database: n, srcc, plcc, plcc_fitted, krcc, rmse and bias (in units of the MOS).
 
     Raises:
         ValueError: unequal or too short vectors, values that are not finite, or MOS that are all the same.
@@ -131,7 +141,7 @@ def summary(prediction: ArrayLike, mos: ArrayLike) -> dict[str, float | int]:
     prediction, mos = checked_pair(prediction, mos)
     if np.ptp(mos) == 0:
         raise ValueError(f"all {mos.size} MOS are {mos[0]:g}: there is nothing to agree with")
-    statistics = (srcc, plcc, plcc_fitted, krcc, rmse)
+    statistics = (srcc, plcc, plcc_fitted, krcc, rmse, bias)
     return {"n": mos.size} | {statistic.__name__: statistic(prediction, mos) for statistic in statistics}
 
 

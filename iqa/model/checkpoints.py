@@ -11,28 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from iqa.data.pixels import Size
+from iqa.data.crops import random, uniform
+from iqa.data.sizes import Size
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
-from iqa.study import paths
+from iqa.model.tensors import CheckpointError, State, choose, fill, load
 
 Names = dict[str, str]  # start of our name -> start of the file's; {} stands for a number, {1} for that number plus 1
-State = dict[str, Tensor]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_hyper", "model", "params", "params_ema")
-SQUEEZED = Size(512, 384, keep_aspect=False)
-COUNTER = ".num_batches_tracked"
+# as `torchvision.transforms.Resize((512, 384))`
+SQUEEZED = Size(512, 384, keep_aspect=False, filter="bilinear")
 SWIN_BUFFERS = (".attn_mask", ".attn.relative_position_index")
 SWIN_SIZES = {(96, 6): "tiny", (96, 18): "small", (128, 18): "base"}  # width of the patches, blocks of stage 3
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written; the message names the file and every tensor that does not fit."""
-
-    def __init__(self, file: Path, reason: str):
-        super().__init__(f"{paths.shown(file)}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,7 @@ class Layout:
     high: float = 100.0  # the best score on the release's own scale, which begins at 0
     size: Size = SQUEEZED  # to which its authors resized images before they cut patches
     crop: int = 224  # height and width of their patches
+    crops: str = random.name  # which 25 patches they score of an image
     params: dict[str, Any] = field(default_factory=dict)  # what differs from `ModelParams()`
 
     def theirs(self, name: str) -> str:
@@ -96,7 +88,8 @@ LAYOUTS = {
         marks=("base_model.", "lda_modules.", "fc_w_modules.", "fc_b_modules."),
         names=IQA_PYTORCH,
         high=1.0,
-        size=Size(),
+        size=Size(filter="bilinear", least=225),  # what is no larger than a crop is enlarged to a pixel more
+        crops=uniform.name,
     ),
     "swin": Layout(
         title="HyperIQA with Swin",
@@ -121,18 +114,17 @@ def read(file: str | Path) -> tuple[HyperIQA, Layout]:
     """The model of a published checkpoint file, in evaluation mode, and its layout.
 
     Layouts: HyperIQA (SSL92/hyperIQA), the same in IQA-PyTorch, HyperIQA with Swin tiny, small or base (fusion last,
-    concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Wrappers (`WRAPPERS`, the first
-    that is there) and DataParallel's `module.` are removed; names of older timm versions are known. Batch norm's
-    counters of training steps (`num_batches_tracked`) do not affect a score and may be missing. The model takes RGB and
-    normalises it with ImageNet's mean and deviation.
+    concat or attention), MS-HyperIQA. Layout and options follow from names and shapes. Of a file that holds more than
+    a model, the dictionary that fits a layout is taken (`iqa.model.tensors.choose`); names of older timm versions are
+    known. The model takes RGB and normalises it with ImageNet's mean and deviation.
 
     Raises:
         CheckpointError: no such file, not a file of tensors, a file that would run code when read, an unknown layout,
-            or tensors that are missing, unexpected or of a wrong shape, all of them listed as the file names them.
+            or tensors that do not fit (`iqa.model.tensors.fill`), listed as the file names them.
     """
     file = Path(file)
-    state = _tensors(file)
-    key = next((key for key, layout in LAYOUTS.items() if any(name.startswith(layout.marks) for name in state)), None)
+    state = choose(load(file), _layout_of, file)
+    key = _layout_of(state)
     if key is None:
         known = "; ".join(f"{layout.title}: {', '.join(layout.marks)}" for layout in LAYOUTS.values())
         some = ", ".join(list(state)[:10])
@@ -145,15 +137,20 @@ def read(file: str | Path) -> tuple[HyperIQA, Layout]:
         params = layout.params | {"backbone": f"swin_{size}_patch4_window7_224", "fusion": fusion}
         layout = replace(layout, title=f"{layout.title}-{size.title()}, {fusion} fusion", params=params)
     model = HyperIQA(ModelParams(output_scale=layout.high, **layout.params))
-    _fill(model, state, layout, file)
+    fill(model, state, file, layout.theirs)
     return model.eval(), layout
+
+
+def _layout_of(state: State) -> str | None:
+    return next((key for key, layout in LAYOUTS.items() if any(name.startswith(layout.marks) for name in state)), None)
 
 
 def write_original(model: HyperIQA, file: str | Path) -> None:
     """Write a HyperIQA with ResNet-50 in the layout of SSL92/hyperIQA, for code that reads that.
 
     Scores of that layout are 0..100, so what generates the last layer's weight and bias (`fc5w_fc`, `fc5b_fc`) is
-    multiplied by 100 / `output_scale`. Whether the model takes RGB images is not checked.
+    multiplied by 100 / `output_scale`. Whether the model takes RGB images is not checked. A scale that was fitted after
+    training (`iqa.model.predictor.Scale`) is not in the file.
 
     Raises:
         CheckpointError: the model is another one; the message lists every parameter that does not fit.
@@ -171,38 +168,6 @@ def write_original(model: HyperIQA, file: str | Path) -> None:
     torch.save(state, file)
 
 
-def load(file: Path) -> Any:
-    """What torch.save wrote to a file, on the CPU. Nothing but tensors and plain values is ever unpickled.
-
-    Raises:
-        CheckpointError: the file cannot be read, is damaged, or holds something else.
-    """
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(file, f"cannot be read: {error.strerror}") from None
-    except Exception as error:  # whatever torch's parsers meet
-        pickled = re.search(r"GLOBAL (\S+)", str(error))
-        reason = pickled and f"holds a pickled {pickled[1]}, which could run code; save its `state_dict()` alone"
-        damaged = "is damaged, or is no file of tensors that torch.save wrote; fetch it again"
-        raise CheckpointError(file, reason or damaged) from error
-
-
-def _tensors(file: Path) -> State:
-    """The named tensors of a file, without their wrappers."""
-    state = load(file)
-    while isinstance(state, dict) and (inside := [state[key] for key in WRAPPERS if isinstance(state.get(key), dict)]):
-        state = inside[0]
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(file, f"holds no named tensors: {state!r:.60}")
-    others = [str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)]
-    if others:
-        raise CheckpointError(file, f"holds what is no tensor: {', '.join(others)}")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
-
-
 def _swin_stages(state: State) -> Names:
     """The file's names of the stages: older timm wrote `layers.0`, and put the downsampling at the end of a stage."""
     stages = "swin.backbone.layers"
@@ -213,7 +178,7 @@ def _swin_stages(state: State) -> Names:
 
 
 def _swin_options(state: State, layout: Layout, file: Path) -> tuple[str, str]:
-    """Size and fusion of a model of the Swin project; `_fill` lists the tensors that then do not fit."""
+    """Size and fusion of a model of the Swin project; `fill` lists the tensors that then do not fit."""
     patches, third = (layout.theirs(f"backbone.body.{part}.") for part in ("patch_embed", "layers_2.blocks"))
     width = next((value.shape[0] for name, value in state.items() if name.startswith(patches) and value.ndim), 0)
     depth = len({name.removeprefix(third).split(".")[0] for name in state if name.startswith(third)})
@@ -225,22 +190,3 @@ def _swin_options(state: State, layout: Layout, file: Path) -> tuple[str, str]:
         return size, "attention"
     last = "conv1.0.weight" in state and state["conv1.0.weight"].shape[1:2] == (8 * width,)  # stage 4
     return size, "last" if last else "concat"
-
-
-def _fill(model: HyperIQA, state: State, layout: Layout, file: Path) -> None:
-    """Load every tensor of the file into the model, or list those that do not fit."""
-    expected = {layout.theirs(name): value for name, value in model.state_dict().items()}
-    state = {name: value for name, value in expected.items() if name.endswith(COUNTER)} | state
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "unexpected": [name for name in state if name not in expected],
-        "wrong shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in state and state[name].shape != value.shape
-        ],
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{kind}: {', '.join(tensors)}" for kind, tensors in faults.items() if tensors)
-        raise CheckpointError(file, listed)
-    model.load_state_dict(dict(zip(model.state_dict(), (state[name] for name in expected), strict=True)))

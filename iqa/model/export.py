@@ -2,8 +2,9 @@
 
 The graph takes `pixels`, uint8 RGB (batch, 3, height, width), as files and cameras give them (or, for a model of that
 kind, their MSCN image, see `iqa.data.pixels.mscn`). It gives `score` (batch,), as `Predictor.__call__` does: on the
-scale and in the direction of the database that the model was trained on. It contains the division by 255 and the
-normalisation. The file's metadata hold what else a user must know, see `metadata`.
+scale and in the direction of the database that the model was trained on. It contains the division by 255, the
+normalisation and, where the loss did not see the scale, the line that maps scores to it. The file's metadata hold what
+else a user must know, see `metadata`.
 """
 
 import copy

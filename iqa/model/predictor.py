@@ -5,9 +5,10 @@
     model.quality_map("photo.jpg").per_pixel()
 
 1. A file is decoded to 8-bit RGB (`iqa.data.pixels.decode`: EXIF orientation, grey, palette, CMYK, transparency over
-   white, 16 bits, first of several frames). Floating-point pixels cannot be read.
-2. It is brought to the size at which the model was trained. Where a side is then still shorter than a crop, the image
-   is enlarged, its aspect kept, until it just covers one (Lanczos; one resampling for both).
+   white, 16 bits, first of several frames). Floating-point pixels cannot be read. Its colour profile is applied if that
+   was done in the training.
+2. It is brought to the size at which the model was trained, by the same filter. Where a side is then still shorter than
+   a crop, the image is enlarged, its aspect kept, until it just covers one (one resampling for both).
 3. It becomes the model's kind of input, `rgb` or `mscn`.
 4. Patches are cut (`iqa.model.scoring.patch_positions`), and their scores averaged in double precision.
 
@@ -17,35 +18,51 @@ to the bit on one machine; another batch size changes it by less than 1e-5 of th
 from the seed and the image's pixels alone.
 """
 
+import math
 import os
 import re
-from collections import deque
+import stat
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iqa.data import DataError
-from iqa.data.crops import dense, grid, random
-from iqa.data.pixels import PIXELS, Size, decode, resize, rgb
+from iqa.data.colours import to_srgb
+from iqa.data.crops import dense
+from iqa.data.params import Crops, Input
+from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
+from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.params import SCORING, ModelParams
-from iqa.model.scoring import choose_device, patch_positions, score_patches
+from iqa.model.memory import Live, OverLimit, available
+from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
+from iqa.model.scoring import Window, choose_device, patch_positions, score_patches
+from iqa.model.tensors import fill, load
 from iqa.study import paths
 from iqa.study.results import result_file
+from iqa.study.types import Positive, Precision
 
 # of the files that are taken from a folder
 SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
-SUFFIXES |= {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-LARGEST = 2 * 89_478_485  # pixels; the size from which Pillow refuses to decode an image
+SUFFIXES |= {".apng", ".dib", ".j2k", ".jpx", ".jxl", ".mpo", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff"}
+SUFFIXES |= {".webp"}
+# in small letters, what systems and programs keep in folders; hidden files and folders are passed over, too
+SYSTEM = {"#recycle", "$recycle.bin", "@eadir", "@tmp", "__macosx", "lost+found", "system volume information"}
+SYSTEM |= {"desktop.ini", "ehthumbs.db", "thumbs.db"}
+NO_MEMORY = "there is not enough memory for so many pixels; score crops of it (--crops grid), or a smaller copy"
+AHEAD = 2**25  # pixels of the images that are prepared at once
+HELD = 15  # bytes that a pixel takes while it is prepared
+WATCHED = 2**21  # pixels of a forward pass from which its memory is watched
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -65,19 +82,41 @@ class Unreadable(DataError):
 
 @dataclass(frozen=True)
 class Scale:
-    """The range and direction of scores."""
+    """The range and direction of scores.
+
+    A loss such as PLCC does not see the scale: the scores of its network have an order, but no zero and no unit. A line
+    that rises, fitted to the validation images, maps them to the scale. Where there is none, the scale is uncalibrated.
+    """
 
     low: float
     high: float
     higher_is_better: bool
     of: str  # title of the database that has this scale
+    intercept: float = 0.0  # of the line, on 0..1
+    slope: float = 1.0
+    uncalibrated: str = ""  # why there is no line, although the loss did not see the scale
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"scores from {self.low!r} to {self.high!r} are no range: low < high, both finite")
 
     def __str__(self) -> str:
+        if self.uncalibrated:
+            good = "higher" if self.higher_is_better else "lower"
+            return f"no scale: {good} is better, but the values are uncalibrated ({self.uncalibrated})"
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
-        return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}"
+        fitted = "" if self.calibration == (0.0, 1.0) else ", fitted to its validation images"
+        return f"{worst:g} (worst) to {best:g} (best), the scale of {self.of}{fitted}"
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """Intercept and slope of the line that maps the network's scores to 0..1."""
+        return self.intercept, self.slope
 
     def denormalise(self, value: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Scores on this scale of scores on 0..1 (1 is best); those outside 0..1 are not clipped."""
+        """Scores on this scale of a network's scores on 0..1 (1 is best); those outside 0..1 are not clipped."""
+        if self.calibration != (0.0, 1.0):
+            value = self.intercept + self.slope * value
         return self.low + (value if self.higher_is_better else 1 - value) * (self.high - self.low)
 
 
@@ -110,11 +149,13 @@ class PatchScores:
             raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
         return self.scores.reshape(rows, columns)
 
-    def per_pixel(self) -> np.ndarray:
-        """(height, width): the mean score of the patches that cover each pixel, NaN where none does."""
-        total, count = np.zeros((2, self.height, self.width))
+    def per_pixel(self, step: int = 1) -> np.ndarray:
+        """The mean score of the patches that cover each pixel, NaN where none does: (height, width), or every `step`-th
+        pixel in both directions, from the first one."""
+        total, count = np.zeros((2, -(-self.height // step), -(-self.width // step)))
         for (top, left), score in zip(self.positions, self.scores, strict=True):
-            covered = np.s_[top : top + self.window[0], left : left + self.window[1]]
+            below, right = top + self.window[0], left + self.window[1]
+            covered = np.s_[-(-top // step) : -(-below // step), -(-left // step) : -(-right // step)]
             total[covered] += score
             count[covered] += 1
         return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
@@ -128,9 +169,14 @@ class Predictor:
     name: str  # study and run, or the name in the literature
     input: str  # kind of pixels, `rgb` or `mscn`
     crop: int  # side of a crop in pixels
-    size: Size  # to which images are brought first
+    size: Size  # to which images are brought first, and to which colours
     scale: Scale  # of its scores
-    options: dict[str, Any]  # for `iqa.model.scoring.predict`: how the images of its own test split are scored
+    options: dict[str, Any]  # for `iqa.model.scoring.predict`: the rule by which its images are scored everywhere
+
+    @property
+    def rule(self) -> str:
+        """What is scored of an image, in words."""
+        return describe_rule(**self.options)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
@@ -142,13 +188,14 @@ class Predictor:
         Args:
             image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
             batch_size: most patches per forward pass; by default what suits the device and the crop.
-            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default a grid of about 25
-                crops. `precision`: `32-true`, or `bf16-mixed`, about twice as quick where the processor has it, with
-                scores that differ in the third digit. `look`: return the weights of the scales, too.
+            how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default those of the model's
+                own test (`options`), and `PATCHES` of other crops. `precision`: `32-true`, or `bf16-mixed`, about twice
+                as quick where the processor has it, with scores that differ in the third digit. `look`: return the
+                weights of the scales, too.
 
         Raises:
-            Unreadable: the file cannot be decoded, or the image is too narrow to be enlarged.
-            ValueError: the pixels have another shape or type.
+            Unreadable: the file cannot be decoded, the image is too narrow to be enlarged, or its score is not finite.
+            ValueError: the pixels have another shape or type, or the crops do not take `patches` or `stride`.
         """
         return self.patch_scores(image, batch_size, **how).score
 
@@ -158,120 +205,184 @@ class Predictor:
 
     def patch_scores(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> PatchScores:
         """The score of each patch of an image; arguments and errors as of `score`."""
-        return self._score(self.pixels(image), batch_size, **how)
+        name = image if isinstance(image, str | Path) else "the image"
+        return self._score(name, self.pixels(image), batch_size, **how)
 
     def score_files(
         self, files: Iterable[str | Path], batch_size: int | None = None, workers: int = 4, **how: Any
     ) -> Iterator[tuple[str | Path, PatchScores | Unreadable]]:
-        """Each file with its patches' scores, or with the reason why it cannot be read, in the given order.
+        """Each file with its patches' scores, or with the reason why it has none, in the given order.
 
-        `workers` threads prepare the next images while one is scored; other arguments as of `score`.
+        A file whose preparation or scoring fails does not stop the others, whatever goes wrong. `workers` threads
+        prepare the next images while one is scored, as long as these have no more than `AHEAD` pixels together.
+        Other arguments as of `score`.
+
+        Raises:
+            ValueError: the crops that are asked for cannot be had of any image.
         """
+        cut = {key: value for key, value in how.items() if key not in ("precision", "look")}
+        self._patches(np.zeros((self.crop, self.crop, 3), np.uint8), **cut)
 
         def prepare(file: str | Path) -> tuple[str | Path, np.ndarray | Unreadable]:
-            try:
-                return file, self.pixels(file)
-            except Unreadable as error:
-                return file, error
+            held = self._pixels_held(file)
+            fits = held <= AHEAD or HELD * held < available()
+            return file, _attempt(file, self.pixels, file) if fits else Unreadable(file, NO_MEMORY)
 
-        for file, image in _ahead(prepare, files, workers):
-            yield file, image if isinstance(image, Unreadable) else self._score(image, batch_size, **how)
+        for file, found in _ahead(prepare, files, workers, self._pixels_held):
+            if not isinstance(found, Unreadable):
+                found = _attempt(file, self._score, file, found, batch_size, **how)
+            yield file, found
 
     def pixels(self, image: ImageLike) -> np.ndarray:
         """The network's input for an image: (height, width, 3), uint8."""
         return PIXELS[self.input](self.rgb(image))
 
     def rgb(self, image: ImageLike) -> np.ndarray:
-        """An image in the size at which it is scored: (height, width, 3), uint8."""
-        opened = _open(image)
-        height, width = self.size.of(opened.height, opened.width)
-        if min(height, width) < self.crop:
-            height, width = Size(self.crop, self.crop).of(height, width)
-        if height * width > max(LARGEST, opened.height * opened.width):
-            enlarged = f"{opened.height}x{opened.width} pixels would have to be enlarged to {height}x{width}"
-            name = image if isinstance(image, str | Path) else "the image"
-            raise Unreadable(name, f"its {enlarged} (height x width)")
-        return np.asarray(resize(opened, Size(height, width, keep_aspect=False)))
+        """An image in the size and the colours in which it is scored: (height, width, 3), uint8."""
+        try:
+            return np.asarray(resize(_open(image, self.size.colours), self.size))
+        except Unreadable:
+            raise
+        except Undecodable as error:
+            raise Unreadable(image, error.reason) from None
+        except DataError as error:
+            raise Unreadable(image if isinstance(image, str | Path) else "the image", str(error)) from None
+
+    def _pixels_held(self, file: str | Path) -> int:
+        """How many pixels the preparation of a file holds, from its header alone."""
+        try:
+            if not Path(file).is_file():
+                return 0
+            with Image.open(file) as image:
+                return max(image.width * image.height, math.prod(self.size.of(image.height, image.width)))
+        except Exception:  # nobody knows before it is decoded; its turn comes when no other is prepared
+            return AHEAD
+
+    def _patches(self, pixels: np.ndarray, **changes: Any) -> tuple[np.ndarray, Window]:
+        """Where the patches of an image lie by the model's rule with some changes, and their size."""
+        rule = change_rule(self.options, **changes)
+        cut = {key: rule[key] for key in ("crops", "patches", "seed", "stride") if key in rule}
+        return patch_positions(pixels, self.crop, **cut)
 
     def _score(
         self,
+        name: str | Path,
         pixels: np.ndarray,
         batch_size: int | None,
         precision: str = "32-true",
         look: bool = False,
-        crops: str = grid.name,
-        **cut: Any,
+        **changes: Any,
     ) -> PatchScores:
-        positions, window = patch_positions(pixels, self.crop, crops, **cut)
+        positions, window = self._patches(pixels, **changes)
         places = {window: [(0, top, left) for top, left in positions.tolist()]}
         batches = score_patches(self.network, lambda _: pixels, places, batch_size, precision, exact=True, look=look)
-        values = [of_batch for _, of_batch in batches]
+        at_once = math.prod(window) * min(len(positions), batch_size or 1)
+        watched = at_once > WATCHED and self.network.mean.device.type == "cpu"
+        with Live(list(self.network.parameters()), available()) if watched else nullcontext():
+            values = [of_batch for _, of_batch in batches]
         scores = self.scale.denormalise(np.concatenate([of_batch["scores"] for of_batch in values]))
+        if not np.isfinite(scores).all():
+            raise Unreadable(name, "its score is not a finite number; the model may be damaged: make or fetch it again")
         scales = np.concatenate([of_batch["scales"] for of_batch in values]) if "scales" in values[0] else None
         return PatchScores(scores, positions, window, *pixels.shape[:2], scales)
 
 
-def _open(image: ImageLike) -> Image.Image:
+def _attempt(file: str | Path, work: Callable, *arguments: Any, **options: Any) -> Any:
+    """What `work` returns, or why it failed, which is no reason to stop: too little memory, a decoder, a layer."""
+    try:
+        return work(*arguments, **options)
+    except Unreadable as error:
+        return error
+    except Exception as error:
+        problem = f"it cannot be scored ({type(error).__name__}: {str(error)[:200]})"
+        return Unreadable(file, NO_MEMORY if _lacks_memory(error) else problem)
+
+
+def _open(image: ImageLike, colours: Colours) -> Image.Image:
     if isinstance(image, str | Path):
-        try:
-            return decode(Path(image))
-        except Exception as error:  # the decoders of some formats raise anything
-            raise Unreadable(image, _reason(Path(image), error)) from None
+        if _is_stream(Path(image)):
+            raise Unreadable(image, "it is a pipe, a socket or a device; save the image to a file")
+        return decode(Path(image), colours)
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
             raise ValueError(f"an image of mode {image.mode} has no one way to RGB; give its file, or convert it first")
-        return image
+        return to_srgb(image, "the image") if colours == "srgb" else image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"pixels must be (height, width, 3) and uint8, not {image.shape} and {image.dtype}")
     return Image.fromarray(image)
 
 
-def _reason(file: Path, error: Exception) -> str:
-    """Why a file cannot be decoded, without the remedy for databases that `decode` adds."""
-    text = str(error) or type(error).__name__
-    text = re.sub(r"(?s).*cannot be decoded \((.*)\); .*", r"\1", text)
-    if text.startswith("cannot identify image file"):
-        return "this is no image that can be decoded" if file.stat().st_size else "the file is empty"
-    return re.sub(r"(?s)\[Errno \d+\] (.+?): .*", r"\1", text)
+def _is_stream(file: Path) -> bool:
+    """Whether a path is no file and no folder; to read it could take forever."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _ahead(work: Callable, items: Iterable, workers: int) -> Iterator:
-    """`work(item)` for each item, in order; threads run at most two items each ahead of the reader."""
-    items = iter(items)
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | OverLimit | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _ahead(work: Callable, items: Iterable, workers: int, cost: Callable[[Any], int] = lambda _: 0) -> Iterator:
+    """`work(item)` for each item, in order; threads run ahead of the reader: at most two items each.
+
+    Items that are begun and not yet read `cost` at most `AHEAD` together, or there is one of them.
+    """
+    waiting: deque = deque()
+    coming = ((item, cost(item)) for item in items)
+    following = next(coming, None)
     pool = ThreadPoolExecutor(workers)
     try:
-        waiting = deque(pool.submit(work, item) for item in islice(items, 2 * workers))
-        while waiting:
-            done = waiting.popleft().result()
-            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
-            yield done
+        while waiting or following:
+            done = [waiting.popleft()[0].result()] if waiting else []
+            while following and len(waiting) < 2 * workers:
+                if waiting and sum(of for _, of in waiting) + following[1] > AHEAD:
+                    break
+                waiting.append((pool.submit(work, following[0]), following[1]))
+                following = next(coming, None)
+            if done:
+                yield done.pop()  # and keep no reference to it
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def load_model(source: str | Path, device: str = "auto") -> Predictor:
+def load_model(source: str | Path, device: str = "auto", size: str | None = None) -> Predictor:
     """A trained model, ready to score images.
 
     Args:
         source: an existing file or folder: a `best.pt`, the results folder of a training run, or a published
             checkpoint (`iqa.model.checkpoints`). Otherwise `study/run`, a finished training run.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, ...
+        size: for a checkpoint that was trained otherwise than its layout says: `384x512`, exactly this height and width
+            in pixels, or `stored`, each image's own; by default the model's own preparation.
 
     Raises:
-        ModelError: there is no such model, its weights do not fit, or the device does not exist.
+        ModelError: there is no such model, it is damaged, the size is none, or the device does not exist.
         ResultsError: the run is not finished; says which command makes it.
-        CheckpointError: the file cannot be read, or is none of the known checkpoints.
+        CheckpointError: the file cannot be read, is none of the known checkpoints, or its weights do not fit.
         ParameterError: the file holds parameters of a model that this version does not know.
     """
     file = _model_file(source)
-    saved = checkpoints.load(file)
+    saved = load(file)
     predictor = _trained(file, saved) if _is_trained(saved) else _published(file)
+    if size is not None:
+        predictor = replace(predictor, size=_other_size(size, predictor.size))
     try:
         predictor.network.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"device '{device}' cannot be used: {error}") from None
     predictor.network.eval().to(memory_format=torch.channels_last)
     return predictor
+
+
+def _other_size(text: str, own: Size) -> Size:
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if text != "stored" and not sides:
+        raise ModelError(f"size '{text:.80}': give height x width in pixels, such as 384x512, or stored")
+    height, width = map(int, sides.groups()) if sides else (None, None)
+    return replace(own, height=height, width=width, keep_aspect=False)
 
 
 def _model_file(source: str | Path) -> Path:
@@ -282,6 +393,10 @@ def _model_file(source: str | Path) -> Path:
         return path / "best.pt"
     if path.is_file():
         return path
+    if not paths.IN_CHECKOUT:
+        raise ModelError(
+            f"'{source}' is no file and no folder; outside of a checkout there are no training runs to name"
+        )
     studies = sorted(folder.name for folder in paths.PARAMS.iterdir() if folder.is_dir())
     study, _, run = str(source).partition("/")
     if study in studies and run and "/" not in run:
@@ -297,6 +412,46 @@ def _is_trained(saved: Any) -> bool:
     return is_model and isinstance(saved.get("state_dict"), dict)
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Scoring(_Part):
+    input: Input
+    crops: Crops
+    patches: Positive
+    crop: Positive
+    batch_size: Positive
+    seed: int
+    precision: Precision
+
+
+class _Database(_Part):
+    title: str
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    higher_is_better: bool
+    size: Size
+
+
+class _Line(_Part):
+    """How the network's scores are mapped to 0..1, or why they are not."""
+
+    intercept: float = 0.0
+    slope: float = 1.0
+    uncalibrated: str = ""
+
+
+class _Saved(_Part):
+    """What a model file says besides weights."""
+
+    name: str
+    architecture: dict[str, Any]
+    scoring: _Scoring
+    database: _Database
+    calibration: _Line = _Line()  # older files have none
+
+
 def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     """The model of a training run; files of older versions tell all by the parameters of the training alone."""
     shown = paths.shown(file)
@@ -306,49 +461,96 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
             saved["name"] = f"{params['study']}/{params['run']}"
             saved["architecture"] = {key: params[key] for key in ModelParams.model_fields}
             saved["scoring"] = {option: params[key] for option, key in SCORING.items()}
-        database, options = saved["database"], {key: saved["scoring"][key] for key in SCORING}
-        scale = Scale(database["low"], database["high"], database["higher_is_better"], database["title"])
-        about = saved["name"], options["input"], options["crop"], Size(**database["size"]), scale, options
+        about = _Saved.model_validate(saved)
     except KeyError as error:
         raise ModelError(f"{shown} lacks {error}; train the model again") from None
-    architecture = ModelParams.build(saved["architecture"], shown)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        lacks = problem["type"] == "missing"
+        wrong = f" lacks '{key}'" if lacks else f": key '{key}': {problem['msg']}, not {problem['input']!r:.80}"
+        raise ModelError(f"{shown}{wrong}; train the model again") from None
+    database, options = about.database, about.scoring.model_dump()
+    architecture = ModelParams.build(about.architecture, shown)
     try:
+        line = about.calibration.model_dump()
+        scale = Scale(database.low, database.high, database.higher_is_better, database.title, **line)
         network = HyperIQA(architecture)
-        network.load_state_dict(saved["state_dict"])
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{shown}: {error}") from None
-    return Predictor(network, *about)
+    except Exception as error:  # whatever an architecture that fits nothing meets
+        raise ModelError(f"{shown}: {str(error) or type(error).__name__}; train the model again") from error
+    fill(network, saved["state_dict"], file)
+    options |= {} if scale.calibration == (0.0, 1.0) else {"calibration": scale.calibration}
+    size = replace(database.size, least=options["crop"])
+    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options)
 
 
 def _published(file: Path) -> Predictor:
-    """The model of a published checkpoint: 25 random crops, as in Su et al. (CVPR 2020)."""
+    """The model of a published checkpoint: 25 crops, random as in Su et al. (CVPR 2020) or as its authors' own."""
     network, layout = checkpoints.read(file)
-    options = {"input": rgb.name, "crops": random.name, "patches": 25, "crop": layout.crop}
+    options = {"input": rgb.name, "crops": layout.crops, "patches": 25, "crop": layout.crop}
     options |= {"batch_size": 32, "seed": 0, "precision": "32-true"}
     scale = Scale(0.0, layout.high, True, layout.title)
-    return Predictor(network, layout.title, rgb.name, layout.crop, layout.size, scale, options)
+    size = replace(layout.size, least=layout.size.least or layout.crop)
+    return Predictor(network, layout.title, rgb.name, layout.crop, size, scale, options)
 
 
-def find_images(named: Iterable[str | Path]) -> tuple[list[Path], list[Unreadable]]:
-    """The files to score, and the folders that cannot be read.
+def find_images(named: Iterable[str | Path], passed: Counter[str] | None = None) -> tuple[list[Path], list[Unreadable]]:
+    """The files to score, and the folders that cannot be read; `passed` counts files that are passed over, by suffix.
 
-    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders; links
-    to folders are not followed. A named file is taken whatever its suffix, and only once.
+    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders. Links to
+    folders are passed over, as are other files; hidden ones and those of the system (`SYSTEM`) are not even counted.
+    A named file is taken whatever its suffix, and only once.
 
     Raises:
-        DataError: a folder holds no image.
+        DataError: a name is empty, or a folder holds no image.
     """
     images: dict[Path, Path] = {}
+    others: dict[Path, str] = {}
     refused: list[Unreadable] = []
-    for path in map(Path, named):
-        files = [path]
+    for name in named:
+        if not str(name):
+            raise DataError("one of the names is empty; name an image, or a folder ('.' is the one you are in)")
+        path, files = Path(name), [Path(name)]
         if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where access is denied)
             closed: list[OSError] = []
-            inside = [Path(folder, name) for folder, _, names in os.walk(path, onerror=closed.append) for name in names]
-            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES)
+            inside = list(_walk(path, closed.append))
+            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES and not os.path.isdir(file))  # noqa: PTH112
+            rest = {file: _kind(file) for file in set(inside).difference(files)}
             refused += [Unreadable(error.filename, error.strerror) for error in closed]
             if not files and not closed:
-                raise DataError(f"{path}: no images in this folder ({' '.join(sorted(SUFFIXES))}); name another")
+                holds = f"; it holds {counted(Counter(rest.values()))}" if rest else ""
+                raise DataError(f"{path}: no images in this folder{holds}. Name another")
+            others |= {_place(file): kind for file, kind in rest.items()}
         for file in files:
-            images.setdefault(file.parent.resolve() / file.name, file)
+            images.setdefault(_place(file), file)
+    if passed is not None:
+        passed.update(kind for file, kind in others.items() if file not in images)
     return list(images.values()), refused
+
+
+def _walk(folder: Path, closed: Callable[[OSError], Any]) -> Iterator[Path]:
+    """The files of a folder and of its subfolders, and the links to folders, without what belongs to the system."""
+    for place, folders, names in os.walk(folder, onerror=closed):
+        folders[:] = [name for name in folders if not _of_system(name)]
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (Path(place, name) for name in [*names, *links] if not _of_system(name))
+
+
+def _of_system(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.strip().lower() in SYSTEM
+
+
+def _place(file: Path) -> Path:
+    """A file's path by which it is known again; links to files stay what they are."""
+    return Path(os.path.realpath(file.parent), file.name)
+
+
+def _kind(file: Path) -> str:
+    return "links to folders" if os.path.isdir(file) else file.suffix or "no suffix"  # noqa: PTH112
+
+
+def counted(kinds: Counter[str]) -> str:
+    """Kinds of files with their numbers, the most frequent ones first: `.CR2 3, .txt 1`."""
+    most = kinds.most_common(10)
+    rest = kinds.total() - sum(count for _, count in most)
+    return ", ".join([f"{kind} {count}" for kind, count in most] + [f"others {rest}"] * bool(rest))

@@ -125,6 +125,7 @@ def score_all(
     precision: str = "32-true",
     look: bool = False,
     label: str = "",
+    calibration: tuple[float, float] = (0.0, 1.0),
     **cut: Any,
 ) -> Values:
     """Means over the patches of each image (n, ...) of what `score_patches` yields.
@@ -137,6 +138,7 @@ def score_all(
         input: kind of pixels, `rgb` or `mscn`.
         crop, cut: side of the crops, and `crops`, `patches` and `seed`, see `patch_positions`.
         batch_size, precision, look, label: as in `score_patches`.
+        calibration: intercept and slope (> 0) of the line that the scores of the images are mapped by.
     """
     places = defaultdict(list)
     for number, index in enumerate(indices):
@@ -147,7 +149,11 @@ def score_all(
         return database.pixels(indices[number], input)
 
     batches = score_patches(network, image, places, batch_size, precision, look=look, label=label)
-    return mean_per_image(batches, len(indices))
+    means = mean_per_image(batches, len(indices))
+    if calibration != (0.0, 1.0):
+        intercept, slope = calibration
+        means["scores"] = intercept + slope * means["scores"]
+    return means
 
 
 def score(network: HyperIQA, database: Database, indices: np.ndarray, **options: Any) -> np.ndarray:

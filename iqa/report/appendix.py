@@ -14,8 +14,9 @@ from iqa.report.reader import Reader, Record, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
 from iqa.show.tables import Table
 from iqa.study import param_files, paths
+from iqa.study.disk import write_whole
 from iqa.study.params import ParameterError
-from iqa.study.results import finished, write_text
+from iqa.study.results import finished
 
 LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
 LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
@@ -51,6 +52,13 @@ class Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         table, _, run = self._find(name)
         files = [file.replace("/", f"/{run}/") for file in table.files]
+        try:
+            return self._make(table, files)
+        except LookupError as error:  # the files are not as the code of now writes them
+            read = ", ".join(map(self.reader.shown, files))
+            raise ReportError(f"the table '{name}' needs {error}, which {read} lacks; make its run again") from None
+
+    def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
             return self.reader.tabulate(table.make, files[0])
         special = {"data_prep": self._databases, "runs": lambda: self.records}
@@ -109,7 +117,7 @@ class Tables:
         texts |= {f"{name}.tex": text for name, text in latex(markdown, titles).items()}
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            write_text(folder / name, text)
+            write_whole(folder / name, text)
         return sorted(folder / name for name in texts)
 
 
@@ -126,7 +134,9 @@ def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
     end = f"```{{=latex}}\n{END}```\n"
     labelled = (f"{table}\n: {tables.escape(captions[name])} {{#tab:{name}}}\n" for name, table in markdown.items())
     options = ["--wrap=none", "--columns=120", "--fail-if-warnings"]  # lines break in tables wider than 120 characters
-    found = pypandoc.convert_text(f"\n{end}".join(labelled), "latex", format="markdown", extra_args=options)
+    found = pypandoc.convert_text(
+        f"\n{end}".join(labelled), "latex", format="markdown-raw_html-raw_tex", extra_args=options
+    )
     return {name: f"{text.strip()}\n" for name, text in zip(markdown, found.split(END), strict=True)}
 
 

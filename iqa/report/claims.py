@@ -12,15 +12,16 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from iqa.metrics.verdicts import FAILS, HOLDS, OPEN
-from iqa.show.tables import number
+from iqa.show.tables import escape, number
 from iqa.study import paths
+from iqa.study.csv_texts import read_texts
 
 ERROR, UNTESTED = "arithmetic error", "not testable here"
 VERDICTS = (HOLDS, FAILS, OPEN, ERROR, UNTESTED)
@@ -73,18 +74,20 @@ class Finding:
     sources: str = ""
 
     def _repr_markdown_(self) -> str:
-        return f"**{self.verdict}** ({self.basis}): {self.found}"
+        return f"**{escape(self.verdict)}** ({escape(self.basis)}): {escape(self.found)}"
 
 
 class Claims:
     """The claims by their id, and what the notebook finds about each.
 
     Raises:
+        TableError: `report/claims.csv` cannot be used; the message names the line.
         ClaimError: two rows of `report/claims.csv` have the same id, or a section asks for a claim that has no row.
     """
 
     def __init__(self) -> None:
-        table = pd.read_csv(paths.REPORT / "claims.csv", dtype=str, keep_default_na=False)
+        columns = [field.name for field in fields(Claim)]
+        table = read_texts(paths.REPORT / "claims.csv", columns, numbers=["figures"])
         if twice := sorted(set(table["id"][table["id"].duplicated()])):
             raise ClaimError(f"report/claims.csv: several rows have the id {', '.join(twice)}; remove or rename one")
         lists = {name: table[name].str.split() for name in ("figures", "experiments", "parameters")}

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from iqa.study import param_files, paths
+from iqa.study import param_files, paths, types
 from iqa.study.param_files import run_names
-from iqa.study.params import Name, Number, Params, Positive
+from iqa.study.params import Params
 
 
 class ClaimsParams(Params):
@@ -22,11 +22,11 @@ class ClaimsParams(Params):
 
     step: ClassVar[str] = "claims"
 
-    models: Name = "koniq10k"
-    database: str = "KonIQ-10k"
-    test_images: Annotated[int, Field(gt=3)] = 2010
-    size: Positive = 224
-    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    models: types.Name = "koniq10k"
+    database: types.Text = "KonIQ-10k"
+    test_images: Annotated[int, Field(gt=3, le=10_000_000)] = 2010
+    size: types.Size = 224
+    confidence: types.Share = 0.95
 
     def needs(self) -> list[tuple[str, str]]:
         read = ("data_prep", "train", "ablation", "complexity", "cross_dataset", "analysis")
@@ -42,14 +42,14 @@ class ReportParams(Params):
 
     step: ClassVar[str] = "report"
 
-    title: str = "HyperIQA and its successors on the embedded demo study"
-    notice: str = ""
-    main: Name = "main_s1"
-    cross: Name = "main"
-    ablation: Name = "main"
-    complexity: Name = "main"
-    analysis: Name = "main"
-    claims: Name = "main"
+    title: types.Text = "HyperIQA and its successors on the embedded demo study"
+    notice: types.Text | None = None
+    main: types.Name = "main_s1"
+    cross: types.Name = "main"
+    ablation: types.Name = "main"
+    complexity: types.Name = "main"
+    analysis: types.Name = "main"
+    claims: types.Name = "main"
 
     def needs(self) -> list[tuple[str, str]]:
         steps = sorted(folder.name for folder in (paths.PARAMS / self.study).iterdir() if folder.is_dir())

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from iqa.report import older
 from iqa.show import tables
 from iqa.study import paths
-from iqa.study.results import ResultsError, result_file
+from iqa.study.echo import cut
+from iqa.study.results import ResultsError, command_for, result_file
 
 
 class ReportError(RuntimeError):
@@ -47,10 +49,15 @@ class Record(dict):
 
 
 class Reader:
-    """Reads the result files of one study, each named from the study's folder: `train/main_s1/metrics.json`."""
+    """Reads the result files of one study, each named from the study's folder: `train/main_s1/metrics.json`.
 
-    def __init__(self, study: str):
+    Args:
+        own: folder of the report's own run, which is not finished while it renders the report.
+    """
+
+    def __init__(self, study: str, own: Path | None = None):
         self.study = study
+        self.own = own
 
     def path(self, file: str) -> Path:
         """A results file.
@@ -59,9 +66,10 @@ class Reader:
             ReportError: it is missing, or is not the file that its run wrote; names the command that makes it.
         """
         step, run, name = file.split("/")
-        path = paths.RESULTS / self.study / file
-        if step == "report" and path.is_file():  # of the run that renders the report, whose record comes last
-            return path
+        if step == "report":  # of the run that renders the report, whose record comes last
+            path = (self.own or paths.run_folder(self.study, step, run)) / name
+            if path.is_file():
+                return path
         try:
             return result_file(self.study, step, run, name)
         except ResultsError as error:
@@ -71,18 +79,34 @@ class Reader:
         """The file as it is named in messages and in the report."""
         return f"results/{self.study}/{file}"
 
+    def _command(self, file: str) -> str:
+        step, run, _ = file.split("/")
+        return command_for(self.study, step, run)
+
+    def _parse(self, file: str, parse: Callable[[IO[str]], Any]) -> Any:
+        """What a file holds."""
+        try:
+            with self.path(file).open(encoding="utf-8") as text:
+                return parse(text)
+        except (ValueError, RecursionError) as error:
+            what = cut(str(error).splitlines()[0])
+            remedy = f"make it again with: {self._command(file)}"
+            raise ReportError(f"{self.shown(file)} cannot be read ({what}); {remedy}") from None
+
     def record(self, file: str) -> dict[str, Any]:
         """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
         step, run, name = file.split("/")
         if name == "loss.json" and older.lacks_loss(self.study, run):
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
-        values = json.loads(self.path(file).read_text(encoding="utf-8"))
+        values = self._parse(file, json.load)
+        if not isinstance(values, dict):
+            raise ReportError(f"{self.shown(file)} holds no JSON object; make it again with: {self._command(file)}")
         values = older.complete_architecture(values) if name.startswith("architecture") else values
         return self._sourced(values, self.shown(file))
 
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""
-        frame = pd.read_csv(self.path(file))
+        frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
         repeats = frame.iloc[:, 0].duplicated(keep=False)
         rows = []
         for place, row in enumerate(frame.astype(object).to_dict("records")):

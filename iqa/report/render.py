@@ -5,8 +5,8 @@ one. A number, file, figure, reference or citation that is missing stops the bui
 The same results give the same bytes.
 """
 
-import json
 import os
+import re
 import shutil
 import traceback
 from collections import Counter
@@ -24,28 +24,73 @@ from iqa.analysis.params import AblationParams
 from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
-from iqa.report.reader import Reader, ReportError, Sourced
+from iqa.report.reader import Reader, Record, ReportError, Sourced
 from iqa.show import report, tables
 from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
-from iqa.study import param_files, paths
-from iqa.study.results import write_json
+from iqa.study import folders, param_files, paths, types
+from iqa.study.echo import quoted
+from iqa.study.results import RunFolder, write_json
 
 TEMPLATE = "report.md.j2"
+FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
+# what no text that was read may bring into the page, should it ever be read as Markdown
+READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
+# a page that runs no program and asks for nothing: its style and pictures are inside it
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
 
 
+class Text(str):
+    """A text that was read: as it is when it is compared, and with Markdown's marks escaped when it is written.
+
+    A name of a run, which no mark can stand in, is written as it is, so that paths are made of it.
+    """
+
+    def __str__(self) -> str:
+        plain = str.__str__(self)
+        return plain if types.NAME.fullmatch(plain) else re.sub("^( ?)([-+:%=])", r"\1\\\2", tables.escape(plain))
+
+
+def texts(value: Any) -> Any:
+    """Plain values with every text in them, keys too, as `Text`."""
+    if isinstance(value, dict):
+        inner = {texts(key): texts(item) for key, item in value.items()}
+        return Record(inner, value.file) if isinstance(value, Record) else inner
+    if isinstance(value, list | tuple):
+        return [texts(item) for item in value]
+    return Text(value) if isinstance(value, str) else value
+
+
+class Rows(list):
+    """The rows of a table; asking for one that it lacks is an error that names the file."""
+
+    def __init__(self, rows: list[dict[str, Any]], file: str):
+        super().__init__(rows)
+        self.file = file
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return super().__getitem__(place)
+        except IndexError:
+            raise ReportError(f"{self.file} has no row {place}, but {len(self)} in all; make its run again") from None
+
+
 class Writer:
-    """The functions of the template: each turns something that was read into Markdown.
+    """The functions of the template: each gives what was read, or Markdown of it.
+
+    What is read reaches the template as `Text` alone (`texts`); so no mark in a result is read as Markdown.
 
     Args:
         reader: where numbers and figures come from.
         folder: the build folder; figures are copied into it, so that the renderers see one folder only.
+        place: the folder of the report, from which links lead to results.
     """
 
-    def __init__(self, reader: Reader, folder: Path):
+    def __init__(self, reader: Reader, folder: Path, place: Path):
         self.reader = reader
         self.folder = folder
+        self.place = place
 
     def num(self, file: str, key: str, form: str = tables.DEFAULT_FORMAT) -> str:
         """A number of a JSON file."""
@@ -61,8 +106,7 @@ class Writer:
             return rf"{self.show(value.value, form)} \[{low}, {high}\]"
         text = tables.markdown_cell(value, form)
         if isinstance(value, Sourced) and not tables.missing(value):
-            source = value.source.replace("\\", "\\\\").replace('"', '\\"')
-            return f'[{text}]{{.num title="{source}"}}'
+            return f'[{text}]{{.num title="{tables.escape(value.source)}"}}'
         return text
 
     def table(self, frame: pd.DataFrame, label: str, caption: str) -> str:
@@ -71,13 +115,17 @@ class Writer:
             raise ReportError(f"the table '{label}' has no rows")
         return f"{tables.markdown(frame, self.show)}\n: {caption} {{#{label}}}\n"
 
+    def record(self, file: str) -> dict[str, Any]:
+        """The values of a JSON file."""
+        return texts(self.reader.record(file))
+
     def rows(self, file: str) -> list[dict[str, Any]]:
         """The rows of a CSV file."""
-        return tables.records(self.reader.rows(file))
+        return Rows(texts(tables.records(self.reader.rows(file))), self.reader.shown(file))
 
     def breakdowns(self, file: str, model: str) -> dict[str, pd.DataFrame]:
         """Tables of one model by title of the database, from a CSV file."""
-        return self.reader.tabulate(lambda frame: breakdown_tables(frame, model), file)
+        return texts(self.reader.tabulate(lambda frame: breakdown_tables(frame, model), file))
 
     def figure(self, file: str, label: str, caption: str, width: str = "100%") -> str:
         """A figure of a run's folder: `train/main_s1/curves.svg`."""
@@ -85,19 +133,40 @@ class Writer:
         shutil.copyfile(self.reader.path(file), self.folder / name)
         return f"![{caption}]({name}){{#{label} width={width}}}\n"
 
+    def code(self, value: str) -> str:
+        """A text in the type of programs."""
+        return f"`{tables.one_line(str.__str__(value)).replace('`', chr(39)).strip() or '-'}`"
+
+    def words(self, value: str) -> str:
+        """A sentence that the code was registered with: formulas and citations in it are read, other marks are not."""
+        parts = FORMULA_OR_CITATION.split(str.__str__(value))
+        parts[::2] = [tables.escape(part).replace("\\'", "'") for part in parts[::2]]
+        return "".join(parts)
+
+    def tex(self, value: str) -> str:
+        """A formula that the code was registered with."""
+        formula = str.__str__(value)
+        if not re.fullmatch(r"[^$`\n]*", formula):
+            raise ReportError(f"{quoted(formula)}: a formula is one line without $ and `; make its run again")
+        return formula
+
     def link(self, text: str, file: str, anchor: str) -> str:
         """A link from the report to a place in a file of a run's folder: a section of an executed notebook."""
-        path = Path(os.path.relpath(self.reader.path(file), self.folder.parent)).as_posix()
+        path = Path(os.path.relpath(self.reader.path(file), self.place)).as_posix()
         return f"[{self.show(text)}]({quote(path)}#{quote(anchor)})"
 
 
-def render(params: ReportParams) -> dict[str, Path]:
+def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path]:
     """Build `report.html`, `report.pdf`, `summary.json` and the folder `tables` of a study from its results.
 
     A run that the study's parameter files name writes to `report/<study>/`, its summary to `results/<study>/`. Any
     other, such as `scratch`, writes to its own results folder and leaves the study's report as it is.
 
-    What an earlier build left is removed first; the new files appear only when all of them are complete.
+    What an earlier build left stays until all new files are complete.
+
+    Args:
+        out: folder of the run that renders the report; its `finish` puts the files into their places. Without it they
+            are put there at once.
 
     Returns:
         Paths by name: `html`, `pdf`, `summary`, and each file of `tables/`.
@@ -111,22 +180,21 @@ def render(params: ReportParams) -> dict[str, Path]:
         target, summary_folder = paths.REPORT / params.study, paths.RESULTS / params.study
     outputs = {"html": target / "report.html", "pdf": target / "report.pdf"}
     outputs["summary"] = summary_folder / "summary.json"
-    for path in outputs.values():
-        path.unlink(missing_ok=True)
-    shutil.rmtree(target / "tables", ignore_errors=True)
-    target.mkdir(parents=True, exist_ok=True)
-    listed = Tables(params, Reader(params.study))
-    with TemporaryDirectory(prefix=".build-", dir=target) as name:
+    staged = out.staged if out else Path
+    listed = Tables(params, Reader(params.study, out and out.path))
+    staged(target).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".build-", dir=staged(target)) as name:
         folder = Path(name)
         markdown = folder / "report.md"
-        markdown.write_text(_fill(listed, folder), encoding="utf-8")
+        markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
         write_json(folder / "summary.json", summary(params, listed.reader))
-        listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        written = listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        folders.remove(staged(target / "tables"))
         for path in (*outputs.values(), target / "tables"):
-            (folder / path.name).replace(path)
-    return outputs | {f"tables/{file.name}": file for file in sorted((target / "tables").iterdir())}
+            (folder / path.name).replace(staged(path))
+    return outputs | {f"tables/{file.name}": target / "tables" / file.name for file in written}
 
 
 def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
@@ -152,9 +220,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return known | numbers | {"n": int(numbers["n"]) if "n" in numbers else None}
 
 
-def _fill(listed: Tables, folder: Path) -> str:
-    """The template as Markdown, its figures beside it in `folder`."""
-    writer = Writer(listed.reader, folder)
+def _fill(listed: Tables, folder: Path, place: Path) -> str:
+    """The template as Markdown, its figures beside it in `folder`, for a report in the folder `place`."""
+    writer = Writer(listed.reader, folder, place)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.REPORT),
         undefined=jinja2.StrictUndefined,
@@ -163,9 +231,9 @@ def _fill(listed: Tables, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["show"] = writer.show
-    functions = {name: getattr(writer, name) for name in ("num", "table", "rows", "breakdowns", "figure", "link")}
-    functions["record"] = listed.reader.record
+    environment.filters |= {name: getattr(writer, name) for name in ("show", "code", "words", "tex")}
+    names = ("num", "table", "record", "rows", "breakdowns", "figure", "link")
+    functions = {name: getattr(writer, name) for name in names}
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:
@@ -179,21 +247,25 @@ def _fill(listed: Tables, folder: Path) -> str:
 
 def _context(listed: Tables) -> dict[str, Any]:
     """What the template can speak about besides the files that it reads."""
-    return {
-        "params": listed.params,
-        "tables": listed,
-        "verdicts": claims.VERDICTS,
+    read = {
+        "params": listed.params.model_dump(),
+        "audits": listed.audits,
+        "absent": {title: reason.replace("`", "") for title, reason in listed.absent.values()},
+        "unfinished": listed.unfinished(),
         "commits": sorted({report.revision(record) for record in listed.records}),
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
-        "out_of_date": _out_of_date(listed.params),
+        "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
     }
+    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
 
 
-def _out_of_date(params: ReportParams) -> dict[str, list[str]]:
+def _out_of_date(listed: Tables) -> dict[str, list[str]]:
     """Runs whose results would come out differently now, with the reasons, as the runner noted before it started."""
-    file = paths.run_folder(params.study, params.step, params.run) / "out_of_date.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    params = listed.params
+    name = f"{params.step}/{params.run}/out_of_date.json"
+    folder = listed.reader.own or paths.run_folder(params.study, params.step, params.run)
+    return listed.reader.record(name) if (folder / "out_of_date.json").is_file() else {}
 
 
 def _mixed(listed: Tables) -> dict[str, dict[str, list[str]]]:
@@ -215,14 +287,16 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
     shared += ["--metadata=link-citations=true", "--metadata=lang=en", f"--resource-path={markdown.parent}"]
     extra = [*shared, *options]
     try:
-        pypandoc.convert_file(str(markdown), to, format="markdown", outputfile=str(output), extra_args=extra)
+        pypandoc.convert_file(str(markdown), to, format=READER, outputfile=str(output), extra_args=extra)
     except RuntimeError as error:
-        raise ReportError(f"report/{TEMPLATE} as {output.name}: {error}") from None
+        lines = [line[:200] for line in dict.fromkeys(str(error).splitlines())]
+        raise ReportError("\n".join([f"report/{TEMPLATE} as {output.name}: {lines[0]}", *lines[1:5]])) from None
 
 
 def _to_html(markdown: Path, output: Path) -> None:
     """One file that holds its style and figures, and formulas as MathML."""
     options = ("--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=1")
+    options += (f'--variable=header-includes:<meta http-equiv="Content-Security-Policy" content="{POLICY}">',)
     _pandoc(markdown, "html5", output, *options, f"--css={paths.REPORT / 'style.css'}")
 
 

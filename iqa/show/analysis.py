@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NARROWEST = 0.1  # of the scale's range; the least that the colours of a quality map span
 KINDS = 6  # classes that are told apart by marker; of more, the rarer ones share the last
+SHARPEST = 2048  # pixels of the longer side of a quality map that are drawn at most
 SIDE = 320  # pixels of the longer side of images on a page of cases
 VALUE = ("value", "low", "high")
 
@@ -102,12 +103,13 @@ def quality_map(image: np.ndarray, scores: "PatchScores", scale: "Scale") -> Fig
     `image` is (height, width, 3), uint8, as it is scored (`iqa.model.predictor.Predictor.rgb`); `scores` are its scores
     (`Predictor.quality_map`).
     """
-    quality = scores.per_pixel()
+    step = -(-max(scores.height, scores.width) // SHARPEST)
+    quality = scores.per_pixel(step)
     low, high = quality.min(), quality.max()
     wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
     height = min(max(WIDTH / 2 * scores.height / scores.width, 1.5), 8.0)
     figure, [(left, right)] = common.draw_figure(height + 1.1, 1, 2)
-    left.imshow(image)
+    left.imshow(image[::step, ::step])
     left.set_title("image")
     colours = "viridis" if scale.higher_is_better else "viridis_r"
     shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)

@@ -20,9 +20,14 @@ def cross_database_table(cross: pd.DataFrame) -> pd.DataFrame:
 
 
 def cross_further_table(cross: pd.DataFrame) -> pd.DataFrame:
-    """The other coefficients on these databases, from `cross.csv`, and the ceiling."""
+    """The other coefficients on these databases, from `cross.csv`, the ceiling, and copies of training images."""
     return table_of(
-        {**_database(row), **with_intervals(row, "plcc_fitted", "krcc", "rmse"), "Ceiling": row["ceiling_srcc"]}
+        {
+            **_database(row),
+            **with_intervals(row, "plcc_fitted", "krcc", "rmse", "bias"),
+            "Ceiling": row["ceiling_srcc"],
+            "Copies:,.0f": row.get("copies"),
+        }
         for row in records(cross)
     )
 
@@ -41,7 +46,7 @@ def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFr
             {
                 "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
                 "Images:,.0f": row["n"],
-                **with_intervals(row, "srcc", "plcc"),
+                **with_intervals(row, "srcc", "plcc", "bias"),
             }
             for row in records(part)
         )

@@ -32,14 +32,17 @@ def databases_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
 def audits_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """What the audit counted in each database, from each `audit.json`."""
     names = {"Contents": "references", "Sizes": "stored sizes", "Enlarged": "images that were enlarged"}
-    names |= {"Copies across splits": "images that occur in more than one split"}
-    names |= {"Copies within one": "images that occur more than once in a split"}
+    names |= {
+        "Twins across splits": "pairs of twins in different splits",
+        "Twins in one": "pairs of twins in one split",
+    }
     rows = []
     for audit in audits.values():
         if "absent" not in audit:
             checks = {check["check"]: check for check in audit["checks"]}
             counts = {"Images": checks["images"]["here"], "In the release": checks["images"]["release"]}
-            counts |= {title: checks[name]["here"] for title, name in names.items()}
+            counts |= {title: checks[name]["here"] if name in checks else None for title, name in names.items()}
+            counts["Skipped"] = checks["missing images"]["here"] + checks["unreadable images"]["here"]
             counts = {f"{title}:,.0f": count for title, count in counts.items()}
             rows.append({"Database": audit["title"], **counts, "Rating SD:.2f": (audit["mos_std"] or {}).get("mean")})
     return table_of(rows)

@@ -18,6 +18,8 @@ DEFAULT_FORMAT = ".3f"
 COUNTERS = ("estimated", "torch", "ptflops", "thop")  # of MACs
 SCALES = {"M": 1e6, "G": 1e9, "B": 2**20}
 MARKDOWN_MARKS = re.compile(r"""[\\`*_{}\[\]<>$@#|~^"']|&(?=[#\w])|-(?=-)|\.(?=\.)""")
+# control characters, halves of characters, and marks that turn the direction of writing
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 WIDEST = 30  # characters of a cell beyond which LaTeX may break its lines
 
 
@@ -76,7 +78,12 @@ def cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
 
 def escape(text: str) -> str:
     """A text on one line, with every mark escaped that Markdown would read."""
-    return MARKDOWN_MARKS.sub(r"\\\g<0>", " ".join(text.split()))
+    return MARKDOWN_MARKS.sub(r"\\\g<0>", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """A text on one line, with a mark in place of each control character."""
+    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"\s+", " ", text))
 
 
 def markdown_cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
@@ -183,6 +190,7 @@ def shape(sizes: Iterable[float]) -> str:
 def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     """Coefficients of a row with their intervals, by title."""
     titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
+    titles["bias"] = "Bias"
     return {titles[name]: _pick(row, ends(name)) for name in names}
 
 

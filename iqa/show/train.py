@@ -21,6 +21,7 @@ def main_result_table(metrics: dict[str, Any], audits: dict[str, dict[str, Any]]
     """Agreement with the MOS on the test split, from `metrics.json`, and the ceiling of the run's database."""
     audit = audits[metrics["database"]]
     further = {"PLCC, fitted": metrics["plcc_fitted"], "KRCC": metrics["krcc"], "RMSE": metrics["rmse"]}
+    further |= with_intervals(metrics, "bias")
     about = {"Database": audit["title"], "Images:,.0f": metrics["n"], **with_intervals(metrics, "srcc", "plcc")}
     return table_of([about | further | {"Ceiling": audit["ceiling_srcc"]}])
 

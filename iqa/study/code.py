@@ -21,6 +21,7 @@ from typing import NamedTuple
 PACKAGE = Path(__file__).resolve().parents[1]
 GONE = "is no longer used"
 WORDS = "(words)"  # of a registered entry, such as its title: shown, not computed with
+COMPUTED = ("options", "sees_scale")  # the words that are computed with
 REST = "(module)"  # statements that define nothing, such as the settings of a logger
 NO_CODE = {"ctx", "type_comment", "kind", "type_params", "annotation", "returns", "simple"}  # fields of the syntax tree
 Scope = ChainMap[str, "Ref | None"]  # names bound by the functions around some code, with what they import
@@ -166,7 +167,7 @@ class Package:
             body = []
             try:
                 cells = json.loads(content)["cells"]
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 raise CodeError(f"{file} is no notebook: {error}") from error
             for number, cell in enumerate(cells, start=1):
                 if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
@@ -296,7 +297,7 @@ class Module:
     def words(self, name: str) -> Definition | None:
         """What a registered entry is shown with; None for any other definition."""
         marks = [mark for node in self.statements[name] for mark in getattr(node, "decorator_list", [])]
-        keywords = [word for mark in marks if self.registry(mark) for word in mark.keywords if word.arg != "options"]
+        keywords = [word for mark in marks if self.registry(mark) for word in mark.keywords if word.arg not in COMPUTED]
         return Definition(_Writer(self).write(keywords, ChainMap()), ()) if keywords else None
 
     def definition(self, name: str) -> Definition:
@@ -324,7 +325,7 @@ class _Writer:
             case ast.AnnAssign():
                 return self.write(ast.Assign(targets=[node.target], value=node.value), scope) if node.value else ""
             case ast.Call() if self.module.registry(node):  # what an entry is shown with, such as `title`, does nothing
-                return self.write([node.args, [word for word in node.keywords if word.arg == "options"]], scope)
+                return self.write([node.args, [word for word in node.keywords if word.arg in COMPUTED]], scope)
             case ast.Name(ctx=ast.Load()) | ast.Attribute():
                 refs, text = self.find(node, scope)
                 self.refs += refs

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from iqa.study import code, disk, paths
+from iqa.study import code, hashes, paths
 from iqa.study.param_files import read_yaml
 
 NOT_HERE = "not here"
@@ -53,7 +53,7 @@ def hash_of(file: str) -> str:
         return NOT_HERE
     if path.suffix == ".yaml":
         return code.digest(read_yaml(path))
-    return disk.content_hashes(path.parent, [path.name])[0]
+    return hashes.content_hashes(path.parent, [path.name])[0]
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,36 +1,19 @@
-"""Typed parameters: what all steps share, and the types that their keys have."""
+"""Typed parameters: what all steps share."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-YAML_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+from iqa.study import types
+from iqa.study.echo import cut, quoted
+
+NAMED = 3  # problems of a file that a message names
 
 
 class ParameterError(ValueError):
     """A parameter file or a notebook's parameters cell that cannot be used; the message names file and key."""
-
-
-def _yaml_1_2_number(value: Any) -> Any:
-    """`1e-4` is a number in YAML 1.2; the bare `papermill` command reads YAML 1.1, where it is a string."""
-    return float(value) if isinstance(value, str) and YAML_NUMBER.fullmatch(value) else value
-
-
-def run_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ValueError("a name is made of letters, digits, '_', '-' and '.', and starts with a letter or digit")
-    return name
-
-
-Number = Annotated[float, BeforeValidator(_yaml_1_2_number)]
-Name = Annotated[str, AfterValidator(run_name)]
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-Rate = Annotated[Number, Field(ge=0)]
-Triple = Annotated[list[Number], Field(min_length=3, max_length=3)]
-Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Checked(BaseModel):
@@ -45,15 +28,14 @@ class Checked(BaseModel):
         try:
             return cls(**values)
         except pydantic.ValidationError as error:
-            lines = [_explain(cls, problem) for problem in error.errors()]
-            raise ParameterError(f"{source}: " + "; ".join(lines)) from None
+            raise ParameterError(f"{source}: {_explain(cls, error.errors(include_url=False))}") from None
 
 
 class Params(Checked):
     """Parameters that every step has."""
 
-    study: Name = "demo"
-    run: Name = "scratch"
+    study: types.Name = "demo"
+    run: types.Name = "scratch"
 
     @classmethod
     def collect(cls, namespace: dict[str, Any]) -> Self:
@@ -92,14 +74,27 @@ class Params(Checked):
         return cls.model_construct().model_dump(warnings=False)
 
 
-def _explain(cls: Any, problem: dict) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "(the whole file)"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; the keys of {cls.step} are: {', '.join(cls.model_fields)}"
-    return f"key '{key}': {problem['msg']}, not {problem['input']!r}"
+def _explain(cls: type[Checked], problems: list[Any]) -> str:
+    """What is wrong with values, key by key; of many problems the first."""
+    found = []
+    for problem in problems[:NAMED]:
+        key, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            found.append(f"unknown key {quoted(key)}")
+        elif key:
+            given = quoted(problem["input"])
+            told = "" if given in what else f": {given}" if ", not " in what else f", not {given}"
+            found.append(f"key '{cut(key)}': {what}{told}")
+        else:
+            found.append(what)
+    if len(problems) > NAMED:
+        found.append(f"and {len(problems) - NAMED} more")
+    if any(problem["type"] == "extra_forbidden" for problem in problems):
+        found.append(f"the keys of {cls.step} are: {', '.join(cls.model_fields)}")
+    return "; ".join(found)
 
 
 class FigureParams(Params):
     """Parameters of a step that draws figures."""
 
-    dpi: Positive = 150
+    dpi: Annotated[int, Field(ge=10, le=1200)] = 150

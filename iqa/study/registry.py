@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from iqa.study.echo import quoted
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -73,7 +75,7 @@ def one_of(*modules: str) -> Callable[[str], str]:
     def check(name: str) -> str:
         known = [entry for module in modules for entry in registered(module)]
         if name not in known:
-            raise ValueError(f"'{name}' is none of {', '.join(known)}")
+            raise ValueError(f"{quoted(name)} is none of {', '.join(known)}")
         return name
 
     return check

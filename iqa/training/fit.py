@@ -18,23 +18,27 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, distributed, nn
 
-from iqa.data.crops import center, whole
 from iqa.data.database import Database
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
+from iqa.study.disk import write_whole
 from iqa.study.progress import in_batch
 from iqa.training import losses, schedules
 from iqa.training.batches import Batch, train_loader
 from iqa.training.params import TrainParams
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for message in ("does not have many workers", "Checkpoint directory .* exists", "treespec, LeafSpec", "`srun` command"):
+SILENCED = ("does not have many workers", "Checkpoint directory .* exists", "dirpath has changed", "treespec, LeafSpec")
+for message in (*SILENCED, "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
+UNCALIBRATED = "the loss does not see the scale, and the scores of the validation images do not rise with their MOS"
 NAMED = 8  # images that an error message names at most
+REMEDY = "A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
 AfterEpoch = Callable[[pd.DataFrame], None]
 
 
@@ -44,6 +48,7 @@ class Fit(lightning.LightningModule):
     Args:
         monitored: further databases whose test splits are scored after each epoch, by name.
         after_epoch: called with the history after each epoch.
+        mark: what its files are told by from those of other fits.
     """
 
     def __init__(
@@ -54,14 +59,18 @@ class Fit(lightning.LightningModule):
         folder: Path,
         monitored: dict[str, Database],
         after_epoch: AfterEpoch | None = None,
+        mark: str = "",
     ):
         super().__init__()
         self.model = model
         self.database = database
         self.params = params
+        self.sees_scale = losses.sees_scale(params.terms())
+        self.line = 0.0, 1.0  # intercept and slope that map scores to 0..1; fitted anew after each epoch if it must be
         self.folder = folder
         self.monitored = monitored
         self.after_epoch = after_epoch
+        self.mark = mark
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
@@ -77,6 +86,7 @@ class Fit(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.started = time.perf_counter()
+        self.rates = schedules.rates(self.trainer.optimizers[0])  # of the epoch's first step; they change with each
         self.seen.clear()
         self.terms.clear()
         if self.params.reset_optimizer:
@@ -113,11 +123,13 @@ class Fit(lightning.LightningModule):
         broken = ~torch.isfinite(prediction)
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
-        names = ", ".join([*self.database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
-        return (
-            f"the loss is not finite in epoch {self.current_epoch + 1}, batch {index + 1} ({values}); {which}: "
-            f"{names}. A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
-        )
+        where = f"epoch {self.current_epoch + 1}, batch {index + 1} ({values})"
+        return f"the loss is not finite in {where}; {which}: {self._named(self.database, rows)}. {REMEDY}"
+
+    @staticmethod
+    def _named(database: Database, rows: np.ndarray) -> str:
+        """The first images of some rows of a database."""
+        return ", ".join([*database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # after `hypernet_epochs` what generates the target network is fixed; the backbone and the LDA modules go on
@@ -130,12 +142,12 @@ class Fit(lightning.LightningModule):
         prediction, target = torch.cat(self.seen, dim=1).cpu().numpy()
         sizes = np.array([batch.shape[1] for batch in self.seen])
         values = {name: [float(terms[name]) for terms in self.terms] for name in self.terms[0]}
-        means = {f"train_{name}": float(np.average(of_batches, weights=sizes)) for name, of_batches in values.items()}
+        means = {name: float(np.average(of_batches, weights=sizes)) for name, of_batches in values.items()}
         row = {
             "epoch": self.current_epoch + 1,
-            "train_loss": means.pop("train_total"),
-            **means,
-            **schedules.rates(self.trainer.optimizers[0]),
+            "train_loss": means.pop("total"),
+            **{f"train_loss_{name}": mean for name, mean in means.items()},
+            **self.rates,
             **_agreement("train", prediction, target),
             **self._validate(),
             "seconds": round(time.perf_counter() - self.started, 3),
@@ -149,38 +161,46 @@ class Fit(lightning.LightningModule):
 
     def _validate(self) -> dict[str, float]:
         """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on the test splits that are watched."""
-        crops = whole if self.params.test_crops == whole.name else center
-        value, truth = self._score(self.database, "val", crops=crops.name, patches=1)
-        row = {"val_loss": float(np.abs(value - truth).mean()), **_agreement("val", value, truth)}
+        value, truth = self._score(self.database, "val", self.params.validation())
+        if not self.sees_scale:
+            self.line = fit_line(value, truth)
+        intercept, slope = self.line
+        error = np.abs(intercept + slope * value - truth)
+        row = {"val_loss": float(error.mean()), **_agreement("val", value, truth)}
         watched = {"test": self.database} if self.params.selects_on_test else {}
-        as_tested = {"crops": self.params.test_crops, "patches": self.params.test_patches}
         for name, database in (watched | self.monitored).items():
-            row |= _agreement(name, *self._score(database, "test", **as_tested))
+            row |= _agreement(name, *self._score(database, "test", self.params.scoring()))
         return row
 
-    def _score(self, database: Database, split: str, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _score(self, database: Database, split: str, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true scores of a split on 0..1; several processes share the images."""
-        params, indices = self.params, database.indices(split)
+        indices = database.indices(split)
         rank, processes = self.global_rank, self.trainer.world_size
-        options |= {key: getattr(params, key) for key in ("input", "crop", "precision", "batch_size")}
         parts: list[Any] = [score(self.model, database, indices[rank::processes], **options)] * processes
         if processes > 1:
             distributed.all_gather_object(parts, parts[rank])
         value = np.zeros(len(indices))
         for place, part in enumerate(parts):
             value[place::processes] = part
+        if not (finite := np.isfinite(value)).all():
+            where = f"epoch {self.current_epoch + 1} for {np.sum(~finite)} images of '{database.name}' ({split})"
+            names = self._named(database, indices[~finite])
+            raise FloatingPointError(f"scores are not finite after {where}: {names}. {REMEDY}")
         return value, database.normalise(database.table["mos"].to_numpy()[indices])
 
     def _write(self, row: dict[str, float]) -> None:
         """History, log and models of the epoch that ended."""
         write_history(self.folder, self.history)
-        saved = describe(self.params, self.database) | {"history_row": row, "state_dict": self.model.state_dict()}
+        saved = describe(self.params, self.database) | {"fit": self.mark, "history_row": row}
+        intercept, slope = self.line
+        saved["calibration"] = {"intercept": intercept, "slope": slope} if slope else {"uncalibrated": UNCALIBRATED}
+        saved["state_dict"] = self.model.state_dict()
         if best_epoch(self.history, self.params.select_on) == row["epoch"]:
             save(saved, self.folder / "best.pt")
         if self.params.save_all_epochs:
             (self.folder / "epochs").mkdir(exist_ok=True)
             save(saved, self.folder / "epochs" / f"epoch_{row['epoch']:03}.pt")
-        terms = "".join(f"  {term} {row[f'train_{term}']:.4f}" for term in self.params.terms())
+        terms = "".join(f"  {term} {row[f'train_loss_{term}']:.4f}" for term in self.params.terms())
         others = "".join(f"  {key} {row[key]:.3f}" for key in row if key.endswith("srcc") and key != "train_srcc")
         log(
             self.folder,
@@ -190,7 +210,7 @@ class Fit(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint |= {"fit": self.mark, "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
@@ -198,6 +218,14 @@ class Fit(lightning.LightningModule):
 
 def _agreement(name: str, value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {f"{name}_srcc": coefficients.srcc(value, truth), f"{name}_plcc": coefficients.plcc(value, truth)}
+
+
+def fit_line(value: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope (>= 0) of the line through (value, truth) with least squares; slope 0 where none rises."""
+    centred = value - value.mean()
+    spread = float(centred @ centred)
+    slope = max(0.0, float(centred @ (truth - truth.mean())) / spread) if np.ptp(value) > 0 else 0.0
+    return float(truth.mean() - slope * value.mean()), slope
 
 
 def log(folder: Path, text: str) -> None:
@@ -226,21 +254,22 @@ def describe(params: TrainParams, database: Database | None = None) -> dict[str,
 
 
 def save(content: dict[str, Any], file: Path) -> None:
-    """Write a whole model file or nothing."""
-    _replace(file, partial(torch.save, content))
+    """Write a whole model file or nothing; it outlives a power failure."""
+    write_whole(file, partial(torch.save, content), durable=True)
+
+
+class Checkpoints(TorchCheckpointIO):
+    """How Lightning writes `last.ckpt`: the one before can be loaded until the next is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        save(checkpoint, Path(path))
 
 
 def write_history(folder: Path, history: list[dict[str, float]]) -> pd.DataFrame:
     """Write `history.csv`, and return it."""
     table = pd.DataFrame(history)
-    _replace(folder / "history.csv", partial(table.to_csv, index=False))
+    write_whole(folder / "history.csv", table.to_csv(index=False))
     return table
-
-
-def _replace(file: Path, write: Callable[[Path], Any]) -> None:
-    part = file.with_name(f".{file.name}.part")
-    write(part)
-    part.replace(file)
 
 
 def fit(
@@ -249,11 +278,17 @@ def fit(
     folder: Path,
     monitored: dict[str, Database],
     after_epoch: AfterEpoch | None = None,
+    mark: str = "",
     resume: bool = False,
 ) -> list[dict[str, float]]:
     """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
 
-    Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`.
+    A row holds the training loss (`train_loss`) and its terms (`train_loss_<term>`), the learning rates of the epoch's
+    first step (`lr_backbone`, `lr_heads`), `<split or database>_srcc` and `_plcc`, the mean absolute error on the
+    validation images (`val_loss`), and `seconds`.
+
+    Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`; `mark`
+    is that of `iqa.training.identity.mark`.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -261,7 +296,7 @@ def fit(
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
-    module = Fit(model, database, params, folder, monitored, after_epoch)
+    module = Fit(model, database, params, folder, monitored, after_epoch, mark)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     ]
@@ -284,6 +319,7 @@ def fit(
         gradient_clip_val=params.clip or None,
         use_distributed_sampler=False,
         callbacks=callbacks,
+        plugins=[Checkpoints()],
         logger=False,
         enable_progress_bar=not in_batch() and after_epoch is None,
         enable_model_summary=False,

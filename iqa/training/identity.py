@@ -1,16 +1,24 @@
 """What decides the weights and the history of a training, and whether an earlier fit is the same one."""
 
-import json
+import os
+import shutil
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired
 
-from iqa.study import code, paths
-from iqa.study.identity import Identity, Reason, differences, hash_of, versions
-from iqa.study.results import write_json
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from iqa.study import code, folders, paths
+from iqa.study.hashes import is_intact, seal
+from iqa.study.identity import PARTS, Identity, Reason, differences, hash_of, versions
+from iqa.study.results import EPOCHS, write_json
 from iqa.training.params import TrainParams
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
 MODEL = "best.pt"
+LAST = "last.ckpt"  # to go on from after the last epoch
+LOG = "train.log"
 # the code that trains: a function and what it is called with
 ROOTS = ("iqa.training.fit.fit", "iqa.training.params.TrainParams", "iqa.data.database.Database")
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
@@ -22,9 +30,9 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     Args:
         data: hash of each database that is read, by name; see `iqa.data.cache.contents_hash`.
     """
-    tests = bool(params.monitor_databases) or params.selects_on_test
+    by_rule = params.monitor_databases or params.selects_on_test or None in (params.val_crops, params.val_patches)
     return {
-        "values": params.model_dump(exclude=NOT_DECIDING | (set() if tests else {"test_patches"})),
+        "values": params.model_dump(exclude=NOT_DECIDING | (set() if by_rule else {"test_patches"})),
         "code": code.definitions(*ROOTS, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": {file: hash_of(file) for file in params.files()},  # one that is missing is the model's error
@@ -32,32 +40,123 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     }
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+class State(TypedDict):
+    """What `fit.json` holds; all but identity and checksum once the fit is finished."""
+
+    identity: NotRequired[dict[str, dict[str, Any]]]
+    model: NotRequired[str]  # hash
+    others: NotRequired[dict[str, str]]  # hashes of the models of all epochs, and of `last.ckpt`
+    history: NotRequired[list[dict[str, int | float]]]
+    check: NotRequired[str]
+
+
+STATES = TypeAdapter(State)
+
+
+class Earlier(NamedTuple):
+    """A fit that was begun earlier, and why it can be neither taken over nor gone on with; no reasons if it can."""
+
+    folder: Path
+    state: State
+    reasons: list[Reason]
+
+    @property
+    def finished(self) -> bool:
+        return "history" in self.state and not self.reasons
+
+
+def read_state(folder: Path) -> State:
     """What an earlier fit left in `fit.json`; empty where there is none or it is damaged."""
     file = folder / STATE
     try:
-        state = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
-        print(f"{paths.shown(file)} is damaged; the training begins anew", flush=True)
+        state = STATES.validate_json(file.read_bytes())
+        if is_intact(dict(state)):
+            return state
+    except FileNotFoundError:
         return {}
-    return state if isinstance(state, dict) else {}
+    except (OSError, ValidationError):
+        pass
+    print(f"{paths.shown(file)} is damaged; it is not used", flush=True)
+    return {}
 
 
-def compare(state: dict[str, Any], now: Identity, folder: Path) -> list[Reason]:
-    """Why an earlier fit can be neither taken over nor gone on with; empty if it can.
+def find_earlier(folder: Path, now: Identity) -> Earlier:
+    """The earlier fit that helps most: of the working folder, or of the results that it is to replace.
 
     Args:
-        state: of `read_state`.
         now: identity of the fit that is asked for.
     """
-    if "identity" not in state:
+    found = []
+    for place in dict.fromkeys((folder, paths.results_of(folder))):
+        state = read_state(place)
+        found.append(Earlier(place, state, _compare(state, now, place)))
+    return min(found, key=lambda fit: (bool(fit.reasons), not fit.finished, not fit.state))
+
+
+def _compare(state: State, now: Identity, folder: Path) -> list[Reason]:
+    if state.get("identity", {}).keys() != PARTS or ("history" in state) != ("model" in state):
         return [Reason("record", "it is not known what the earlier training was made from")]
+    if reasons := differences(state["identity"], now, TrainParams.defaults()):
+        return reasons
     if "history" in state:
-        model = folder / MODEL
-        if not model.is_file() or code.file_hash(model) != state["model"]:
-            what = "is not the file that the training wrote" if model.is_file() else "is missing"
-            return [Reason("output", f"{paths.shown(model)} {what}")]
-    return differences(state["identity"], now, TrainParams.defaults())
+        files = state.get("others", {}) | {MODEL: state["model"]}
+        files.pop(LAST, None)  # nothing goes on from it
+        lost = [name for name, sha in files.items() if _hash(folder / name) != sha]
+        what = "is not the file that the training wrote"
+    else:
+        last = _load(folder / LAST, state)
+        epochs = len(last["history"]) if last and now["values"]["save_all_epochs"] else 0
+        files = [MODEL, *(f"{EPOCHS}/epoch_{epoch:03}.pt" for epoch in range(1, epochs + 1))]
+        lost = [LAST] * (not last) + [name for name in files if not _load(folder / name, state)]
+        what = "is damaged, or of another training"
+    gone = [name for name in lost if not (folder / name).exists()]
+    return [
+        Reason("output", f"{paths.shown(folder / name)} {'is missing' if name in gone else what}") for name in lost[:1]
+    ]
+
+
+def _hash(file: Path) -> str | None:
+    return code.file_hash(file) if file.is_file() else None
+
+
+def mark(identity: Identity) -> str:
+    """What the model and the checkpoint of a fit carry, to be told from those of another one."""
+    return code.digest(identity)
+
+
+def _load(file: Path, state: State) -> dict[str, Any] | None:
+    """A model or checkpoint; None where it is not whole, or was not written by this fit."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            whole = archive.testzip() is None  # compares each part with its checksum
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return content if whole and content["fit"] == mark(state["identity"]) else None
+    except Exception:  # whatever a damaged file makes of a reader
+        return None
+
+
+def take_over(earlier: Earlier, folder: Path) -> None:
+    """Bring an earlier fit into another folder; its large files are linked, and nobody changes them in place."""
+    names = [MODEL, LAST, LOG, *(f"{EPOCHS}/{file.name}" for file in (earlier.folder / EPOCHS).glob("*.pt")), STATE]
+    for name in names:
+        source, target = earlier.folder / name, folder / name
+        folders.remove(target)
+        if source.is_file():
+            target.parent.mkdir(exist_ok=True)
+            try:
+                (shutil.copyfile if name == LOG else os.link)(source, target)
+            except OSError:  # not every file system has links
+                shutil.copyfile(source, target)
+
+
+def drop_damaged_last(folder: Path, state: State) -> None:
+    """Remove the checkpoint of a finished fit if it is damaged: nothing will go on from it."""
+    last, sha = folder / LAST, state.get("others", {}).get(LAST)
+    if sha and last.exists() and _hash(last) != sha:
+        folders.remove(last)
+        print(f"{paths.shown(last)} is damaged; it is left out, as the training is finished", flush=True)
 
 
 def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
@@ -69,10 +168,13 @@ def accept(params: TrainParams, data: dict[str, str], folder: Path) -> None:
 
 def begin(folder: Path, identity: Identity) -> None:
     """Record what a fit that begins is made from."""
-    write_json(folder / STATE, {"identity": identity})
+    write_json(folder / STATE, seal({"identity": identity}), durable=True)
 
 
 def finish(folder: Path, identity: Identity, history: list[dict[str, float]]) -> None:
     """Record that a fit is finished."""
     model = code.file_hash(folder / MODEL)
-    write_json(folder / STATE, {"identity": identity, "model": model, "history": history})
+    files = [folder / LAST, *sorted((folder / EPOCHS).glob("*.pt"))]
+    others = {file.relative_to(folder).as_posix(): code.file_hash(file) for file in files if file.is_file()}
+    state = {"identity": identity, "model": model, "others": others, "history": history}
+    write_json(folder / STATE, seal(state), durable=True)

@@ -6,7 +6,8 @@ under mixed precision.
 
 A loss is registered with what the report says of it: `title` and `formula` (TeX), and where it needs them `source` (a
 citation), `where` (TeX that explains symbols), `note` (a sentence) and `options`: the further parameters of the
-training that it takes, in this order, with the words for each.
+training that it takes, in this order, with the words for each. `sees_scale` is false for a loss that is the same for
+predictions which are all shifted: it leaves them without zero and unit.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from iqa.study.registry import Registry
 
-LOSSES = Registry("loss", source="", where="", note="", options={})
+LOSSES = Registry("loss", source="", where="", note="", options={}, sees_scale=True)
 PAIRS = r"P = \{(i,j) : q_i > q_j\},\ N = |P|"
 TINY = 1e-8  # keeps roots away from 0, where their slope is infinite
 FLAT = 1e-6  # added to sums of squares, so that nearly constant predictions do not get a gradient without bounds
@@ -53,6 +54,7 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
     note="Pairs of equal quality are masked: "
     "the ranking term only asks that the better image of a pair gets the higher score.",
     options={"rank_margin": "the margin $m$", "rank_gap": "the difference of quality above which pairs count"},
+    sees_scale=False,
 )
 def ranking(prediction: Tensor, target: Tensor, margin: float, gap: float = 0.0) -> Tensor:
     """Pairwise ranking hinge: the mean of `max(0, margin - sign(t_i - t_j) (p_i - p_j))` over ordered pairs.
@@ -79,6 +81,7 @@ def ranking(prediction: Tensor, target: Tensor, margin: float, gap: float = 0.0)
     formula=r"\frac{1}{B^2} \sum_{i,j} \max(0, m - \mathrm{sign}(q_i - q_j) (\hat q_i - \hat q_j))",
     note="Pairs of equal quality, and each image with itself, add the margin.",
     options={"rank_margin": "the margin $m$"},
+    sees_scale=False,
 )
 def ranking_all(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     """`ranking` as document S002 prints it: the mean over all B^2 pairs, of which equal ones add the margin.
@@ -99,6 +102,7 @@ def ranking_all(prediction: Tensor, target: Tensor, margin: float) -> Tensor:
     r"\max(0, |\hat q_i - \hat q_j| - \mathrm{sign}(\hat q_i - \hat q_j) (q_i - q_j))",
     where=PAIRS,
     note="Of a pair in the right order it asks that its scores lie no farther apart than its qualities.",
+    sees_scale=False,
 )
 def rank(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over ordered pairs of `max(0, |p_i - p_j| - sign(p_i - p_j) (t_i - t_j))`, in units of the scores.
@@ -124,6 +128,7 @@ def rank(prediction: Tensor, target: Tensor) -> Tensor:
     title="distance of Pearson's correlation from one",
     formula=r"\frac{1 - \mathrm{PLCC}(\hat q, q)}{2}",
     source="[@li2020norminnorm]",
+    sees_scale=False,
 )
 def plcc(prediction: Tensor, target: Tensor) -> Tensor:
     """`(1 - r) / 2` with Pearson's correlation r of the batch, in [0, 1]; no unit.
@@ -151,6 +156,7 @@ def plcc(prediction: Tensor, target: Tensor) -> Tensor:
     source="[@tsai2007frank]",
     where=PAIRS,
     note=r"$\Phi$ is the normal distribution function, and $s$ is a tenth of the scale.",
+    sees_scale=False,
 )
 def fidelity(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over ordered pairs of `1 - sqrt(P Q) - sqrt((1 - P)(1 - Q))`, in [0, 1]; no unit.
@@ -174,14 +180,25 @@ def total(prediction: Tensor, target: Tensor, weights: dict[str, float], options
     """Terms of the training loss, unweighted, and their weighted sum `total`.
 
     Args:
-        weights: of the terms, by name in `LOSSES`; see `TrainParams.terms`.
+        weights: of the terms, above 0, by name in `LOSSES`; see `TrainParams.terms`.
         options: parameters of the training, of which a term takes those that it was registered with.
+
+    Raises:
+        ValueError: there is no term, an unknown one, or one without a weight above 0.
     """
     if not weights:
         raise ValueError(f"a training loss needs a term; known are: {', '.join(LOSSES)}")
+    for name, weight in weights.items():
+        if not weight > 0:
+            raise ValueError(f"the weight of the loss '{name}' must be above 0, not {weight:g}")
     chosen = {name: LOSSES[name] for name in weights}
     terms = {name: loss(prediction, target, *(options[key] for key in loss.options)) for name, loss in chosen.items()}
     return terms | {"total": torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()}
+
+
+def sees_scale(weights: dict[str, float]) -> bool:
+    """Whether a training loss asks for values on the scale of the MOS, not only for their order or trend."""
+    return any(LOSSES[name].sees_scale for name in weights)
 
 
 def describe(weights: dict[str, float], options: dict[str, Any]) -> dict[str, Any]:

@@ -6,24 +6,29 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops, Input
-from iqa.model.params import SCORING, Fusion, ModelParams
-from iqa.study.params import FigureParams, Fraction, Name, Number, Positive, Precision, Rate, Triple
+from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams, describe_rule
+from iqa.study import types
+from iqa.study.params import FigureParams
 from iqa.study.registry import registered
+
+HEAVIEST = 1e6  # weight of a term of a loss
 
 
 def loss_terms(text: str) -> dict[str, float]:
     """Weights of the terms of a loss such as `l1` or `l1 + 0.5*plcc`, by name in `iqa.training.losses.LOSSES`.
 
     Raises:
-        ValueError: an unknown term, one that comes twice, or a text of another form.
+        ValueError: an unknown term, one that comes twice, a weight out of range, or a text of another form.
     """
     weights: dict[str, float] = {}
     known = registered("iqa.training.losses")
     for part in text.split("+"):
-        term = re.fullmatch(r"\s*(?:([0-9.]+(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
+        term = re.fullmatch(r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?)\s*\*?\s*)?([a-z][a-z0-9_]*)\s*", part)
         if not term or term[2] not in known or term[2] in weights:
             raise ValueError(f"a loss is a sum such as 'l1 + 0.5*plcc' of different terms of {', '.join(known)}")
         weights[term[2]] = float(term[1] or 1)
+        if not 0 < weights[term[2]] <= HEAVIEST:
+            raise ValueError(f"the weight of the loss '{term[2]}' must be above 0 and at most {HEAVIEST:g}")
     return weights
 
 
@@ -35,74 +40,76 @@ class TrainParams(ModelParams, FigureParams):
     not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
 
     # data
-    database: Name = "demo"
-    monitor_databases: list[Name] = []
+    database: types.Name = "demo"
+    monitor_databases: types.Names = []
     input: Input = "mscn"
-    crop: Positive = 96
-    train_patches: Positive = 1
-    color_jitter: Fraction = 0.0
-    test_crops: Crops = "whole"
-    test_patches: Positive = 1
+    crop: types.Size = 96
+    train_patches: types.Positive = 1
+    color_jitter: types.Fraction = 0.0
+    test_crops: Crops = "grid"
+    test_patches: types.Positive = 6
+    val_crops: Crops | None = None
+    val_patches: types.Positive | None = None
     # model: small enough to train from scratch on two CPU cores
-    backbone: str = "resnet10t"
-    backbone_args: dict[str, Any] = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
-    mean: Triple = [0.5, 0.5, 0.5]
-    std: Triple = [0.16, 0.16, 0.16]
+    backbone: types.Text = "resnet10t"
+    backbone_args: BackboneArgs = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
+    mean: types.Triple = [0.5, 0.5, 0.5]
+    std: types.Deviations = [0.16, 0.16, 0.16]
     fusion: Fusion = "concat"
-    lda_channels: list[Positive] = [8, 16, 16]
-    lda_grids: list[Positive] = [4, 3, 2, 1]
-    semantic_widths: list[Positive] = [64]
-    semantic_channels: Positive = 48
-    semantic_grid: Positive = 4
-    target_widths: list[Positive] = [64, 32, 16, 8, 4]
+    lda_channels: types.ThreeSizes = [8, 16, 16]
+    lda_grids: types.FourGrids = [4, 3, 2, 1]
+    semantic_widths: types.Hidden = [64]
+    semantic_channels: types.Size = 48
+    semantic_grid: types.Grid = 4
+    target_widths: types.Sizes = [64, 32, 16, 8, 4]
     pretrained: bool = False
-    weights: str | None = None
+    weights: types.FileName | None = None
     # loss
-    loss: Annotated[str, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
-    rank_weight: Rate = 0.3
-    rank_margin: Rate = 0.1
-    rank_gap: Rate = 0.0
+    loss: Annotated[types.Text, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
+    rank_weight: types.Rate = 0.3
+    rank_margin: types.Rate = 0.1
+    rank_gap: types.Rate = 0.0
     # optimisation
-    epochs: Positive = 16
-    batch_size: Positive = 32
-    lr: Rate = 2.0e-3
-    lr_ratio: Annotated[Number, Field(gt=0)] = 1.0
-    lr_ratio_epochs: Positive | None = None
+    epochs: types.Positive = 16
+    batch_size: types.Size = 32
+    lr: types.Rate = 2.0e-3
+    lr_ratio: types.Factor = 1.0
+    lr_ratio_epochs: types.Positive | None = None
     lda_group: Literal["heads", "backbone"] = "heads"
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: Rate = 0.02
+    weight_decay: types.Rate = 0.02
     decay_all: bool = False
     reset_optimizer: bool = False
     schedule: Literal["constant", "step", "milestones", "cosine", "cosine_restarts", "one_cycle"] = "one_cycle"
     schedule_group: Literal["all", "heads"] = "all"
     schedule_interval: Literal["step", "epoch"] = "step"
-    schedule_epochs: Positive = 6
-    milestones: list[Positive] = []
-    warmup_epochs: Rate = 0.0
-    final_lr: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    min_lr: Rate | None = None
-    clip: Rate = 1.0
-    accumulate: Positive = 1
-    ema: Fraction = 0.0
+    schedule_epochs: types.Positive = 6
+    milestones: Annotated[list[types.Positive], Field(max_length=100)] = []
+    warmup_epochs: types.Rate = 0.0
+    final_lr: Annotated[types.Number, Field(ge=0, le=1)] = 0.0
+    min_lr: types.Rate | None = None
+    clip: types.Rate = 1.0
+    accumulate: types.Positive = 1
+    ema: types.Fraction = 0.0
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
-    hypernet_epochs: Positive | None = None
-    patience: Positive | None = None
+    hypernet_epochs: types.Positive | None = None
+    patience: types.Positive | None = None
     select_on: Literal["val_srcc", "val_plcc", "val_loss", "test_srcc", "test_plcc"] = "val_srcc"
     save_all_epochs: bool = False
     # machine
-    seed: int = 1
+    seed: types.Seed = 1
     deterministic: bool = True
-    precision: Precision = "32-true"
+    precision: types.Precision = "32-true"
     compile: bool = False
     channels_last: bool = True
     fused: bool = True
-    device: str = "auto"
-    devices: Positive = 1
-    nodes: Positive = 1
+    device: types.Device = "auto"
+    devices: types.Parallel = 1
+    nodes: types.Parallel = 1
     strategy: Literal["ddp", "ddp_find_unused_parameters_true"] = "ddp"
-    threads: Positive = 1
-    workers: Annotated[int, Field(ge=0)] = 0
+    threads: types.Parallel = 1
+    workers: types.Natural = 0
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -117,6 +124,8 @@ class TrainParams(ModelParams, FigureParams):
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
+        if taken := {"train", "val", "test"} & set(self.monitor_databases):
+            raise ValueError(f"'monitor_databases': '{taken.pop()}' names a column of the history; rename the database")
         return self
 
     def processes(self) -> int:
@@ -153,5 +162,14 @@ class TrainParams(ModelParams, FigureParams):
         return ModelParams(**{key: getattr(self, key) for key in ModelParams.model_fields})
 
     def scoring(self) -> dict[str, Any]:
-        """How the images of the test split are scored: the options of `iqa.model.scoring.score`."""
+        """The rule by which images are scored, wherever the model scores any: options of `iqa.model.scoring.score`."""
         return {option: getattr(self, key) for option, key in SCORING.items()}
+
+    def validation(self) -> dict[str, Any]:
+        """How validation images are scored after each epoch: by the same rule but for `val_crops` and `val_patches`."""
+        cheaper = {"crops": self.val_crops, "patches": self.val_patches}
+        return self.scoring() | {option: value for option, value in cheaper.items() if value is not None}
+
+    def rules(self) -> dict[str, str]:
+        """What is scored of an image (`rule`) and of a validation image (`validation_rule`), in words."""
+        return {"rule": describe_rule(**self.scoring()), "validation_rule": describe_rule(**self.validation())}

@@ -1,6 +1,5 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +7,12 @@ import torch
 from torch import distributed
 
 from iqa.data.cache import contents_hash
+from iqa.data.crops import whole
 from iqa.data.database import Database
+from iqa.data.files import refuse
+from iqa.study import folders
 from iqa.study.identity import Identity, Reason
+from iqa.study.results import EPOCHS
 from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
 from iqa.training.launch import launch
@@ -42,21 +45,27 @@ def train(
     """
     monitored = monitored or {}
     _check_splits(params, database, monitored)
+    _check_sizes(params, database, monitored)
     data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
-    now, before = identity.fit_identity(params, data), identity.read_state(folder)
-    reasons = identity.compare(before, now, folder)
-    if "history" in before and not reasons:
-        print(f"these parameters were already trained here: {len(before['history'])} epochs are taken as they are")
-        _update_params(folder, params, now, before["history"])
-        return write_history(folder, before["history"])
-    resume = not reasons and all((folder / name).is_file() for name in ("last.ckpt", identity.MODEL))
+    now = identity.fit_identity(params, data)
+    earlier = identity.find_earlier(folder, now)
     launched = distributed.is_torchelastic_launched()
+    if not earlier.reasons and earlier.folder != folder and not launched:
+        identity.take_over(earlier, folder)
+    if earlier.finished:
+        history = earlier.state["history"]
+        identity.drop_damaged_last(folder, earlier.state)
+        print(f"these parameters were already trained here: {len(history)} epochs are taken as they are")
+        _update_params(folder, params, now, history)
+        return write_history(folder, history)
+    resume = not earlier.reasons
     if not launched:
-        _begin(params, database, folder, now, resume, reasons if before else [])
+        _begin(params, database, folder, now, resume, earlier.reasons if earlier.state else [])
     if params.processes() > 1 and not launched:
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
-    history = fit(params, database, folder, monitored, after_epoch, resume)
+    mark = identity.mark(identity.read_state(folder).get("identity", now))
+    history = fit(params, database, folder, monitored, after_epoch, mark, resume)
     if not launched or distributed.get_rank() == 0:
         identity.finish(folder, now, history)
     return pd.DataFrame(history)
@@ -69,6 +78,21 @@ def _check_splits(params: TrainParams, database: Database, monitored: dict[str, 
         if not len(data.indices(split)):
             remedy = "; see `val_fraction`" if split == "val" else ""
             raise ValueError(f"database '{data.name}' has no images in split '{split}'{remedy}")
+
+
+def _check_sizes(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:
+    """That crops fit into the images that they are cut from."""
+    needed = [(database, ("train",) if params.test_crops == whole.name else ("train", "val", "test"))]
+    needed += [(other, ("test",)) for other in monitored.values() if params.test_crops != whole.name]
+    for data, splits in needed:
+        small = []
+        for index in sorted(index for split in splits for index in data.indices(split)):
+            height, width = data.pixels(index, params.input).shape[:2]
+            if min(height, width) < params.crop:
+                small.append(f"{data.table['image'][index]} ({height}x{width})")
+        problem = f"database '{data.name}': images (height x width) are smaller than the crop of {params.crop}"
+        remedy = "set a smaller `crop`, or `height` and `width` of the database to enlarge them"
+        refuse(small, problem, remedy)
 
 
 def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:
@@ -84,11 +108,10 @@ def _begin(
 ) -> None:
     """Log what is done and why, and remove what another fit left."""
     if resume:
-        log(folder, "going on from last.ckpt")
+        log(folder, f"going on from {identity.LAST}")
         return
-    for name in ("last.ckpt", "best.pt", "train.log", "history.csv"):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "epochs", ignore_errors=True)
+    for name in (identity.STATE, identity.LAST, identity.MODEL, identity.LOG, "history.csv", EPOCHS):
+        folders.remove(folder / name)
     identity.begin(folder, now)
     for reason in reasons:
         log(folder, f"training anew: {reason}")

@@ -1,5 +1,6 @@
 """Evaluation: coefficients inside their intervals, contents kept together, parts told apart."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,13 +8,23 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from icc import P3, profile
+from PIL import Image
+from reference_models import blank
 
+from iqa.analysis import gathering
 from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, results_json, score, stack
+from iqa.analysis.params import CrossDatasetParams
+from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
+from iqa.data.prepare import prepare
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.predictor import Predictor, Scale
+from iqa.model.params import RuleError
+from iqa.model.predictor import Predictor, Scale, load_model
 from iqa.model.scoring import predict
+from iqa.study import paths
+from iqa.training import fit
 
 
 @pytest.fixture
@@ -38,6 +49,14 @@ def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
     for name in COEFFICIENTS:
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
     assert found["srcc"] == coefficients.srcc(predictions["prediction"], predictions["mos"])
+
+
+def test_the_bias_is_the_mean_error_in_units_of_the_mos(predictions):
+    found = evaluate(predictions.assign(prediction=predictions["mos"] - 0.25), resamples=50)
+    assert found["bias"] == pytest.approx(-0.25) and found["bias_low"] == pytest.approx(-0.25)
+    parts = breakdown(predictions, resamples=50)
+    errors = (predictions["prediction"] - predictions["mos"]).groupby(predictions["distortion"]).mean()
+    assert parts["bias"].iloc[:2].tolist() == pytest.approx(errors.tolist())
 
 
 def test_contents_are_resampled_together(predictions):
@@ -134,6 +153,29 @@ def test_options_that_are_asked_for_replace_the_models_own(scored):
     assert predictions["first", "up"]["prediction"].equals(expected["prediction"])
 
 
+def test_a_model_scores_any_database_by_its_own_rule_unless_asked_otherwise(scored):
+    models, databases, _ = scored
+    model = dataclasses.replace(models["first"], options=models["first"].options | {"crops": "random", "patches": 3})
+    data = databases["up"]
+    own = predict(model.network, data, data.indices("test"), **model.options)["prediction"]
+    params = CrossDatasetParams()
+    asked = score(model, data, crops=params.test_crops, patches=params.test_patches)["prediction"]
+    assert asked.equals(own) and not score(model, data, crops="center")["prediction"].equals(own)
+    with pytest.raises(RuleError, match=r"'patches' .* 'center'"):
+        score(model, data, crops="center", patches=4)
+
+
+def test_what_a_model_without_a_scale_lacks_is_left_out_of_the_record(scored):
+    _, _, predictions = scored
+    about = {"model": "first", "database": "up", "title": "Tiny", "available": True}
+    pair = {("first", "up"): predictions["first", "up"]}
+    rows = [about | evaluate(*pair.values(), resamples=20, uncalibrated="a reason")]
+    cross = cross_table(rows, {"first": "Tiny"}, {})
+    assert cross[["rmse", "bias", "bias_low"]].isna().all(axis=None) and cross["srcc"].notna().all()
+    metrics = json.loads(json.dumps(results_json(pair, cross), allow_nan=False))["datasets"]["up"]["metrics"]
+    assert "rmse" not in metrics and "bias" not in metrics and "krcc_low" in metrics
+
+
 def test_the_record_holds_what_evaluation_tools_read(scored):
     _, _, predictions = scored
     cross = cross_of(scored, {"far": {"title": "Far", "reason": "no folder"}})
@@ -152,3 +194,85 @@ def test_tables_are_stacked_with_some_columns_in_front():
     found = stack(tables, ["model"])
     assert list(found) == ["model", "n"] and found.index.tolist() == [0, 1, 2, 3]
     assert list(stack([], ["model"])) == ["model"] and stack([], ["model"]).empty
+
+
+# --- a model prepares the images of a database as it prepares files
+
+
+class Brightness(torch.nn.Module):
+    """In place of a network: the score of a patch is its mean intensity on 0..1, which every pixel changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, pixels):
+        return pixels.double().mean(dim=(1, 2, 3)) / 255
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A database of JPEG files of several sizes, one smaller than a crop and one in Display P3, stored at 48 x 64."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    rows = ["image,mos"]
+    for number, (height, width) in enumerate([(90, 130), (150, 100), (64, 64), (40, 50), (300, 420)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))
+        options = {"icc_profile": profile(P3)} if number == 1 else {}
+        coarse.resize((width, height)).save(folder / f"{number}.jpg", quality=90, **options)
+        rows.append(f"{number}.jpg,{10 * number}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    own = {"reader": "csv", "folder": str(folder), "labels": str(folder / "labels.csv"), "low": 0.0, "high": 100.0}
+    own |= {"higher_is_better": True, "split": "all_test", "inputs": ["rgb"], "height": 48, "width": 64}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "CACHE", folder / "cache")
+        yield prepare(DataPrepParams(run="photographs", **own))
+
+
+def own_model(size, folder):
+    params = tiny.PARAMS.model_copy(update={"input": "rgb", "test_crops": "grid", "test_patches": 4})
+    about = fit.describe(params) | {"database": {"title": "T", "low": 0.0, "high": 100.0, "higher_is_better": True}}
+    about["database"]["size"] = size
+    state = HyperIQA(params.architecture()).state_dict()
+    torch.save(about | {"state_dict": state}, folder / "best.pt")
+    return load_model(folder, "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize(
+    "size",
+    [
+        {},
+        {"height": 80, "width": 96, "keep_aspect": False},
+        {"height": 80, "width": 96, "filter": "bilinear", "colours": "srgb"},
+        {"height": 48, "width": 64, "colours": "srgb"},
+        "hyperiqa",
+        "iqa_pytorch",
+        "swin-tiny-last",
+    ],
+)
+def test_an_image_gets_the_same_score_from_its_file_and_in_its_database(size, photographs, tmp_path):
+    if isinstance(size, str):
+        torch.save(blank(size), tmp_path / "model.pkl")
+        with torch.device("meta"):
+            model = load_model(tmp_path / "model.pkl", "meta")
+    else:
+        model = own_model(size, tmp_path)
+    model = dataclasses.replace(model, network=Brightness())
+    how = {key: model.options[key] for key in ("crops", "patches", "seed")}
+    files = [photographs.image_path(index) for index in range(len(photographs))]
+    of_files = [model.score(file, **how) for file in files]
+    of_database = score(model, photographs)
+    rescaled = of_database["prediction"] / 100 * (model.scale.high - model.scale.low)
+    assert of_database["image"].tolist() == photographs.table["image"].tolist()
+    assert rescaled.tolist() == pytest.approx(of_files, abs=1e-9)
+    gathered = gathering.in_size(photographs, "test", model.size, model.input)
+    assert [gathered.pixels(index).shape for index in range(5)] == [model.pixels(file).shape for file in files]
+
+
+def test_a_study_may_score_a_database_as_it_is_stored(photographs, tmp_path):
+    model = dataclasses.replace(own_model({"height": 80, "width": 96}, tmp_path), network=Brightness())
+    stored = score(model, photographs, "database", crops="whole")["prediction"]
+    expected = [photographs.pixels(index).mean() / 255 * 100 for index in range(len(photographs))]
+    assert stored.tolist() == pytest.approx(expected)
+    assert not np.allclose(stored, score(model, photographs, crops="whole")["prediction"], atol=1e-3)

@@ -125,7 +125,7 @@ def test_measured_and_published_methods_stand_side_by_side_with_their_protocols(
     assert own[["method", "trained_on", "tested_on", "srcc", "source"]].to_numpy().tolist() == [
         ["main", "KonIQ-10k", "KonIQ-10k", 0.9, "results/made/train"]
     ]
-    protocol = "official split; best epoch on the validation set; whole image; mean of 3 seeds"
+    protocol = "official split; best epoch on the validation set; grid of 6 crops; mean of 3 seeds"
     assert own["protocol"].item() == protocol
     assert set(table["tested_on"]) == {"KonIQ-10k"} and not table["protocol"].str.contains("expected").any()
     assert list(table["protocol"]) == sorted(table["protocol"]) and (~table["measured"]).sum() > 30

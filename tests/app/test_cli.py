@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,15 @@ import tiny
 import torch
 from PIL import Image
 
+from benchmarks import memory
 from iqa import __version__
 from iqa.app import cli
+from iqa.app.predict import Sheet
 from iqa.data import prepare
 from iqa.model import export
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.predictor import load_model
-from iqa.study import paths
+from iqa.model.predictor import Predictor, load_model
+from iqa.study import paths, results
 from iqa.study.paths import PathError
 
 
@@ -62,14 +66,29 @@ def test_a_variable_that_is_not_set_is_named():
         (["predict", "a.png", "--patches", "0"], "argument --patches: '0' is not a whole number from 1"),
         (["predict", "a.png", "--patches", "many"], "'many' is not a whole number from 1"),
         (["predict", "a.png", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["predict", "a.png", "--patches", "1000000000"], "is not a whole number from 1 to 10,000"),
+        (["predict", "a.png", "--patches", "9" * 5000], "is not a whole number from 1 to 10,000"),
+        (["predict", "a.png", "--batch-size", "0"], "argument --batch-size: '0' is not"),
+        (["predict", "a.png", "--workers", "-1"], "argument --workers: '-1' is not"),
+        (["predict", "a.png", "--workers", "100000"], "is not a whole number from 1 to 256"),
+        (["predict", "a.png", "--stride", "0"], "argument --stride: '0' is not"),
+        (["predict", "a.png", "--device", "meta"], "device 'meta' cannot be used; name auto, cpu"),
+        (["complexity", "a.pt", "--device", "cuda:x"], "device 'cuda:x' cannot be used"),
+        (["complexity", "a.pt", "--batch-sizes", "1", "0"], "argument --batch-sizes: '0' is not"),
+        (["describe", "a.pt", "--height", "1e9"], "argument --height: '1e9' is not"),
+        (["evaluate", "a.pt", "--resamples", "0"], "argument --resamples: '0' is not"),
+        (["report", "--jobs", "0"], "argument --jobs: '0' is not"),
+        (["report", "--runs-per-gpu", "-1"], "argument --runs-per-gpu: '-1' is not"),
+        (["predict", ""], "one of the names is empty"),
         (["nothing"], "invalid choice: 'nothing'"),
-        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr: '[1' is not a value as in a parameter file"),
+        (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr [1, line 1: not valid YAML"),
     ],
 )
 def test_a_wrong_call_ends_with_status_1_and_one_message(capsys, call, message):
     assert cli.main(call) == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("iqa: ") and message in shown.err and shown.err.count("\n") <= 2 and shown.out == ""
+    assert len(shown.err) < 300
 
 
 def test_without_a_command_the_help_is_printed_with_examples(capsys):
@@ -97,7 +116,7 @@ def test_what_the_system_refuses_is_told_without_a_traceback(monkeypatch, capsys
     assert capsys.readouterr().err == "iqa: results/demo: Permission denied\n"
 
 
-def test_a_bug_keeps_its_traceback_and_an_interrupt_ends_with_status_130(monkeypatch):
+def test_a_bug_keeps_its_traceback_and_an_interrupt_ends_with_status_130(monkeypatch, capsys):
     def fail(_):
         """Fail."""
         raise error
@@ -108,6 +127,10 @@ def test_a_bug_keeps_its_traceback_and_an_interrupt_ends_with_status_130(monkeyp
         cli.main(["why"])
     error = KeyboardInterrupt()
     assert cli.main(["why"]) == 130
+    assert capsys.readouterr().err == "iqa: interrupted\n"
+    error = MemoryError()
+    assert cli.main(["why"]) == 1
+    assert capsys.readouterr().err.startswith("iqa: there is not enough memory")
 
 
 # --- predict
@@ -174,8 +197,9 @@ def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
         "width": 100,
     }
     assert found["model"] == "demo/toy" and found["errors"] == []
-    assert found["scale"] == {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}
+    assert found["scale"].items() >= {"low": 1.0, "high": 5.0, "higher_is_better": False, "of": "Toy"}.items()
     assert found["preparation"]["input"] == "mscn" and found["preparation"]["crop"] == 64
+    assert found["preparation"]["size"] == vars(load_model(model, "cpu").size)
     assert found["settings"] == {
         "crops": "random",
         "patches": 4,
@@ -247,7 +271,12 @@ def test_maps_are_drawn_and_scored_from_the_same_dense_grid(model, images, tmp_p
         (["--map", "file"], "no folder for maps can be made"),
         (["--csv", "nowhere/scores.csv"], "cannot be written"),
         (["--json", "."], "cannot be written"),
+        (["--csv", "/dev/null"], "cannot be written (it is no file)"),
+        (["--csv", "n" * 255], "cannot be written (File name too long)"),
+        (["--csv", "same", "--json", "same"], "cannot be both --csv and --json"),
+        (["--map", "maps", "--patches", "9"], "leave out --crops"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--size", "384"], "size '384': give height x width in pixels, such as 384x512, or stored"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_scored(
@@ -277,6 +306,166 @@ def test_a_file_that_is_no_model_ends_with_status_1(images, capsys):
     assert "labels.csv" in capsys.readouterr().err
 
 
+def test_an_image_is_not_overwritten_by_its_scores(model, images, capsys):
+    before = (images / "b.png").read_bytes()
+    assert predict(images, "--model", model, "--csv", images / "b.png") == 1
+    assert "is one of the images" in capsys.readouterr().err and (images / "b.png").read_bytes() == before
+
+
+def test_the_last_lines_count_what_has_no_score(model, images, tmp_path, capsys):
+    (tmp_path / "empty.jpg").touch()
+    file = tmp_path / "scores.json"
+    assert predict(images, tmp_path, "--model", model, "--json", file) == 2
+    shown = capsys.readouterr()
+    assert "; 1 unreadable, 1 passed over, 0 not reached (" in shown.out.splitlines()[-1]
+    assert "iqa: 1 file was passed over: .csv 1" in shown.err
+    about = json.loads(file.read_text())
+    assert about["passed_over"] == {".csv": 1} and about["not_reached"] == []
+
+
+def test_a_name_of_two_lines_stays_on_one_line_of_the_table(model, images, tmp_path, capsys):
+    shutil.copy(images / "b.png", tmp_path / "a\nb.png")
+    assert predict(tmp_path, "--model", model, "--csv", tmp_path / "scores.csv") == 0
+    assert "a\\nb.png" in capsys.readouterr().out
+    assert read(tmp_path / "scores.csv")[0]["image"].endswith("a\nb.png")
+
+
+def stop_after(monkeypatch, number, error):
+    """Let `iqa predict` be stopped by an error once so many images have been scored."""
+    scored = Predictor.score_files
+
+    def score_files(self, files, *arguments, **how):
+        for count, found in enumerate(scored(self, files, *arguments, **how)):
+            if count == number:
+                raise error
+            yield found
+
+    monkeypatch.setattr(Predictor, "score_files", score_files)
+
+
+def test_what_was_scored_before_an_interrupt_is_printed_and_written(model, images, tmp_path, monkeypatch, capsys):
+    table, file = tmp_path / "scores.csv", tmp_path / "scores.json"
+    stop_after(monkeypatch, 1, KeyboardInterrupt())
+    assert predict(images, "--model", model, "--csv", table, "--json", file) == 130
+    shown = capsys.readouterr()
+    assert "; 0 unreadable, 1 passed over, 1 not reached (" in shown.out and str(images / "b.png") in shown.out
+    assert f"iqa: 1 were not reached:\n  {images / 'more' / 'a.jpg'}" in shown.err
+    assert len(read(table)) == 1 and json.loads(file.read_text())["not_reached"] == [str(images / "more" / "a.jpg")]
+
+
+def test_a_bug_in_the_middle_loses_no_score(model, images, tmp_path, monkeypatch, capsys):
+    stop_after(monkeypatch, 1, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        predict(images, "--model", model, "--csv", tmp_path / "scores.csv")
+    assert len(read(tmp_path / "scores.csv")) == 1 and "1 not reached" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError()])
+def test_an_earlier_table_stays_until_the_first_score(model, images, tmp_path, monkeypatch, error):
+    table = tmp_path / "scores.csv"
+    table.write_text("earlier")
+    stop_after(monkeypatch, 0, error)
+    if isinstance(error, KeyboardInterrupt):
+        assert predict(images, "--model", model, "--csv", table) == 130
+    else:
+        with pytest.raises(ZeroDivisionError):
+            predict(images, "--model", model, "--csv", table)
+    assert table.read_text() == "earlier" and list(tmp_path.iterdir()) == [table]
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_what_was_scored(model, images, tmp_path, sent, status):
+    for number in range(300):
+        (tmp_path / f"{number}.png").hardlink_to(images / "b.png")
+    table = tmp_path / "scores.csv"
+    command = [sys.executable, "-m", "iqa.app.cli", "predict", tmp_path, "--model", model, "--csv", table]
+    with subprocess.Popen(
+        list(map(str, command)), cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        while run.poll() is None and not table.exists():
+            time.sleep(0.02)
+        run.send_signal(sent)
+        printed, told = (text.decode() for text in run.communicate())
+    rows = read(table)
+    assert run.returncode == status and "Traceback" not in told
+    assert 1 <= len(rows) < 300 and f"{300 - len(rows)} not reached" in printed
+
+
+def test_a_table_is_whole_after_each_row_and_catches_up_once_there_is_space(tmp_path):
+    sheet, file = Sheet(tmp_path / "scores.csv", ["image", "score"]), tmp_path / "scores.csv"
+    file.write_text("earlier")
+    rows = [{"image": f"{number}, \n.png", "score": number} for number in range(3)]
+    sheet.add(rows[0])
+    assert len(read(file)) == 1
+    real, sheet.out = sheet.out, Full(sheet.out)
+    with pytest.raises(OSError, match="No space left"):
+        sheet.add(rows[1])
+    assert len(read(file)) == 1 and file.read_bytes().endswith(b"0\n")
+    sheet.out = real
+    sheet.add(rows[2])
+    sheet.close()
+    assert [row["score"] for row in read(file)] == ["0", "1", "2"] and list(tmp_path.iterdir()) == [file]
+
+
+class Full:
+    """A file on a disk that has no more space than for three bytes."""
+
+    def __init__(self, file):
+        self.file, self.space = file, 3
+
+    def write(self, data):
+        if not self.space:
+            raise OSError(28, "No space left on device")
+        written, self.space = self.file.write(data[: self.space]), 0
+        return written
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+def test_scores_are_printed_and_the_status_is_2_where_the_disk_is_full(model, images, tmp_path, monkeypatch, capsys):
+    table, file = tmp_path / "scores.csv", tmp_path / "scores.json"
+    table.write_text("earlier")
+    monkeypatch.setattr(Sheet, "write", full)
+    monkeypatch.setattr(results, "write_json", full)
+    assert predict(images, "--model", model, "--csv", table, "--json", file) == 2
+    shown = capsys.readouterr()
+    assert "2 images in " in shown.out and "iqa: 2 could not be written:" in shown.err
+    assert f"{table}: No space left on device" in shown.err and table.read_text() == "earlier"
+
+
+def test_maps_that_cannot_be_drawn_cost_no_score(model, images, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", f"{'n' * 248}.png"):
+        shutil.copy(images / "b.png", folder / name)
+    table = tmp_path / "scores.csv"
+    assert predict(folder, "--model", model, "--map", tmp_path / "maps", "--stride", 64, "--csv", table) == 2
+    assert "File name too long" in capsys.readouterr().err
+    assert [bool(row["map"]) for row in read(table)] == [True, False] and len(list((tmp_path / "maps").iterdir())) == 1
+
+
+def test_a_map_never_takes_the_place_of_an_image(model, images, tmp_path):
+    for name in ("a", "a.png"):
+        shutil.copy(images / "b.png", tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    assert predict(tmp_path / "a", tmp_path / "a.png", "--model", model, "--map", tmp_path, "--stride", 64) == 0
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {"a", "a.png", "a-2.png", "a.png.png"}
+
+
+@pytest.mark.slow
+def test_photographs_take_less_than_a_gigabyte_beyond_the_model(tmp_path):
+    memory.write_photos(tmp_path, 4, 24)
+    command = [sys.executable, "-m", "benchmarks.memory", "--in-folder", tmp_path, "--cases", "grid"]
+    subprocess.run(list(map(str, command)), check=True, cwd=paths.ROOT)
+    assert json.loads((tmp_path / "grid.json").read_text())["added_mib"] < 1000
+
+
 @pytest.mark.slow
 def test_another_process_with_other_workers_writes_the_same_bytes(model, images, tmp_path):
     here, there = tmp_path / "here.json", tmp_path / "there.json"
@@ -285,6 +474,13 @@ def test_another_process_with_other_workers_writes_the_same_bytes(model, images,
     command += ["--workers", 3, "--json", there]
     subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=paths.ROOT)
     assert here.read_bytes() == there.read_bytes()
+
+
+def test_predict_brings_images_to_another_size(model, images, tmp_path):
+    assert predict(images, "--model", model, "--size", "70x90", "--crops", "center", "--csv", tmp_path / "s.csv") == 0
+    expected = load_model(model, "cpu", "70x90").score(images / "b.png", crops="center")
+    first = read(tmp_path / "s.csv")[0]
+    assert (first["height"], first["width"], float(first["score"])) == ("70", "90", pytest.approx(expected))
 
 
 # --- evaluate
@@ -313,11 +509,19 @@ def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_availabl
 
 def test_describe_prints_the_parts_of_a_trained_model(model, capsys):
     assert cli.main(["describe", model]) == 0
-    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    heading, _, columns, *rows = capsys.readouterr().out.splitlines()
     assert heading.startswith("demo/toy: HyperIQA with concat fusion, ") and "[3, 64, 64]" in heading
     assert columns.split() == ["Part", "Detail", "Output", "Parameters", "Share"]
     total = sum(parameter.numel() for parameter in load_model(model, "cpu").network.parameters())
     assert rows[0].startswith("resnet10t") and rows[-1].startswith("total") and f"{total:,}" in rows[-1]
+
+
+def test_describe_says_how_a_model_scores_and_on_which_scale(model, capsys):
+    assert cli.main(["describe", model]) == 0
+    rule = load_model(model, "cpu").rule
+    assert f"scored: {rule}; scores from 5 (worst) to 1 (best), the scale of Toy" in capsys.readouterr().out
+    assert cli.main(["describe", str(paths.PARAMS / "koniq10k/train/hyperiqa.yaml")]) == 0
+    assert "scored: grid of 25 crops; for validation: grid of 4 crops" in capsys.readouterr().out
 
 
 def test_describe_prints_a_model_that_is_not_yet_trained_at_another_size(capsys):
@@ -397,3 +601,55 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(command, cwd=paths.ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("output", "reason"), [("/dev/full", "No space left on device"), ("&-", "output is closed")])
+def test_an_output_that_takes_nothing_is_told(output, reason):
+    command = f"{sys.executable} -m iqa.app.cli table --study smoke >{output}"
+    how = {"shell": True, "cwd": paths.ROOT, "env": os.environ | {"PYTHONUNBUFFERED": ""}}
+    done = subprocess.run(command, **how, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("iqa: the standard output") and reason in done.stderr
+
+
+# --- outside of a checkout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Calls the command of a copy of the package alone, as a wheel installs it."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(paths.ROOT / "iqa", folder / "iqa", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def call(*arguments):
+        command = [sys.executable, "-P", "-m", "iqa.app.cli", *map(str, arguments)]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert [file.name for file in folder.iterdir()] == ["iqa"]
+        return done
+
+    return call
+
+
+def test_outside_of_a_checkout_images_are_scored(installed, model, images, tmp_path):
+    done = installed("predict", images, "--model", model)
+    assert done.returncode == 0 and "2 images in " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "run demo/train/main",
+        "report",
+        "why",
+        "accept demo --because x",
+        "table",
+        "evaluate demo/main_s1",
+        "describe demo/main_s1",
+    ],
+)
+def test_outside_of_a_checkout_a_command_that_needs_a_study_says_so(installed, call):
+    done = installed(*call.split())
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "checkout" in done.stderr

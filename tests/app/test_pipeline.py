@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from iqa.app import graph, steps
@@ -29,18 +31,34 @@ from iqa.study import paths
 from iqa.study.results import RunFolder
 params = STEPS["{step}"].collect(globals())
 out = RunFolder(params)
+if params.step == "report":
+    place = paths.REPORT / params.study / "report.html"
+    page = out.staged(place)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("toy")
 {more}
 out.save_json("made", params.model_dump() | dict(value={module}.value))
 out.save_text("picture.svg", "drawn")
-page = paths.REPORT / params.study / "report.html"
-if params.step == "report":
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("toy")
-record = out.finish(elsewhere=[page] if params.step == "report" else [])
+record = out.finish(elsewhere=[place] if params.step == "report" else [])
 """
 
 
 EVERY_RUN = {"data_prep/demo", "train/a_s1", "train/b_s1", "ablation/main", "complexity/main", "report/report"}
+
+
+def contents(folder):
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def everything(project):
+    """Results and report of the project, without what a run that is not finished leaves."""
+    found = {name: contents(project.folder / name) for name in ("results", "report")}
+    return {
+        f"{name}/{file}": content
+        for name, files in found.items()
+        for file, content in files.items()
+        if not (".unfinished/" in file or ".lock" in file or ".snakemake/" in file)
+    }
 
 
 class Project:
@@ -197,17 +215,63 @@ def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(proje
 
 def test_a_failed_run_is_told_and_due_with_all_that_was_made_from_it(project):
     project.write_notebook("train", more='assert params.fusion != "last", "this cell fails"')
+    before = contents(project.results("train/b_s1"))
     executed, text = project.report(fails=True)
     assert {"train/a_s1", "train/b_s1", "complexity/main"} <= executed and "report/report" not in executed
-    assert "this cell fails" in text and "results/toy/train/b_s1/notebook.ipynb" in text
-    assert "this cell fails" in project.results("train/b_s1/log.txt").read_text()
-    assert project.results("train/b_s1/notebook.ipynb").is_file()
-    assert not project.results("train/b_s1/record.json").exists()
+    assert "this cell fails" in text and "results/toy/train/b_s1.unfinished/notebook.ipynb" in text
+    assert "this cell fails" in project.results("train/b_s1.unfinished/log.txt").read_text()
+    assert project.results("train/b_s1.unfinished/notebook.ipynb").is_file()
+    assert contents(project.results("train/b_s1")) == before  # which are out of date, and say so
     assert {"train/b_s1", "ablation/main", "report/report"} <= project.would_run()
 
-    project.write_notebook("train")
+    project.write_notebook("train", more="repaired = True")
     assert {"train/b_s1", "report/report"} <= project.report()[0]
     assert project.would_run() == set()
+    assert not project.results("train/b_s1.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "more", "message"),
+    [
+        ("report", "page.write_text('half'); assert False, 'broken'", "broken"),
+        ("train", "import os; os.kill(os.getpid(), 9)", "the kernel died"),
+        ("train", "raise MemoryError('no memory left')", "no memory left"),
+        ("train", "raise OSError(28, 'No space left on device')", "toy/train/a_s1.unfinished: the disk is full"),
+        ("train", "out.finish = lambda **_: {}", "wrote no record.json"),
+    ],
+)
+def test_a_run_that_fails_leaves_its_results_and_all_others_as_they_were(project, step, more, message):
+    before = everything(project)
+    run = "report/report" if step == "report" else "train/a_s1"
+    project.write_notebook(step, more=more)
+    executed, text = project.report("run", f"toy/{run}", fails=True)
+    assert executed == {run} and message in text
+    assert everything(project) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda notebook: notebook["cells"][1]["metadata"].clear(), "0 cells have the tag `parameters`"),
+        (lambda notebook: notebook["cells"].append(notebook["cells"][1]), "2 cells have the tag `parameters`"),
+        (lambda notebook: notebook["cells"][1].update(cell_type="markdown"), "1 cells have the tag `parameters`"),
+        (lambda notebook: notebook["cells"][1].update(source="study = 1"), "the parameters cell lacks accumulate, "),
+        (lambda notebook: notebook["cells"][1].update(source="study ="), "line 1 of the parameters cell: invalid"),
+        (lambda notebook: notebook.pop("cells"), "is no notebook"),
+        (None, "is no notebook"),
+    ],
+)
+def test_a_notebook_that_would_not_take_the_parameters_is_refused_before_it_starts(project, damage, message):
+    before = everything(project)
+    file = project.folder / "notebooks" / "02_train.ipynb"
+    notebook = json.loads(file.read_text())
+    if damage:
+        damage(notebook)
+    file.write_text(json.dumps(notebook) if damage else "<<<<<<< HEAD")
+    executed, text = project.report("run", "toy/train/a_s1", fails=True)
+    assert not executed and "notebooks/02_train.ipynb" in text and message in text
+    assert "git checkout notebooks/02_train.ipynb" in text and "Traceback" not in text
+    assert everything(project) == before
 
 
 def test_without_training_the_report_is_made_of_what_is_finished(project):
@@ -240,24 +304,61 @@ def test_folders_of_several_machines_are_taken_as_they_are_whatever_their_ages(p
 
 
 def test_a_killed_pipeline_is_taken_up_again(project):
+    before = everything(project)
+    with hanging(project) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert everything(project) == before
+    assert {"ablation/main", "report/report"} <= project.would_run()
+    assert project.report()[0] == {"ablation/main", "report/report"}
+    assert not project.results("ablation/main.unfinished").exists()
+
+
+def test_a_second_pipeline_or_run_is_refused_by_name_while_children_of_a_killed_one_work(project):
+    with hanging(project) as process:
+        _, text = project.report("run", "toy/ablation/main", fails=True)
+        assert "results/toy/ablation/main: another process makes this run" in text
+        assert project.report("run", "toy/train/a_s1")[0] == {"train/a_s1"}  # another run is free
+        process.kill()
+        process.wait()  # its children hold the pipes
+        executed, text = project.report(fails=True)
+        assert not executed and "another pipeline is at work in results/toy" in text
+        snakemake = next(other for other in psutil.process_iter() if "snakemake" in cmdline(other, project))
+        snakemake.kill()
+        executed, text = project.report(fails=True)
+        assert not executed and "results/toy/ablation/main: another process makes this run" in text
+    give_up = time.monotonic() + 60
+    while project.results("ablation/main.unfinished").exists():  # the orphan comes to its end
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+    assert "ablation/main" not in project.report()[0]
+
+
+@contextmanager
+def hanging(project):
+    """A pipeline whose run `ablation/main` has begun, and waits until the block ends."""
     flag = project.folder / "hang"
-    project.write_notebook(
-        "ablation", more=f"import time, pathlib\nwhile pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.1)"
-    )
     flag.touch()
+    wait = f"import time, pathlib\nwhile pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.1)"
+    project.write_notebook("ablation", more=wait)
     process = project.start()
-    log = project.results("ablation/main/log.txt")
     deadline = time.monotonic() + 120
-    while not (log.is_file() and not project.results("ablation/main/record.json").exists()):
+    while not project.results("ablation/main.unfinished/params.json").is_file():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not project.results("ablation/main/record.json").exists()
-    assert {"ablation/main", "report/report"} <= project.would_run()
+    try:
+        yield process
+    finally:
+        flag.unlink()
 
-    flag.unlink()
-    assert project.report()[0] == {"ablation/main", "report/report"}
+
+def cmdline(process, project):
+    """The command of a process of a project."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return []
+    return words if any(str(project.folder) in word for word in words) else []
 
 
 # each training waits until the other has begun too; one after the other, the first would wait in vain

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from icc import P3, profile
 from PIL import Image
 
 from iqa.app import playground, widgets
@@ -29,7 +30,8 @@ def predictor(fusion="concat", low=0.0, high=100.0, higher_is_better=True) -> Pr
     torch.manual_seed(0)
     params = tiny.PARAMS.architecture().model_copy(update={"fusion": fusion, "attention_width": 8})
     scale = Scale(low, high, higher_is_better, "Tiny")
-    return Predictor(HyperIQA(params).eval(), "toy/tiny", "mscn", 64, Size(), scale, {})
+    rule = {"crops": "grid", "patches": 6, "seed": 0}
+    return Predictor(HyperIQA(params).eval(), "toy/tiny", "mscn", 64, Size(), scale, rule)
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +59,27 @@ def test_distortions_are_applied_one_after_the_other(photo):
     assert one.std() > other.std()  # a blur after the noise removes it
 
 
+def test_a_distorted_image_keeps_its_colour_profile(photo):
+    in_p3 = photo.copy()
+    in_p3.info["icc_profile"] = profile(P3)
+    assert playground.distort(in_p3, BLUR).info["icc_profile"] == profile(P3)
+
+
 @pytest.mark.parametrize("crops", ["grid", "random", "center", "whole"])
 def test_the_score_is_that_of_the_predictor_to_the_bit(photo, crops):
     model = predictor()
-    found = playground.assess(model, photo, crops, patches=6)
-    assert found.score == model.score(photo, crops=crops, patches=6)
+    how = {"crops": crops} | ({"patches": 6} if crops in ("grid", "random") else {})
+    found = playground.assess(model, photo, **how)
+    assert found.score == model.score(photo, **how)
     assert found.patches.spread == found.patches.scores.std()
     assert (found.patches.spread == 0) == (crops in ("center", "whole"))
     assert found.local.per_pixel().shape == (photo.height, photo.width)
 
 
 def test_attention_weights_are_those_of_a_fusion_that_has_them(photo):
-    weights = playground.assess(predictor("attention"), photo, patches=6).scale_weights
+    weights = playground.assess(predictor("attention"), photo).scale_weights
     assert weights.shape == (4,) and weights.sum() == pytest.approx(1) and (weights > 0).all()
-    assert playground.assess(predictor("concat"), photo, patches=6).scale_weights is None
+    assert playground.assess(predictor("concat"), photo).scale_weights is None
     assert playground.weight_bars(weights).count("title=") == 4
 
 
@@ -228,7 +237,7 @@ def test_the_gallery_shows_the_largest_errors_first_and_hands_an_image_over(lab)
     gallery._look(0)
     assert lab.source.value == "database" and gallery.sorted["image"].iloc[0] in lab.before.caption.value
     assert "no distortion" in lab.now.caption.value
-    assert lab.crops.value == "whole"  # as the run scores its test images
+    assert lab.crops.value is None  # as the run scores its test images
 
 
 def test_a_database_without_saved_predictions_can_be_scored_now(lab):
@@ -277,6 +286,7 @@ def test_a_training_is_stopped_and_goes_on(trainer, trained):
     trainer.stop.click()
     trainer.thread.join(timeout=120)
     assert trainer.status.value.startswith("stopped") and not trainer.train.disabled
-    state = json.loads((trained.root / "demo/train/playground/fit.json").read_text())
+    state = json.loads((trained.root / "demo/train/playground.unfinished/fit.json").read_text())
     assert "history" not in state
-    assert not (trained.root / "demo/train/playground/record.json").exists()
+    earlier = trained.root / "demo/train/playground/record.json"
+    assert not earlier.exists() or json.loads(earlier.read_text())["seed"] != 5

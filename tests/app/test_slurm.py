@@ -64,7 +64,7 @@ def test_after_a_job_was_killed_its_run_alone_is_repeated_and_what_needs_it(slur
     process = project.start(*command)
     others = EVERY_RUN - {"train/b_s1", "ablation/main", "report/report"}
     try:
-        begun = project.results("train/b_s1/log.txt")
+        begun = project.results("train/b_s1.unfinished/log.txt")
         wait_for(lambda: others <= records(project).keys() and begun.is_file() and len(queue(slurm)) == 1, process)
         job, *asked = queue(slurm, "%i %k %l %m %C")[0].split()
         assert asked == ["rule_train_b_s1", "7:00", "1G", "1"]

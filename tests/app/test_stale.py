@@ -117,7 +117,9 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
 
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
-        project / "iqa/training/params.py", "    crop: Positive = 96\n", "    crop: Positive = 96\n    warm: int = 0\n"
+        project / "iqa/training/params.py",
+        "    crop: types.Size = 96\n",
+        "    crop: types.Size = 96\n    warm: int = 0\n",
     )
     change(project / "notebooks/02_train.ipynb", '"crop = 96', '"warm = 0\\n",\n    "crop = 96')
     assert told(project) == {}
@@ -230,6 +232,7 @@ def test_another_version_of_torch_or_timm_makes_due_what_it_decides(project):
         record = json.loads(file.read_text())
         versions = record["identity"]["versions"]
         versions |= {name: "0.1" for name in ("torch", "timm") if name in versions}
+        del record["check"]
         file.write_text(json.dumps(record))
     due = told(project)
     assert due.keys() >= TRAININGS and not PREPARATIONS & due.keys()
@@ -281,10 +284,33 @@ def test_tables_of_the_report_that_are_missing_make_it_due(project):
     )
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"outputs": 3}'])
-def test_a_damaged_record_is_told_by_name(project, content):
-    (project / "results/smoke/train/main_s1/record.json").write_text(content)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"outputs": 3}', b"\xff\xfe", bytes(50)])
+def test_a_damaged_record_is_told_by_name_and_not_read_or_accepted(project, content):
+    file = project / "results/smoke/train/main_s1/record.json"
+    file.write_bytes(content)
     assert told(project)["train/main_s1"] == ["results/smoke/train/main_s1/record.json is damaged"]
+    if content == b"{":
+        for command in (("run", "smoke/report/report"), ("predict", "report/x.png", "--model", "smoke/main_s1")):
+            printed = finished.run(project, "iqa.app.cli", *command, fails=True)
+            assert "main_s1/record.json is damaged; make the run again with: iqa run smoke/train/main_s1" in printed
+        printed = finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test", fails=True)
+        assert "train/main_s1: results/smoke/train/main_s1/record.json is damaged" in printed
+        assert file.read_bytes() == content
+
+
+def test_a_record_in_which_something_was_changed_is_damaged(project):
+    file = project / "results/smoke/train/main_s1/record.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"seconds": record["seconds"] + 1}))
+    assert told(project)["train/main_s1"] == ["results/smoke/train/main_s1/record.json is damaged"]
+
+
+@pytest.mark.parametrize("place", ["results/smoke/train/.main_s1.lock", "results/smoke/.lock"])
+def test_a_folder_in_place_of_a_lock_is_named_with_the_remedy(project, place):
+    (project / place).mkdir()
+    command = ("report", "smoke") if place.endswith("smoke/.lock") else ("run", "smoke/train/main_s1")
+    printed = finished.run(project, "iqa.app.cli", *command, fails=True)
+    assert f"{place} is a folder in place of a file; remove it" in printed and "Traceback" not in printed
 
 
 # --- telling and accepting
@@ -336,7 +362,7 @@ def test_results_that_are_damaged_or_not_there_cannot_be_accepted(project):
 def test_results_of_older_records_are_told_and_can_be_accepted(project):
     file = project / "results/smoke/train/main_s1/record.json"
     record = json.loads(file.read_text())
-    del record["identity"]
+    del record["identity"], record["check"]
     file.write_text(json.dumps(record))
     assert "it is not known what it was made from" in told(project)["train/main_s1"][0]
     finished.run(project, "iqa.app.cli", "accept", "smoke/train/main_s1", "--because", "made by an older version")
@@ -350,6 +376,10 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
     ("command", "message"),
     [
         (("smoke/train/main_s1", "-p", "weights", "missing.pth"), "main.yaml: missing.pth is not there"),
+        (
+            ("smoke/train/main_s1", "-p", "epochs", "3"),
+            "-p epochs: results/smoke/train/main_s1 holds a trained model, which another value would",
+        ),
         (("smoke/train/main_s1", "-p", "run", "last_s1"), "-p run: a run writes to its own folder"),
         (("smoke/data_prep/demo", "-p", "reader", "csv"), "reader 'csv' needs folder, low, high"),
         (("smoke/data_prep/demo", "-p", "reader", "livec", "-p", "folder", "nowhere"), "nowhere: no such folder"),

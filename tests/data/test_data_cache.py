@@ -22,8 +22,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 from iqa.data import DataError, cache
 from iqa.data.cache import open_stores, pixel_code
 from iqa.data.pixels import Size, decode, mscn, resize
-from iqa.study import code, disk, paths
-from iqa.study.disk import DiskError, content_hashes, publish
+from iqa.study import code, hashes, paths
+from iqa.study.disk import DiskError, publish
+from iqa.study.hashes import content_hashes
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +51,9 @@ def images(tmp_path):
 def calling_first(call):
     """`decode` that calls `call` with the image's name before."""
 
-    def decoded(path):
+    def decoded(path, *how):
         call(path.name)
-        return decode(path)
+        return decode(path, *how)
 
     return decoded
 
@@ -242,8 +243,9 @@ def test_mscn_refuses_an_image_without_three_channels():
         ("value * 40", "value * 41", ["mscn"]),
         ("    return image\n\n\n", "    return image[::-1]\n\n\n", ["rgb"]),
         ('"white"', '"black"', ["rgb", "mscn"]),
-        ("Image.LANCZOS", "Image.BILINEAR", ["rgb", "mscn"]),
+        ("Resampling.LANCZOS", "Resampling.NEAREST", ["rgb", "mscn"]),
         ("scale = max(", "scale = min(", ["rgb", "mscn"]),
+        ("RELATIVE_COLORIMETRIC", "PERCEPTUAL", ["rgb", "mscn"]),
         ('@PIXELS.add("mscn")', '@PIXELS.add("mscn", title="MSCN")', []),
     ],
 )
@@ -251,8 +253,8 @@ def test_the_code_of_a_step_changes_the_kinds_that_it_makes(tmp_path, monkeypatc
     now = {kind: pixel_code(kind) for kind in ("rgb", "mscn")}
     assert now["rgb"] != now["mscn"]
     shutil.copytree(paths.ROOT / "iqa", tmp_path / "iqa", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "iqa" / "data" / "pixels.py"
-    text = file.read_text(encoding="utf-8")
+    texts = {file: file.read_text(encoding="utf-8") for file in (tmp_path / "iqa" / "data").glob("*.py")}
+    ((file, text),) = [(file, text) for file, text in texts.items() if old in text]
     assert text.count(old) == 1
     file.write_text(text.replace(old, new), encoding="utf-8")
     monkeypatch.setattr(code, "definitions", partial(code.definitions, package=tmp_path / "iqa"))
@@ -537,6 +539,20 @@ def test_a_file_that_is_gone_or_cut_after_opening_is_an_error_with_its_remedy(im
     assert np.array_equal(stores(*images)["rgb"][0], photo(40, 60, 0))
 
 
+def test_an_image_that_would_become_too_large_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (200_000, 1)).save(tmp_path / "images" / "thin.png")
+    with pytest.raises(DataError, match=r"thin\.png: its 1x200000 pixels would have to be enlarged to .*another size"):
+        stores(tmp_path / "images", ["thin.png"], Size(384, 384))
+
+
+def test_images_are_stored_by_filter_and_colours(images):
+    ways = [Size(20, 30), Size(20, 30, filter="bilinear"), Size(20, 30, colours="srgb")]
+    lanczos, bilinear, srgb = (stores(*images, way)["rgb"] for way in ways)
+    assert len({store.folder for store in (lanczos, bilinear, srgb)}) == 3
+    assert np.array_equal(lanczos[0], srgb[0]) and not np.array_equal(lanczos[0], bilinear[0])
+
+
 # --- killed, at the same time, out of space
 
 
@@ -547,7 +563,7 @@ def _build_and_die(where: Path, folder: Path, names: list[str], kinds: list[str]
     replace = Path.replace
 
     def die_at_last(file, target):
-        if next(count, None) is None:
+        if "pixels" in str(target) and next(count, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(file, target)
 
@@ -717,7 +733,7 @@ def test_an_unchanged_folder_is_not_read_again(images, monkeypatch):
     folder, names = images
     aged(folder, names)
     first = content_hashes(folder, names)
-    monkeypatch.setattr(disk, "file_hash", None)
+    monkeypatch.setattr(hashes, "file_hash", None)
     assert content_hashes(folder, names) == first == [sha(folder / name) for name in names]
 
 
@@ -743,7 +759,7 @@ def test_a_file_that_changed_just_now_is_not_remembered(images):
     folder, names = images
     content_hashes(folder, names)
     memory = list((paths.CACHE / "hashes").glob("*.json"))
-    assert not memory or json.loads(memory[0].read_text()) == {}
+    assert not memory or json.loads(memory[0].read_text())["files"] == {}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"0.png": [1, 2', b"[1, 2]", b'{"0.png": 3}', b"\xff\xfe"])
@@ -757,4 +773,14 @@ def test_a_damaged_memory_of_hashes_is_made_anew_with_a_line_that_says_so(images
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and memory.name in out and "damaged; it is made anew" in out
     assert content_hashes(folder, names) == first and capsys.readouterr().out == ""
-    assert json.loads(memory.read_text()).keys() == set(names)
+    assert json.loads(memory.read_text())["files"].keys() == set(names)
+
+
+def test_a_hash_that_was_changed_in_the_memory_is_not_believed(images, capsys):
+    folder, names = images
+    aged(folder, names)
+    first = content_hashes(folder, names)
+    (memory,) = (paths.CACHE / "hashes").glob("*.json")
+    memory.write_text(memory.read_text().replace(first[0], first[0][::-1]))
+    assert content_hashes(folder, names) == first
+    assert "damaged; it is made anew" in capsys.readouterr().out

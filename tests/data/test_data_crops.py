@@ -65,8 +65,39 @@ def test_a_grid_touches_all_edges_and_has_about_the_wanted_number(height, width,
     assert len(np.unique(grid, axis=0)) == len(grid) <= max(4, 2 * patches)
 
 
+@pytest.mark.parametrize("size", [(96, 96), (97, 97), (98, 5000), (120, 130), (190, 4000), (3000, 4000), (768, 30_000)])
+@pytest.mark.parametrize("patches", [1, 2, 5, 7, 25, 100, 1000])
+def test_an_image_and_its_turned_twin_have_about_the_wanted_number_of_crops(size, patches):
+    height, width = size
+    grid, turned = positions("grid", height, width, 96, patches), positions("grid", width, height, 96, patches)
+    places = (height - 95) * (width - 95)
+    assert len(grid) == len(turned) and abs(len(grid) - min(patches, places)) <= 5
+    if height != width:
+        assert np.array_equal(np.unique(grid[:, ::-1], axis=0), turned)
+
+
+@pytest.mark.parametrize(("size", "counts"), [((3000, 4000), (4, 6)), ((2000, 3000), (4, 6)), ((1080, 1920), (4, 6))])
+def test_a_grid_of_25_on_usual_photos_has_four_rows_of_six(size, counts):
+    assert tuple(len(np.unique(starts)) for starts in positions("grid", *size, 224, 25).T) == counts
+
+
 def test_a_grid_of_nine_on_a_square_is_three_by_three():
     assert positions("grid", 200, 200, 100, 9)[[0, 4, 8]].tolist() == [[0, 0], [50, 50], [100, 100]]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "patches", "down", "right"),
+    [
+        (384, 512, 25, [0, 32, 64, 96, 128], [0, 57, 114, 171, 228]),
+        (225, 300, 25, [0, 0, 0, 0, 0], [0, 15, 30, 45, 60]),
+        (300, 228, 4, [0, 38], [0, 2]),
+        (324, 324, 1, [0], [0]),
+        (324, 274, 6, [0, 50, 100], [0, 25, 50]),
+    ],
+)
+def test_the_crops_of_iqa_pytorch_lie_where_it_takes_them(height, width, patches, down, right):
+    rows = [[top, left] for top in down for left in right][:patches]
+    assert positions("uniform", height, width, 224, patches).tolist() == rows
 
 
 def test_an_image_smaller_than_the_crop_is_an_error_that_shows_both_sizes():
@@ -77,5 +108,5 @@ def test_an_image_smaller_than_the_crop_is_an_error_that_shows_both_sizes():
 
 
 def test_an_unknown_mode_is_an_error():
-    with pytest.raises(ValueError, match="unknown crops 'corner'; known are: whole, center, random, grid, dense"):
+    with pytest.raises(ValueError, match="unknown crops 'corner'; known are: whole, center, random, grid, dense, uni"):
         positions("corner", **SIZE)

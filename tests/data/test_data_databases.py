@@ -17,7 +17,7 @@ from iqa.data.params import DataPrepParams
 from iqa.data.pixels import decode
 from iqa.data.prepare import COLUMNS, fingerprint, open_database, prepare, read
 from iqa.data.readers import READERS
-from iqa.study import code, disk, param_files, paths
+from iqa.study import code, hashes, param_files, paths
 from iqa.study.params import ParameterError
 
 TRAIN, TEST = "Train (Images and MOS).csv", "Test (Images and MOS).csv"
@@ -134,6 +134,26 @@ def test_a_missing_folder_says_what_to_get_from_where_and_which_parameter_to_set
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("name", [TRAIN, TEST])
+def test_a_list_without_images_is_an_error_and_not_a_database_for_testing_alone(release, name):
+    (release / name).write_text("Image Name,MOS,,\n,,,\n")
+    with pytest.raises(DataError, match=r"\(Images and MOS\)\.csv: lists no image"):
+        read(params(release))
+
+
+def test_a_synthetic_database_has_another_fingerprint_where_its_split_is_another(tmp_path):
+    def print_of(**changes):
+        return fingerprint(DataPrepParams(run="demo", **changes))
+
+    (tmp_path / "split.csv").write_text("image,split\n")
+    others = [{"split": "seeded"}, {"split": "seeded", "repeat": 2}, {"split": "all_test"}]
+    others += [{"split": "seeded", "val_fraction": 0.2}, {"split_file": str(tmp_path / "split.csv")}]
+    assert len({print_of(), *(print_of(**changes) for changes in others)}) == 6
+    assert print_of(split="official") == print_of(val_fraction=0.5) == print_of()
+    with pytest.raises(DataError, match=r"none\.csv: is missing"):
+        print_of(split_file=str(tmp_path / "none.csv"))
+
+
 def test_a_missing_label_file_column_or_image_folder_is_named(release):
     edit(release / TEST, "Image Name", "Name")
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: no column Image Name; found: Name, MOS"):
@@ -233,7 +253,9 @@ def test_the_audit_warns_of_copies_across_splits_of_enlarged_images_and_of_diffe
     assert first == "24 image(s) are smaller than the stored size and were enlarged."
     assert second.startswith("The images have 2 different stored sizes; 24 are 30x40")
     copies = audit(prepare(params(release, val_fraction=0.0)))["warnings"][-1]
-    assert copies == "1 image(s) occur more than once in different splits: ss (0).jpg = ss (20).jpg."
+    assert copies.startswith(
+        "1 pair(s) of images in different splits are one photograph saved twice: ss (0).jpg = ss (20)"
+    )
 
 
 def test_a_reference_in_two_splits_is_an_error(release):
@@ -285,7 +307,7 @@ def test_an_unchanged_database_is_opened_and_fingerprinted_without_reading_an_im
         os.utime(path, (old, old))
     first = prepare(params(release)).fingerprint
     hash_of = code.file_hash
-    monkeypatch.setattr(disk, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
+    monkeypatch.setattr(hashes, "file_hash", lambda file: None if file.suffix == ".jpg" else hash_of(file))
     monkeypatch.setattr(cache, "_build", None)
     assert prepare(params(release)).fingerprint == fingerprint(params(release)) == first
 

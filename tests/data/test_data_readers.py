@@ -177,6 +177,14 @@ def test_koniq10k_has_its_official_split_and_the_deviations_on_the_scale_of_the_
     assert found.folder.name == "512x384"
 
 
+def test_the_deviations_of_a_small_koniq10k_are_brought_from_ratings_of_1_to_5_to_the_scale_of_the_mos(tmp_path):
+    images(tmp_path / "512x384", ["1.jpg", "2.jpg"])
+    text = "image_name,MOS,SD,set\n1.jpg,1.0,0.0,training\n2.jpg,100.0,0.5,test\n"
+    (tmp_path / "koniq10k_distributions_sets.csv").write_text(text)
+    table, _ = READERS["koniq10k"](params("koniq10k", tmp_path), tmp_path)
+    assert table["mos_std"].tolist() == [0.0, 0.5 * (100 - 1) / (5 - 1)]
+
+
 def test_the_deviation_of_koniq10k_in_its_file_is_that_of_the_ratings_from_1_to_5(labels):
     table = pd.read_csv(labels / "koniq10k" / "koniq10k_distributions_sets.csv")
     shares, ratings = table[["c1", "c2", "c3", "c4", "c5"]], np.arange(1, 6)
@@ -380,7 +388,7 @@ def test_csiq_is_dmos_and_is_turned_and_the_audit_says_so(csiq):
     assert "turned" in found["scale"]
     assert {check["check"]: check["here"] for check in found["checks"]}["references"] == 30
     assert found["splits"]["test"]["references"] == 6
-    assert [warning[:49] for warning in found["warnings"]] == ["1 image(s) occur more than once in different spli"]
+    assert found["warnings"] == []
     assert_no_content_is_in_two_splits(database.table)
 
 
@@ -393,6 +401,9 @@ def test_csiq_is_the_same_in_the_arrangement_of_the_release(csiq):
     columns = ["mos", "split", "reference", "distortion", "level"]
     assert deep[columns].equals(flat[columns])
     (csiq / "csiq_label.txt").unlink()
+    (csiq / "csiq.DMOS.xlsx").rename(csiq / "csiq.DMOS.XLSX")
+    (csiq / "dst_imgs" / "._awgn.png").write_bytes(b"\0\5\26\7")
+    (csiq / "dst_imgs" / "overview.png").write_bytes(b"not of the release")
     from_workbook = read(params("csiq", csiq)).table
     assert from_workbook[columns].equals(deep[columns])
     assert (from_workbook["mos_std"] == 0.05).all()

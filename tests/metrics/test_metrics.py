@@ -7,6 +7,7 @@ from scipy import stats
 from iqa.metrics import bootstrap, coefficients
 from iqa.metrics.bootstrap import bootstrap_interval, draw_counts, paired_difference, resample
 from iqa.metrics.coefficients import (
+    bias,
     krcc,
     logistic,
     logistic_fit,
@@ -52,6 +53,7 @@ def test_values_worked_out_by_hand():
     # deviations -1 0 1 and -1 -1 2: 3 / sqrt(2 * 6)
     assert plcc([0, 1, 2], [1, 1, 4]) == pytest.approx(3 / np.sqrt(12))
     assert rmse([1, 2, 3], [1, 4, 7]) == pytest.approx(np.sqrt(20 / 3))
+    assert bias([1, 2, 3], [1, 4, 7]) == -2 and bias([1, 5, 7], [1, 4, 5]) == 1
     # ties share their mean rank: 1.5 1.5 3 against 1 2 3
     assert srcc([7, 7, 9], [1, 2, 3]) == pytest.approx(1.5 / np.sqrt(1.5 * 2))
 
@@ -86,7 +88,7 @@ def test_plcc_ignores_affine_maps_of_any_size(scale, scores):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int32, np.uint8])
-@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse])
+@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, bias])
 def test_the_type_of_the_numbers_does_not_matter(statistic, dtype):
     prediction, mos = [3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]
     result = statistic(np.array(prediction, dtype), np.array(mos, dtype))
@@ -101,13 +103,13 @@ def test_a_constant_input_has_correlation_zero_by_convention(statistic):
     assert statistic(varied, constant) == 0.0
 
 
-@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, plcc_fitted])
+@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, bias, plcc_fitted])
 def test_rows_give_one_value_each(statistic, scores):
     predictions, mos = np.stack([scores[0], scores[0][::-1]]), np.stack([scores[1], scores[1]])
     assert statistic(predictions, mos) == pytest.approx([statistic(*row) for row in zip(predictions, mos, strict=True)])
 
 
-@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, plcc_fitted, summary])
+@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, bias, plcc_fitted, summary])
 @pytest.mark.parametrize(
     ("prediction", "mos", "message"),
     [
@@ -173,7 +175,7 @@ def test_a_logistic_fit_that_does_not_converge_is_an_error(scores, monkeypatch):
 
 def test_the_summary_holds_every_figure_as_a_plain_number(scores):
     figures = summary(*scores)
-    assert list(figures) == ["n", "srcc", "plcc", "plcc_fitted", "krcc", "rmse"]
+    assert list(figures) == ["n", "srcc", "plcc", "plcc_fitted", "krcc", "rmse", "bias"]
     assert figures["n"] == 200 and figures["srcc"] == srcc(*scores) and figures["rmse"] == rmse(*scores)
     assert all(type(value) in (int, float) for value in figures.values())
 
@@ -185,7 +187,7 @@ def test_the_summary_of_a_collapsed_model_is_zero_correlation_and_of_constant_mo
         summary(range(6), [3] * 6)
 
 
-@pytest.mark.parametrize("statistic", [srcc, plcc, rmse])
+@pytest.mark.parametrize("statistic", [srcc, plcc, rmse, bias])
 def test_the_interval_agrees_with_scipys_bootstrap(statistic, scores):
     ours = bootstrap_interval(statistic, *scores, resamples=2000)
     reference = stats.bootstrap(
@@ -293,7 +295,7 @@ def test_contents_of_one_image_each_give_the_plain_bootstrap():
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(60) // 4])
-@pytest.mark.parametrize("statistic", [srcc, plcc, krcc, rmse, plcc_fitted])
+@pytest.mark.parametrize("statistic", [srcc, plcc, krcc, rmse, bias, plcc_fitted])
 def test_a_statistic_of_counts_is_that_of_the_repeated_images(statistic, groups, monkeypatch):
     monkeypatch.setattr(bootstrap, "BLOCK", 17)
     generator = np.random.default_rng(7)

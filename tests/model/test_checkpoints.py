@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from reference_models import Original, as_older_timm, blank, build, content, images, randomise
@@ -16,7 +17,7 @@ from iqa.model.params import ModelParams
 from iqa.training.params import TrainParams
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
-SQUEEZED = Size(512, 384, keep_aspect=False)
+SQUEEZED = Size(512, 384, keep_aspect=False, filter="bilinear")
 
 
 def save(values, folder: Path, name="model.pkl") -> Path:
@@ -78,7 +79,7 @@ def test_scores_are_those_of_the_published_network_at_any_size_alone_or_in_a_bat
     ("kind", "high", "size"),
     [
         ("hyperiqa", 100, SQUEEZED),
-        ("iqa_pytorch", 1, Size()),
+        ("iqa_pytorch", 1, Size(filter="bilinear", least=225)),
         ("ms_hyperiqa", 100, SQUEEZED),
         ("swin-tiny-attention", 100, SQUEEZED),
     ],
@@ -147,10 +148,77 @@ def test_files_of_older_timm_versions_give_the_same_model(dotted_only, tmp_path)
         lambda state: {"model": {"state_dict": state}},
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"net.{name}": value for name, value in state.items()},
+        lambda state: {f"module.model._orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {name.replace("res.", "res._orig_mod.module."): value for name, value in state.items()},
+        lambda state: {"state_dict": {"generator": state}, "state_dict_ema": None},
+        lambda state: {
+            "ema": {"shadow": state, "decay": 0.99},
+            "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}},
+        },
+        lambda state: {"net": state, "best": np.float64(0.9), "epoch": np.int64(3), "done": np.bool_(True)},
+        lambda state: state | {"total_ops": torch.zeros(1), "res.conv1.total_params": torch.zeros(1).double()},
     ],
 )
 def test_wrapped_tensors_are_found(wrap, tmp_path):
     assert read_shapes(save(wrap(blank("hyperiqa")), tmp_path))[1] == LAYOUTS["hyperiqa"]
+
+
+def test_several_models_in_one_file_are_an_error_that_names_them(tmp_path):
+    state = blank("hyperiqa")
+    with pytest.raises(
+        CheckpointError, match=r"model\.pkl: holds several models \(teacher, student\); save the one to"
+    ):
+        read_shapes(save({"teacher": state, "student": state}, tmp_path))
+    assert read_shapes(save({"teacher": state, "model": state}, tmp_path))[1] == LAYOUTS["hyperiqa"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda value: value * torch.nan, "NaN or infinite: fc5w_fc.weight; fetch the file again"),
+        (lambda value: value.double() + 1e300, "NaN or infinite: fc5w_fc.weight"),
+        (lambda value: value.to(torch.int8), "wrong type: fc5w_fc.weight int8; fetch the file again"),
+        (lambda value: value.bool(), "wrong type: fc5w_fc.weight bool"),
+        (lambda value: value.to(torch.complex64), "wrong type: fc5w_fc.weight complex64"),
+        (lambda value: value.to_sparse(), "wrong type: fc5w_fc.weight float32, sparse"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "wrong type: fc5w_fc.weight qint8"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_an_error_that_names_the_tensor(damage, message, original, tmp_path):
+    state = dict(original[1].state_dict())
+    state["fc5w_fc.weight"] = damage(state["fc5w_fc.weight"])
+    with pytest.raises(CheckpointError, match=rf"odd\.pkl: {message}"):
+        read(save(state, tmp_path, "odd.pkl"))
+
+
+def test_half_precision_is_read(original, tmp_path):
+    state = {
+        name: value.half() if value.is_floating_point() else value for name, value in original[1].state_dict().items()
+    }
+    assert read(save(state, tmp_path))[0].hyper.last_bias.weight.dtype == torch.float32
+
+
+def test_a_byte_that_changed_in_a_file_is_an_error(original, tmp_path):
+    file = save(original[1].state_dict(), tmp_path, "odd.pkl")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"odd\.pkl: is damaged: the checksum of its part odd/data/\d+ is wrong"):
+        read(file)
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    file = save(blank("hyperiqa"), tmp_path)
+    torch.serialization.set_crc32_options(True)
+    assert read_shapes(file)[1] == LAYOUTS["hyperiqa"]
+
+
+def test_many_tensors_that_do_not_fit_are_counted(tmp_path):
+    with pytest.raises(CheckpointError, match=r"missing: .*, \.\.\. \(301 in all\)") as caught:
+        read_shapes(save({"res.conv1.weight": blank("hyperiqa")["res.conv1.weight"]}, tmp_path))
+    assert len(str(caught.value)) < 600
 
 
 def test_wrapped_tensors_arrive_in_the_model(original, tmp_path):
@@ -267,7 +335,7 @@ def test_reading_never_runs_what_a_file_holds(tmp_path):
         ([torch.zeros(1)], "holds no named tensors"),
         ({}, "holds no named tensors"),
         ({"res.conv1.weight": torch.zeros(1), "epoch": 3, "best": 0.9}, "holds what is no tensor: epoch, best"),
-        ({0: torch.zeros(1)}, "holds what is no tensor: 0"),
+        ({0: torch.zeros(1)}, "unknown layout"),
     ],
 )
 def test_a_file_of_something_else_than_named_tensors_is_an_error(values, message, tmp_path):

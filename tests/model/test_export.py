@@ -125,7 +125,7 @@ def test_the_metadata_say_what_goes_in_and_what_comes_out(exported):
     assert found["name"] == "demo/tiny" and found["input"] == "mscn" and "MSCN" in found["pixels"]
     assert found["score"] == "(batch,), 9 (worst) to 0 (best), the scale of Tiny" and found["database"] == "Tiny"
     values = {key: json.loads(found[key]) for key in ("crop", "size", "score_low", "score_high", "higher_is_better")}
-    size = {"height": 384, "width": 512, "keep_aspect": True}
+    size = vars(Size(384, 512))
     assert values == {"crop": 64, "size": size, "score_low": 0, "score_high": 9, "higher_is_better": False}
     assert json.loads(found["mean"]) == [0.5, 0.4, 0.3] and json.loads(found["std"]) == SMALL.std
 

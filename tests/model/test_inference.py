@@ -51,6 +51,11 @@ def test_random_crops_follow_the_seed(model, data):
     assert not np.allclose(first, score(model, data, indices, **options, seed=2))
 
 
+def test_a_lower_precision_is_followed_and_changes_scores_a_little(model, data):
+    exact, lower = (score(model, data, np.arange(4), **OPTIONS, precision=kind) for kind in ("32-true", "bf16-mixed"))
+    assert not np.array_equal(exact, lower) and np.allclose(exact, lower, rtol=0.05, atol=0.05)
+
+
 def test_scoring_leaves_the_mode_of_the_model_as_it_was(model, data):
     model.train()
     score(model, data, np.arange(2), **OPTIONS)

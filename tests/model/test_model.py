@@ -1,15 +1,20 @@
 """The model against the numbers that its definition implies, and against a plain second implementation."""
 
+import argparse
 from itertools import pairwise
 
+import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, linear
 
+from iqa.model.backbone import BackboneError
 from iqa.model.fusion import FUSIONS, Concat
 from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, HyperNetwork, describe, target_network
 from iqa.model.params import ModelParams
+from iqa.model.tensors import CheckpointError
 from iqa.study import param_files
 from iqa.training.params import TrainParams
 
@@ -180,24 +185,106 @@ def test_timm_backbones_of_every_memory_order_give_channels_first_maps(backbone)
 
 
 def test_a_backbone_without_four_levels_says_which_it_has():
-    with pytest.raises(ValueError, match=r"levels at strides \[16, 16, 16\]"):
+    with pytest.raises(BackboneError, match=r"levels at strides \[16, 16, 16\]"):
         HyperIQA(ModelParams(backbone="vit_tiny_patch16_224"))
 
 
 def test_an_unknown_backbone_names_its_neighbours():
-    with pytest.raises(ValueError, match=r"resnet5000.*not a timm model"):
+    with pytest.raises(BackboneError, match=r"resnet5000.*not a timm model"):
         HyperIQA(ModelParams(backbone="resnet5000"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pretrained": True}, r"key 'backbone_args': remove 'pretrained', which is set by `pretrained`"),
+        ({"features_only": False}, r"key 'backbone_args': remove 'features_only'"),
+        ({"drop_path_rate": 0.1}, r"key 'backbone_args': remove 'drop_path_rate', which is set by `drop_path`"),
+        ({"checkpoint_path": "x.pth"}, r"key 'backbone_args': remove 'checkpoint_path', which is set by `weights`"),
+        ({"wings": 2}, r"backbone 'resnet10t' cannot be built: .*wings.*; correct 'backbone_args'"),
+        ({"channels": "many"}, r"backbone 'resnet10t' cannot be built: .*; correct 'backbone_args'"),
+    ],
+)
+def test_arguments_that_a_backbone_does_not_take_are_an_error_that_names_them(arguments, message):
+    with pytest.raises(BackboneError, match=message):
+        HyperIQA(SMALL.model_copy(update={"backbone_args": arguments}))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "message"),
+    [
+        ("swin_tiny_patch4_window7_224", (384, 512), "fails on images of 384x512 .*strict_img_size: false"),
+        ("resnet10t", (0, 64), "fails on images of 0x64 "),
+    ],
+)
+def test_a_backbone_that_takes_no_images_of_a_size_is_an_error_with_the_remedy(backbone, size, message):
+    with torch.device("meta"):
+        model = HyperIQA(SMALL.model_copy(update={"backbone": backbone, "backbone_args": {}}))
+        with pytest.raises(BackboneError, match=f"backbone '{backbone}' {message}"):
+            model.eval()(torch.zeros(1, 3, *size))
+
+
+def test_published_weights_that_cannot_be_had_are_an_error_with_the_remedy(monkeypatch):
+    def offline(*arguments, **options):
+        raise OSError("An error happened while trying to locate the file\nplease check your connection")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(BackboneError, match=r"^the weights of backbone 'resnet10t' cannot be loaded: .*`weights` to a"):
+        HyperIQA(SMALL, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is damaged, or is no file of tensors"),
+        (b"eleven letters", "is damaged, or is no file of tensors"),
+        ([torch.zeros(1)], "does not fit backbone 'resnet10t': holds no named tensors"),
+        ({"conv1.0.weight": torch.full((24, 3, 3, 3), torch.nan)}, "does not fit backbone 'resnet10t': missing"),
+        ({"model": argparse.Namespace()}, r"holds a pickled argparse\.Namespace, which could run code"),
+    ],
+)
+def test_weights_that_are_no_tensors_are_an_error_that_names_the_file(content, message, tmp_path):
+    file = tmp_path / "other.pth"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(CheckpointError, match=rf"other\.pth: {message}") as caught:
+        HyperIQA(SMALL, weights=file)
+    assert "weights_only" not in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "ema": {f"module._orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {"net": {f"net.model.{name}": value for name, value in state.items()}, "best": np.float64(0.9)},
+    ],
+)
+def test_wrapped_weights_arrive_in_the_backbone(wrap, tmp_path):
+    torch.manual_seed(5)
+    state = timm.create_model("resnet10t", **SMALL.backbone_args).state_dict()
+    torch.save(wrap(state), tmp_path / "weights.pth")
+    loaded = HyperIQA(SMALL, weights=tmp_path / "weights.pth").backbone.body.state_dict()
+    assert loaded and all(torch.equal(value, state[name]) for name, value in loaded.items())
+
+
 def test_weights_that_are_not_there_are_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match=r"absent\.pth does not exist"):
+    with pytest.raises(CheckpointError, match=r"absent\.pth: `weights` is no file"):
         HyperIQA(SMALL, weights=tmp_path / "absent.pth")
 
 
 def test_weights_that_do_not_fit_are_an_error_that_lists_the_tensors(tmp_path):
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(RuntimeError, match=r"(?s)other\.pth does not fit.*layer4\.0\.conv1\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.pth: does not fit backbone 'resnet10t': missing: .*conv1\.0\.weight"
+    ):
         HyperIQA(SMALL, weights=tmp_path / "other.pth")
+
+
+def test_a_weights_file_arrives_in_the_backbone_with_every_tensor(tmp_path):
+    whole = timm.create_model(SMALL.backbone, **SMALL.backbone_args)
+    saved = {name: torch.full_like(value, place) for place, (name, value) in enumerate(whole.state_dict().items(), 1)}
+    torch.save(saved, tmp_path / "weights.pth")
+    loaded = HyperIQA(SMALL, weights=tmp_path / "weights.pth").backbone.body.state_dict()
+    assert loaded and all(torch.equal(value, saved[name]) for name, value in loaded.items())
 
 
 def test_local_weights_arrive_in_the_backbone(shared):

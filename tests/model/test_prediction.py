@@ -1,6 +1,8 @@
 """Files in, scores out: one rule per kind of file, and the same score in any company."""
 
 import os
+import socket
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ from PIL import Image
 from torch import nn
 
 import iqa
-from iqa.data import DataError
+from iqa.data import DataError, pixels
 from iqa.data.pixels import Size, mscn
 from iqa.model import checkpoints, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.memory import OverLimit
+from iqa.model.params import RuleError
 from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
 from iqa.model.scoring import patch_positions, predict
 from iqa.show import analysis
@@ -73,7 +77,9 @@ class Brightness(nn.Module):
 
 
 def brightness(crop=32, size=SIZE, up=True, input="rgb"):
-    return Predictor(Brightness(), "brightness", input, crop, Size(**size), Scale(0.0, 100.0, up, "Toy"), {})
+    rule = {"crops": "grid", "patches": 4, "seed": 0}
+    scale = Scale(0.0, 100.0, up, "Toy")
+    return Predictor(Brightness(), "brightness", input, crop, Size(**size, least=crop), scale, rule)
 
 
 # --- what a model knows
@@ -95,7 +101,7 @@ def test_a_model_knows_its_preparation_its_scale_and_how_its_own_test_split_is_s
     size = {"height": 80, "width": 120, "keep_aspect": False}
     database = SEEN | {"size": size, "low": 1.0, "high": 5.0, "higher_is_better": False}
     model = load_model(save(tmp_path, database, study="demo", run="some", test_crops="grid", test_patches=4, seed=9))
-    assert (model.name, model.input, model.crop, model.size) == ("demo/some", "mscn", 64, Size(**size))
+    assert (model.name, model.input, model.crop, model.size) == ("demo/some", "mscn", 64, Size(**size, least=64))
     assert model.scale == Scale(1.0, 5.0, False, "Tiny")
     assert str(model.scale) == "5 (worst) to 1 (best), the scale of Tiny"
     own = {"input": "mscn", "crops": "grid", "patches": 4, "crop": 64, "batch_size": 8, "seed": 9}
@@ -123,7 +129,7 @@ def test_weights_of_another_shape_are_an_error(tmp_path):
     saved = torch.load(save(tmp_path), weights_only=True)
     saved["architecture"]["semantic_channels"] = 16
     torch.save(saved, tmp_path / "best.pt")
-    with pytest.raises(ModelError, match=r"(?s)best\.pt.*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"best\.pt: wrong shape: semantic\.2\.weight \(8, .* instead of \(16, "):
         load_model(tmp_path / "best.pt")
 
 
@@ -145,8 +151,63 @@ def test_a_file_that_lacks_what_a_predictor_needs_is_told_with_the_key(tmp_path,
     saved = torch.load(save(tmp_path, older=older), weights_only=True)
     del saved["params" if older else "scoring"]["crop" if older else "input"]
     torch.save(saved, tmp_path / "best.pt")
-    with pytest.raises(ModelError, match=f"best.pt lacks '{'crop' if older else 'input'}'; train the model again"):
+    with pytest.raises(
+        ModelError, match=f"best.pt lacks '{'crop' if older else 'scoring.input'}'; train the model again"
+    ):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("database.low", None, "key 'database.low': .*, not None"),
+        ("database.low", "zero", "key 'database.low': .*, not 'zero'"),
+        ("database.low", float("nan"), "key 'database.low': Input should be a finite number"),
+        ("database.high", 0.0, "scores from 0.0 to 0.0 are no range"),
+        ("database.higher_is_better", "yes", "key 'database.higher_is_better'"),
+        ("database.size", None, "key 'database.size': .*, not None"),
+        ("database.size", {"height": "tall", "width": 3}, "key 'database.size.height': .*, not 'tall'"),
+        ("database.size", {"height": 384}, "key 'database.size': .*set both height and width"),
+        ("database.size", {"depth": 3}, "key 'database.size.depth'"),
+        ("database", [1, 2], r"key 'database': .*, not \[1, 2\]"),
+        ("scoring.crop", 0, "key 'scoring.crop': .* greater than 0, not 0"),
+        ("scoring.crops", "corner", "key 'scoring.crops'"),
+        ("scoring.seed", "one", "key 'scoring.seed'"),
+        ("name", 3, "key 'name': .*, not 3"),
+        ("architecture.backbone_args", {"wings": 2}, "backbone 'resnet10t' cannot be built: .*wings"),
+        ("architecture.target_widths", [64, 33, 5], "target_widths: .* do not fill"),
+        ("state_dict", {}, "holds no named tensors"),
+        ("state_dict", {"semantic.0.bias": 3}, "holds no named tensors"),
+    ],
+)
+def test_a_wrong_value_in_a_model_file_is_an_error_that_names_file_and_key(key, value, message, tmp_path):
+    saved = torch.load(save(tmp_path), weights_only=True)
+    *outer, last = key.split(".")
+    part = saved[outer[0]] if outer else saved
+    part[last] = value
+    torch.save(saved, tmp_path / "best.pt")
+    with pytest.raises((ModelError, CheckpointError), match=rf"best\.pt: {message}") as caught:
+        load_model(tmp_path, "cpu")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_scores_that_are_no_numbers_are_an_error(model, monkeypatch):
+    monkeypatch.setattr(model.network, "forward", lambda pixels: torch.full((len(pixels),), torch.nan))
+    with pytest.raises(Unreadable, match="the image: its score is not a finite number; the model may be damaged"):
+        model.score(photo())
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [("50x60", (64, 77)), ("96x120", (96, 120)), ("stored", (100, 140)), (None, (100, 140))]
+)
+def test_a_checkpoint_can_be_used_at_another_size(size, shape, folder):
+    assert load_model(folder, "cpu", size).rgb(photo()).shape[:2] == shape
+
+
+@pytest.mark.parametrize("size", ["", "384", "384x", "0x9", "-3x5", "1000000x3", "own"])
+def test_a_size_that_is_none_is_an_error(size, folder):
+    with pytest.raises(ModelError, match=r"size '.*': give height x width in pixels, such as 384x512, or stored"):
+        load_model(folder, "cpu", size)
 
 
 def test_an_architecture_that_this_version_does_not_know_is_an_error_that_names_the_key(tmp_path):
@@ -179,12 +240,8 @@ def test_a_published_checkpoint_keeps_its_own_preparation_and_range(tmp_path, mo
     torch.save({"params": {"backbone": torch.zeros(1)}, "state_dict": {}}, tmp_path / "weights.pth")
     model = load_model(tmp_path / "weights.pth", "cpu")
     assert model.network is network and not network.training
-    assert (model.name, model.input, model.crop, model.size) == (
-        "HyperIQA",
-        "rgb",
-        224,
-        Size(512, 384, keep_aspect=False),
-    )
+    assert (model.name, model.input, model.crop) == ("HyperIQA", "rgb", 224)
+    assert model.size == Size(512, 384, keep_aspect=False, filter="bilinear", least=224)
     assert model.scale == Scale(0.0, 100.0, True, "HyperIQA")
     assert (model.options["crops"], model.options["patches"]) == ("random", 25)
 
@@ -207,8 +264,7 @@ def test_a_file_gets_the_score_that_its_database_gets(tmp_path, crops, up):
     scale = {"low": 1.0, "high": 5.0, "higher_is_better": up}
     model = load_model(save(tmp_path, SEEN | scale, test_crops=crops, test_patches=6, seed=3), "cpu")
     expected = predict(model.network, data, np.arange(4), **model.options)["prediction"]
-    how = {"crops": crops, "patches": 6, "seed": 3}
-    assert [model.score(image, **how) for image in rgb] == pytest.approx(list(expected), abs=4e-5)
+    assert [model.score(image) for image in rgb] == pytest.approx(list(expected), abs=4e-5)
     assert len(set(expected)) == 4
 
 
@@ -345,7 +401,8 @@ def test_random_crops_follow_from_seed_and_content(model, tmp_path):
     first, second = written(tmp_path / "a.png"), written(tmp_path / "b.bmp")
     how = {"crops": "random", "patches": 5}
     assert model.score(first, **how) == model.score(second, **how)
-    assert model.score(first, **how) != model.score(first, **how, seed=1)
+    assert model.score(first, **how) == model.score(first, **how, seed=1)  # the model's own
+    assert model.score(first, **how) != model.score(first, **how, seed=2)
     other = photo()
     other[0, 0] += 1
     positions = [patch_positions(pixels, 64, **how)[0] for pixels in (photo(), other)]
@@ -360,13 +417,51 @@ def test_the_next_images_are_prepared_ahead_but_not_all_of_them():
     results.close()
 
 
+def test_large_images_are_prepared_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(predictor, "AHEAD", 10)
+    begun = []
+    results = predictor._ahead(lambda item: begun.append(item) or item, [3, 3, 3, 3, 40, 1], 4, cost=lambda item: item)
+    assert next(results) == 3
+    assert len(begun) <= 4
+    assert list(results) == [3, 3, 3, 40, 1]
+
+
+def test_the_pixels_that_a_file_will_hold_are_known_from_its_header(tmp_path):
+    wide = written(tmp_path / "wide.png", np.zeros((2, 300, 3), np.uint8))
+    (tmp_path / "text.png").write_text("no image")
+    held = brightness()._pixels_held
+    assert held(written(tmp_path / "a.png")) == 100 * 140 and held(wide) == 32 * 4800
+    assert held(tmp_path / "text.png") == predictor.AHEAD and held(tmp_path / "absent.png") == 0
+
+
 # --- patches
 
 
-def test_by_default_a_grid_of_crops_reaches_every_edge():
+def test_by_default_an_image_is_scored_by_the_rule_of_the_models_own_test():
     found = brightness().patch_scores(photo())
-    assert found.window == (32, 32) and 20 <= len(found.scores) <= 30
+    assert found.window == (32, 32) and len(found.scores) == 4
     assert found.positions.min() == 0 and tuple(found.positions.max(axis=0)) == (100 - 32, 140 - 32)
+    assert brightness().rule == "grid of 4 crops"
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"), [({"crops": "random"}, 25), ({"patches": 9}, 9), ({"crops": "whole"}, 1), ({"seed": 3}, 4)]
+)
+def test_what_is_not_asked_for_stays_as_the_models_own(changes, count):
+    assert len(brightness().patch_scores(photo(), **changes).scores) == count
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crops": "center", "patches": 9}, r"'patches' \(9\) has no meaning for crops 'center'; .* random, grid"),
+        ({"crops": "dense", "patches": 9}, r"'patches' \(9\) has no meaning for crops 'dense'"),
+        ({"stride": 3}, r"'stride' \(3\) has no meaning for crops 'grid'; it belongs to dense"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(changes, message):
+    with pytest.raises(RuleError, match=message):
+        brightness().score(photo(), **changes)
 
 
 def test_score_and_spread_are_mean_and_deviation_of_the_patches():
@@ -437,6 +532,21 @@ def test_pixels_that_no_crop_covers_have_no_score():
     assert np.isnan(found.per_pixel()).sum() == 100 * 140 - 32 * 32
 
 
+def test_every_second_pixel_of_a_quality_map_is_that_of_the_whole_one():
+    found = brightness().quality_map(photo(), stride=15)
+    for step in (2, 3, 7):
+        assert np.array_equal(found.per_pixel(step), found.per_pixel()[::step, ::step])
+
+
+def test_mscn_in_strips_is_mscn_bit_by_bit(monkeypatch):
+    images = [photo(200, 140), np.zeros((70, 7, 3), np.uint8), photo(35, 700) // 64]
+    whole = [mscn(image) for image in images]
+    monkeypatch.setattr(pixels, "AT_ONCE", 1)
+    for rows in (1, 5, 32, 64):
+        monkeypatch.setattr(pixels, "LEAST_ROWS", rows)
+        assert all(np.array_equal(mscn(image), expected) for image, expected in zip(images, whole, strict=True))
+
+
 def test_random_crops_are_no_grid():
     with pytest.raises(ValueError, match="are not a grid"):
         _ = brightness().patch_scores(photo(), crops="random").grid
@@ -490,11 +600,75 @@ def test_unreadable_files_are_told_with_their_reasons_and_the_others_are_scored(
         model.score(tmp_path / "text.txt")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OverLimit("memory"), RuntimeError("can't allocate memory"), KeyError(1)]
+)
+@pytest.mark.parametrize("place", ["pixels", "_score"])
+def test_one_image_that_does_not_fit_or_breaks_the_scoring_does_not_stop_the_others(
+    tmp_path, monkeypatch, error, place
+):
+    good, bad = written(tmp_path / "a.png"), written(tmp_path / "b.png", photo(seed=1))
+    model, work = brightness(), getattr(Predictor, place)
+
+    def fail(self, first, *arguments, **options):
+        if Path(str(first)) == bad:
+            raise error
+        return work(self, first, *arguments, **options)
+
+    monkeypatch.setattr(Predictor, place, fail)
+    found = dict(model.score_files([bad, good]))
+    reason = "it cannot be scored (KeyError: 1)" if isinstance(error, KeyError) else predictor.NO_MEMORY
+    assert found[bad].reason == reason and isinstance(found[good], PatchScores)
+
+
+def test_an_image_whose_decoding_would_not_fit_is_told_and_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "AHEAD", 100)
+    monkeypatch.setattr(predictor, "available", lambda: 15 * 100 * 140 - 1)
+    ((_, found),) = brightness().score_files([written(tmp_path / "a.png")])
+    assert found.reason == predictor.NO_MEMORY
+
+
+def test_a_forward_pass_that_takes_too_much_memory_is_stopped(model, monkeypatch):
+    scored = model.score(photo(), crops="whole")
+    monkeypatch.setattr(predictor, "WATCHED", 100)
+    assert model.score(photo(), crops="whole") == scored
+    monkeypatch.setattr(predictor, "available", lambda: 1e5)
+    with pytest.raises(OverLimit, match="memory: more than"):
+        model.score(photo(), crops="whole")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_an_error_and_the_reason_of_its_file(tmp_path, monkeypatch, value):
+    model, file = brightness(), written(tmp_path / "a.png")
+    monkeypatch.setattr(model.network, "forward", lambda pixels: torch.full((len(pixels),), value))
+    ((_, found),) = model.score_files([file])
+    assert isinstance(found, Unreadable) and found.reason.startswith("its score is not a finite number")
+    with pytest.raises(Unreadable, match=r"a\.png: its score is not a finite number"):
+        model.score(file)
+
+
+def test_crops_that_no_image_has_are_an_error_before_any_file_is_read(tmp_path):
+    with pytest.raises(ValueError, match="is not between 1 and the crop's 32"):
+        next(brightness().score_files([tmp_path / "absent.png"], crops="dense", stride=33))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_told_and_not_waited_for(model, tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    ((_, found),) = model.score_files([path])
+    assert found.reason.startswith("it is a pipe, a socket or a device")
+
+
 def test_a_decoder_that_fails_in_its_own_way_does_not_stop_the_others(model, tmp_path, monkeypatch):
     def fail(path):
         raise RuntimeError("decoder: bad item")
 
-    monkeypatch.setattr(predictor, "decode", fail)
+    (tmp_path / "a.avif").write_bytes(b"avif")
+    monkeypatch.setattr(Image, "open", fail)
     ((_, found),) = model.score_files([tmp_path / "a.avif"])
     assert found.reason == "decoder: bad item"
 
@@ -532,8 +706,45 @@ def test_what_is_named_is_tried_whatever_its_suffix_and_taken_once(tmp_path, mon
 
 def test_a_folder_without_images_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="no images in this folder"):
+    with pytest.raises(DataError, match=r"no images in this folder; it holds \.txt 1\. Name another"):
         find_images([tmp_path])
+    with pytest.raises(DataError, match="one of the names is empty"):
+        find_images(["", tmp_path])
+
+
+def test_what_a_system_keeps_in_a_folder_is_left_out_and_other_files_are_counted(tmp_path):
+    kept = ["a.png", "3d.mpo", "x.jpg/b.png", "x.jxl"]
+    system = [
+        "._a.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/._a.png",
+        "__MACOSX/d.png",
+        ".thumbnails/a.png",
+    ]
+    system += ["@eaDir/a.png", "$RECYCLE.BIN/a.png", "~$a.png", "x.jpg/.a.png"]
+    for name in [*kept, *system, "IMG.CR2", "IMG2.CR2", "x.jpg/notes.txt", "README"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "x.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere")
+    passed = Counter()
+    found, refused = find_images([f"{tmp_path}/", tmp_path / "x.jpg", tmp_path / "README"], passed)
+    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
+        *["3d.mpo", "a.png", "dangling.jpg", "x.jpg/b.png", "x.jxl", "README"]
+    ]
+    assert not refused and passed == {".CR2": 2, ".txt": 1, "links to folders": 1}
+    assert predictor.counted(passed).startswith(".CR2 2, ")
+
+
+def test_links_in_a_circle_are_told(model, tmp_path):
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "folder").symlink_to("folder")
+    files, _ = find_images([tmp_path, tmp_path / "folder" / "a.png"])
+    reasons = {found.reason for _, found in model.score_files(files)}
+    assert len(files) == 3 and reasons == {"Too many levels of symbolic links"}
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ OPTIONS = {
     "evaluation": "--runs demo/main_s1 --images 3 --batch 2 --scores 50 --resamples 20 --rounds 1 --device cpu",
     "startup": "--rounds 1 --cases",
     "pipeline": "--parts training --rounds 1",
+    "memory": "--images 2 --megapixels 0.3 --threads 1",
     "scaling": "--sizes 100 200 --resamples 5 --threads 1",
 }
 
@@ -89,6 +90,11 @@ def test_every_step_is_measured_at_every_size(measured):
     assert list(table["images"]) == [100, 200] * 5
     assert list(table["step"].unique()) == ["preparation", "epoch", "scoring", "statistics", "figures"]
     assert (table[["seconds", "peak_mib"]] > 0).all(axis=None)
+
+
+def test_memory_is_measured_of_every_case(measured):
+    table = pd.DataFrame(measured("memory")["measured"])
+    assert list(table["case"]) == ["grid", "map", "whole"] and (table["peak_mib"] > 0).all()
 
 
 def test_exponents_are_slopes_and_ratios_tell_growth_faster_than_linear():

@@ -85,6 +85,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     paths.PARAMS.mkdir()
     (paths.PARAMS / STUDY).symlink_to(PARAMS / STUDY)
+    (paths.PARAMS / "made").mkdir()
     return made_study.Study("made")
 
 

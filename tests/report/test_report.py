@@ -1,5 +1,6 @@
 """The report: complete, traceable, reproducible, and absent when something is missing."""
 
+import html
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import finished
 import notebook_section
 import numpy as np
 import pandas as pd
+import pypandoc
 import pytest
 import tiny
 
@@ -17,7 +19,7 @@ from iqa.report import appendix
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
-from iqa.report.render import _fill, render
+from iqa.report.render import Writer, _fill, render, texts
 from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
@@ -86,7 +88,7 @@ def words(html):
 
 def narrative(params, folder):
     """The filled template on one line, without the sources of its numbers and the marks of Markdown."""
-    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder))
+    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, folder.parent))
     return re.sub(r"\s+", " ", re.sub(r"[\[\]\\`*]", "", text))
 
 
@@ -180,7 +182,8 @@ def test_summary_gives_main_and_cross_results(built):
 
 def test_verdicts_are_given_in_words(built):
     text = words(built[0])
-    assert "Trained with one seed only" in text and "fusion: last (+0.086)" in text
+    delta = tables.number(pd.read_csv(finished.KEPT / "ablation/main/ablation.csv")["delta"].iloc[1], "+.3f")
+    assert "Trained with one seed only" in text and f"fusion: last ({delta})" in text
     assert "Better than the reference" not in text
 
 
@@ -235,6 +238,24 @@ def test_rated_data_are_not_called_synthetic_and_cite_their_database(study, tmp_
     text = narrative(study, tmp_path)
     assert "images rated by people" in text and "@ahmed2021biq" in text and "@lee2001deadleaves" not in text
     assert re.findall(r".{40}synthetic.{40}", text, re.IGNORECASE) == []
+
+
+def test_twins_and_copies_of_training_images_are_told_with_the_result_without_them(study, tmp_path):
+    text = narrative(study, tmp_path)
+    assert "saved again under another name" not in text
+    part = {
+        f"{name}{end}": value for name in ("srcc", "plcc") for end, value in (("", 0.4), ("_low", 0.3), ("_high", 0.5))
+    }
+    metrics = json.loads(result("train/main_s1/metrics.json").read_text())
+    change_json("train/main_s1/metrics.json", without_twins={"n": metrics["n"] - 7, **part})
+    change_rows("cross_dataset/main/cross.csv", lambda rows: rows.assign(copies=[3] * len(rows)))
+    text = narrative(study, tmp_path)
+    assert "Of the test images, 7 are photographs that are among the training or validation images, too" in text
+    text = text.replace("\\", "")
+    assert f"the other {metrics['n'] - 7:,} reach SRCC 0.400 0.300, 0.500 and PLCC 0.400 0.300, 0.500" in text
+    assert re.search(r"Of \d+ test images of [^,]+, 3 are copies of images that the model was trained on", text)
+    change_json("train/main_s1/metrics.json", without_twins={"n": 5})
+    assert "Without them" not in narrative(study, tmp_path)
 
 
 def ablation_rows(*verdicts):
@@ -360,11 +381,108 @@ def test_a_study_without_ratings_says_what_they_would_need(study, tmp_path):
     assert f"The ceiling was not simulated: {reason}." in narrative(study, tmp_path)
 
 
+# --- texts that were read are shown as they are, and nothing in them is obeyed
+
+HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](file:///etc/passwd)"
+HOSTILE += " `a` | b $\\input{/etc/passwd}$ \\input{x} {{7*7}} {% raw %} *b* [@nobody1999] ^[note] [](#fig:nowhere)"
+HOSTILE += " <!-- c --> &lt;b&gt;"
+HOSTILE += ' ```{=html}\n\n# heading\n\n:::\n\n::: {onclick=x}\n\x1b[31m \u202e {.num title="x"} #let a = 1'
+FREE = {  # keys and columns whose texts are shown, and decide nothing
+    *("title", "warnings", "hardware", "software", "id", "claim", "stated", "found", "basis", "source", "cell"),
+    *("value", "distortion", "reason", "differs", "label", "trained_on", "missed_by", "method"),
+    *("because", "machine", "commit", "torch", "python", "protocol", "left_out", "size", "cpu", "on"),
+}
+
+
+def poison(value, key=""):
+    """The same values, with markup at the end of each text that is shown."""
+    if isinstance(value, dict):
+        return {name: poison(item, name if name in FREE or key not in FREE else key) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poison(item, key) for item in value]
+    return f"{value} {HOSTILE}" if isinstance(value, str) and key in FREE else value
+
+
+def poison_results():
+    for file in set(result("").glob("*/*/*.json")) - set(result("").glob("*/*/loss.json")):
+        file.write_text(json.dumps(poison(json.loads(file.read_text()))))
+    for file in result("").glob("*/*/*.csv"):
+        frame = pd.read_csv(file)
+        frame.assign(**{name: poison(frame[name].tolist(), name) for name in frame}).to_csv(file, index=False)
+    for folder in {file.parent for file in result("").glob("*/*/*.json")}:
+        tiny.finish(folder)
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
+    poison_results()
+    monkeypatch.setattr(appendix, "absent", lambda _: {"gone": (f"Gone {HOSTILE}", f"it is gone {HOSTILE}")})
+    result("report/report/out_of_date.json").write_text(json.dumps({f"a/b {HOSTILE}": [HOSTILE]}))
+    outputs = render(study.model_copy(update={"title": f"Title {HOSTILE}"}))
+    page, before = outputs["html"].read_text(), Elements(built[0]).found
+    found = Elements(page).found
+    for tag in ("script", "iframe", "object", "embed", "form", "base", "meta", "link", "h1"):
+        assert [each for each, _ in found].count(tag) == [each for each, _ in before].count(tag), tag
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+    for tag, attributes in found:
+        address = attributes.get("href") or attributes.get("src") or ""
+        assert not address.startswith(("javascript:", "file:")) and (tag != "img" or address.startswith("data:"))
+    text = words(page)
+    assert text.count("{{7*7}}") > 50 and "\x1b" not in page and "49}}" not in text and "nobody1999" in text
+    for kind in ("a/b", "Gone", "it is gone", "Title", "AMD EPYC, 1 thread", "Images of KonIQ-10k"):
+        assert f"{kind} &lt;script&gt;" in text, kind
+    folder = outputs["html"].parent / "tables"
+    for file in folder.glob("*.tex"):
+        assert not re.search(r"(?<!\\)\\(input|let)\b", file.read_text()), file
+    for file in folder.glob("*.md"):
+        cells = {len(re.findall(r"(?<!\\)\|", row)) for row in file.read_text().splitlines()}
+        assert len(cells) == 1, file
+
+
+def test_words_that_the_code_was_registered_with_may_hold_formulas_and_citations_alone(study, tmp_path):
+    writer = Writer(Reader("smoke"), tmp_path, tmp_path)
+    assert writer.words(r"as $\Phi$ says [@liu2017rankiqa], *not* <b> [x](y)") == (
+        r"as $\Phi$ says [@liu2017rankiqa], \*not\* \<b\> \[x\](y)"
+    )
+    for formula in ("a $ b", "a\n\nb", "a ` b"):
+        with pytest.raises(ReportError, match="a formula is one line"):
+            writer.tex(formula)
+    assert writer.code("a`b\n c") == "`a'b c`"
+
+
+@pytest.mark.parametrize(
+    "text", ["- a", "+ a", ": a", "::: a", "# a", "> a", "| a", "% a", "  - a", "a_b", "= a", "~~~"]
+)
+def test_a_text_that_was_read_is_the_same_when_it_is_compared_and_escaped_when_it_is_written(text):
+    read = texts({"a": [text]})["a"][0]
+    assert read == text and f"{read!s}" == str(read)
+    shown = pypandoc.convert_text(str(read), "html", format="markdown").strip()
+    assert html.unescape(shown) == f"<p>{text.strip()}</p>"
+
+
+def test_the_page_forbids_programs_and_addresses(built):
+    policies = [
+        values["content"] for tag, values in Elements(built[0]).found if "content-security" in str(values).lower()
+    ]
+    assert len(policies) == 1 and policies[0].startswith("default-src 'none'") and "script-src" not in policies[0]
+
+
 # --- what stops the build
 
 BROKEN = {
     "number": ("train/main_s1/metrics.json", '"best_epoch"', '"other"', "metrics.json has no key 'best_epoch'"),
-    "value": ("train/main_s1/metrics.json", '"seconds": 0.756', '"seconds": null', "'seconds' holds no value"),
+    "value": ("train/main_s1/metrics.json", '"seconds": ', '"seconds": null, "s": ', "'seconds' holds no value"),
     "column": ("cross_dataset/main/cross.csv", "krcc", "kendall", "cross.csv has no column 'krcc'"),
     "audit": ("data_prep/demo_photos/audit.json", '"higher_is_better"', '"x"', "no key 'higher_is_better'"),
 }
@@ -395,6 +513,28 @@ def test_a_missing_file_stops_the_build_with_its_remedy(study, name, message):
         render(study)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train/main_s1/metrics.json", "", "cannot be read (Expecting value"),
+        ("train/main_s1/metrics.json", '{"srcc": 0.5, "plcc', "cannot be read (Unterminated string"),
+        ("train/main_s1/metrics.json", "[1, 2]", "holds no JSON object"),
+        ("train/main_s1/metrics.json", '{"database": "demo", "synthetic": true, "srcc": NaN}', "has no key"),
+        ("cross_dataset/main/cross.csv", "", "cannot be read (No columns to parse"),
+        ("cross_dataset/main/cross.csv", "model\n", "cross.csv has no row 0"),
+        ("cross_dataset/main/cross.csv", "a,b\n1,2\n1,2,3,4\n", "cannot be read (Error tokenizing data"),
+        ("analysis/main/analysis.json", b"\xff\xfe", "cannot be read ('utf-8' codec"),
+        ("report/report/out_of_date.json", "{", "cannot be read (Expecting property name"),
+    ],
+)
+def test_a_result_that_says_nothing_stops_the_build_and_is_named(study, name, content, message):
+    result(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    tiny.finish(result(name).parent)
+    with pytest.raises(ReportError, match=f"results/smoke/.*{re.escape(message)}") as found:
+        render(study)
+    assert len(str(found.value).splitlines()) == 1
+
+
 def shorten(*additions):
     """A template of few words, so that it is rendered in a second."""
     (paths.REPORT / "report.md.j2").write_text("\n\n".join(["---\ntitle: T\n---", "# Question", *additions]))
@@ -418,14 +558,15 @@ def test_a_fault_in_the_template_stops_the_build_and_is_named(study, addition, m
         render(study)
 
 
-def test_a_failed_build_leaves_no_old_report(study):
+def test_a_failed_build_leaves_the_report_of_before_as_it_was(study):
     shorten()
     outputs = render(study)
+    before = {path: path.read_bytes() for path in outputs.values()}
     shorten("[@nobody1999]")
     with pytest.raises(ReportError):
         render(study)
-    assert not any(path.exists() for path in outputs.values())
-    assert list((paths.REPORT / "smoke").iterdir()) == []
+    assert {path: path.read_bytes() for path in outputs.values()} == before
+    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == {"report.html", "report.pdf", "tables"}
 
 
 def test_a_trial_is_written_to_its_own_folder_and_leaves_the_studys_report_alone(study):

@@ -1,5 +1,6 @@
 """Tables as text: rounding, Markdown and LaTeX with every mark escaped, and what the ablation table shows."""
 
+import html
 import re
 
 import notebook_section
@@ -12,7 +13,7 @@ from finished import KEPT
 
 from iqa.analysis import residuals
 from iqa.report.appendix import latex
-from iqa.show import ablation, analysis, complexity, tables
+from iqa.show import ablation, analysis, complexity, tables, train
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
 
@@ -147,6 +148,23 @@ def test_latex_escapes_every_mark_that_it_reads_as_a_command():
     assert not re.search(r"[~^]", row.replace(r"\textasciitilde", "").replace(r"\^{}", ""))
 
 
+HOSTILE = (
+    "<b onclick=x> [x](javascript:y) ![z](w) `a` | b $\\input{x}$ \\input{y} {{7*7}} *c* @d ^[e] #f <!-- g --> &lt;"
+)
+
+
+def test_a_text_in_a_table_is_shown_as_it_is_on_one_line():
+    frame = tables.table_of([{"Title": f"{HOSTILE}\n\n# second", "N": 1}])
+    text = tables.markdown(frame)
+    assert len(text.splitlines()) == 3
+    page = pypandoc.convert_text(text, "html", format="markdown", extra_args=["--wrap=none"])
+    assert not re.findall(r"<(b|a|img|code|em|span|h1|math|script)\b", page)
+    assert html.unescape(re.sub(r"<[^>]+>", "", page)).count(HOSTILE) == 1
+    made = latex({"a": text}, {"a": HOSTILE})["a"]
+    assert not re.findall(r"(?<![\w\\])\\(input|href|includegraphics|footnote|textbf|emph)\b", made)
+    assert made.count("textbackslash input") == 4
+
+
 def test_latex_has_booktabs_rules_and_a_line_for_each_row(compared):
     text = latex(
         {"a": tables.markdown(ablation.ablation_table(compared)[["Differs in", "Seeds"]])}, {"a": "A caption"}
@@ -244,3 +262,17 @@ def test_what_generated_weights_cannot_tell_has_one_row_per_reason():
     table = analysis.separation_table(frame)
     assert len(frame) == 12 and table["Model"].tolist() == ["a", "a", "b", "b", "a, b", "a, b"]
     assert table["Verdict"].iloc[-2] == "not available: the database shows no content twice"
+
+
+def test_what_a_model_without_a_scale_lacks_is_a_dash():
+    ends = {"": 0.2, "_low": 0.1, "_high": 0.3}
+    metrics = {"database": "toy", "n": 9, "plcc_fitted": 0.2, "krcc": 0.2, "rmse": 1.5}
+    metrics |= {f"{name}{end}": value for name in ("srcc", "plcc") for end, value in ends.items()}
+    metrics |= {"bias": -0.5, "bias_low": -1.0, "bias_high": 0.0}
+    audits = {"toy": {"title": "Toy", "ceiling_srcc": None}}
+    shown = tables.rounded(train.main_result_table(metrics, audits)).iloc[0]
+    assert (shown["SRCC"], shown["RMSE"]) == ("0.200 [0.100, 0.300]", "1.500")
+    assert shown["Bias"] == f"{tables.MINUS}0.500 [{tables.MINUS}1.000, 0.000]"
+    metrics |= dict.fromkeys(("rmse", "bias", "bias_low", "bias_high"))
+    shown = tables.rounded(train.main_result_table(metrics, audits)).iloc[0]
+    assert (shown["RMSE"], shown["Bias"]) == (tables.DASH, tables.DASH)

@@ -1,9 +1,16 @@
+import datetime
+import json
+import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from iqa.analysis.params import AblationParams, ComplexityParams
-from iqa.app import machine, steps
+from iqa.app import cli, graph, machine, stale, steps
+from iqa.model.params import ModelParams
+from iqa.report import appendix
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
 from iqa.training import params
@@ -225,7 +232,7 @@ def test_a_loss_is_a_weighted_sum_of_terms(text, weights):
     assert TrainParams(loss=text, rank_weight=0.3).terms() == weights | {"ranking": 0.3}
 
 
-@pytest.mark.parametrize("text", ["", "l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
+@pytest.mark.parametrize("text", ["l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
 def test_a_loss_of_another_form_is_refused(text):
     with pytest.raises(ParameterError, match=r"key 'loss': .*different terms of l1, l2, ranking, plcc, fidelity"):
         TrainParams.build({"loss": text}, "here")
@@ -277,3 +284,306 @@ def test_every_steps_file_belongs_to_a_step_with_runs(file):
 def test_every_study_says_what_its_runs_ask_of_a_cluster_or_leaves_it_at_the_defaults(study):
     asked = machine.resources(study)
     assert asked.keys() == {(step, run) for step in steps.STEPS for run in param_files.run_names(study, step)}
+
+
+# --- one reader of parameter files
+
+
+def bomb(first: bytes, further: bytes) -> bytes:
+    """A short file whose aliases stand for nine to the eighth power of values."""
+    lines = [further % (b"*a%d, " % (number - 1) * 9) for number in range(1, 9)]
+    return b"".join(b"a%d: &a%d %s\n" % (number, number, line) for number, line in enumerate([first, *lines]))
+
+
+BAD_FILES = {  # what stands in a training file, and words of the message
+    b"": None,
+    b"\xef\xbb\xbfepochs: 3\n": None,
+    b"epochs: 3\r\n": None,
+    "# caf\u00e9\nepochs: 3\n".encode("latin-1"): "not UTF-8 text; save the file as UTF-8",
+    "epochs: 3\n".encode("utf-16"): "save the file as UTF-8",
+    "epochs: 3\n".encode("utf-16-le"): "save it as UTF-8",
+    b"epochs: 3\0\n": "NUL",
+    b"epochs:\t3\n\tlr: 1\n": "line 1: not valid YAML: found character",
+    b"epochs: 3\n---\nlr: 1\n": "not valid YAML: .*another document|single document",
+    b"epochs: 3\nepochs: 4\n": "duplicate key",
+    b"epochs: 3\n'epochs': 4\n": "duplicate key",
+    b"1: 2\n": "key 1: a key is a text",
+    b"? [a]\n: 2\n": "a key is a text",
+    b"epochs: 2001-99-99\n": "not valid YAML: month",
+    b"epochs: !!python/object:os.system x\n": "not valid YAML: could not determine a constructor",
+    b"epochs: " + b"1" * 5000: "not valid YAML: Exceeds the limit",
+    b"epochs: 0x" + b"f" * 6000: "key 'epochs'.*a very large int",
+    b"mean: " + b"[" * 400 + b"]" * 400: "not valid YAML: .*(is nested too deeply|its aliases)",
+    b"mean: [" + b"0.5, " * 5000 + b"1]\n": r"key 'mean': .*at most 3.*, not 5001: \[0.5, 0.5, 0.5, 0.5, ...\]",
+    b"# " + b"x" * 300_000: "at most 256 kB",
+    b"mean: &a [*a]\n": "aliases",
+    bomb(b"[1, 2]", b"[%s]"): "aliases",
+    bomb(b"{x: 1}", b"{<<: [%s]}"): "aliases",
+    b"".join(b"a%d: &a%d [[[[[[*a%d]]]]]]\n" % (n, n, n - 1) if n else b"a0: &a0 []\n" for n in range(40)): "aliases",
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.items(), ids=lambda value: repr(value)[:30])
+def test_a_parameter_file_is_read_or_refused_with_its_name(write, content, message):
+    file = write("trial/train/a.yaml", "")
+    file.write_bytes(content)
+    if message is None:
+        assert param_files.load(TrainParams, "trial", "a").run == "a"
+        return
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}.*({message})") as found:
+        param_files.load(TrainParams, "trial", "a")
+    assert len(str(found.value).replace(str(file), "")) < 400
+
+
+def test_aliases_may_stand_for_a_few_values(write):
+    write("trial/train/a.yaml", "mean: &half [0.5, 0.5, 0.5]\nstd: *half\n")
+    assert param_files.load(TrainParams, "trial", "a").std == [0.5, 0.5, 0.5]
+
+
+def test_what_is_no_file_is_refused_with_its_name(write):
+    write("trial/train/a.yaml", "")
+    folder = paths.PARAMS / "trial" / "train"
+    makers = {
+        "b.yaml": (Path.mkdir, "a folder"),
+        "c.yaml": (lambda place: place.symlink_to("nowhere"), "a link to nothing"),
+        "d.yaml": (os.mkfifo, "no file"),
+        "e.yml": (Path.touch, "the name of a parameter file ends in .yaml; rename it"),
+        "f.YAML": (Path.touch, "the name of a parameter file ends in .yaml; rename it"),
+        "my run.yaml": (Path.touch, "the file's name is the run's: .*; rename it"),
+        "-g.yaml": (Path.touch, "the file's name is the run's: .*; rename it"),
+    }
+    for name, (make, message) in makers.items():
+        place = folder / name
+        make(place)
+        with pytest.raises(ParameterError, match=f"{re.escape(str(place))}: {message}"):
+            list(steps.all_params("trial"))
+        place.rmdir() if place.is_dir() else place.unlink()
+    for name in (".hidden.yaml", "notes.md", "a.yaml~"):
+        (folder / name).touch()
+    assert [params.run for params in steps.all_params("trial")] == ["a"]
+
+
+SEEDS = [
+    "seeds: [1, 2]",
+    "\ufeffseeds: [1, 2]",
+    "'seeds': [1, 2]",
+    "{seeds: [1, 2]}",
+    "  seeds: [1, 2]",
+    "? seeds\n: [1, 2]",
+]
+SEEDS += ['"see\\x64s": [1, 2]', "seeds:\n- 1\n- 2", "--- {seeds: [1, 2]}", "seeds : [1, 2]", "!!str seeds: [1, 2]"]
+
+
+@pytest.mark.parametrize("text", SEEDS)
+def test_seeds_are_obeyed_however_the_key_is_written_and_refused_where_they_have_no_effect(write, text):
+    write("trial/train/a.yaml", text)
+    assert param_files.run_names("trial", "train") == ["a_s1", "a_s2"]
+    write("trial/train/b.yaml", "")
+    for place in ("trial/train.yaml", "trial/ablation/main.yaml", "trial/ablation.yaml"):
+        write("trial/ablation/main.yaml", "")
+        file = write(place, text)
+        with pytest.raises(
+            ParameterError, match=f"{re.escape(str(file))}: key 'seeds' belongs in the file of a training"
+        ):
+            list(steps.all_params("trial"))
+        file.unlink()
+
+
+@pytest.mark.parametrize("text", ["like: b", "'like': b", "{like: b}"])
+def test_like_is_obeyed_in_every_step_and_refused_where_it_has_no_effect(write, text):
+    for step in ("train", "ablation"):
+        write(f"trial/{step}/b.yaml", "dpi: 99\n")
+        write(f"trial/{step}/a.yaml", text)
+        assert steps.load("trial", step, "a").dpi == 99
+        file = write(f"trial/{step}.yaml", text)
+        with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key 'like' belongs in the file of a run"):
+            steps.load("trial", step, "a")
+        file.unlink()
+
+
+@pytest.mark.parametrize("like", ["../train/b", "[a]", "null", "''", "1", "b.yaml", "/etc/passwd", "{a: b}", "'a b'"])
+def test_like_names_a_file_beside_it(write, like):
+    write("trial/train/b.yaml", "")
+    file = write("trial/train/a.yaml", f"like: {like}\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key 'like': (the name of a file|.*not exist)"):
+        param_files.load(TrainParams, "trial", "a")
+
+
+@pytest.mark.parametrize("place", ["trial/trian.yaml", "trial/trian/a.yaml", "trial/train.yml", "trial/ablation.yaml"])
+def test_a_file_that_no_run_would_read_is_refused(write, place):
+    write("trial/train/a.yaml", "")
+    write(place, "dpi: 99\n")
+    with pytest.raises(ParameterError, match=re.escape(f"params/{place.removesuffix('/a.yaml')}")):
+        list(steps.all_params("trial"))
+
+
+BAD_STUDIES = [
+    "",
+    ".",
+    "..",
+    "demo/train",
+    "/",
+    "/tmp",
+    "../params/demo",
+    "a\nb",
+    "-x",
+    "a b",
+    "x" * 300,
+    "demo/..",
+    "nosuch",
+]
+
+
+@pytest.mark.parametrize("study", BAD_STUDIES)
+def test_what_is_no_name_of_a_study_is_refused_before_anything_is_made(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    calls = [
+        lambda: graph.report(study),
+        lambda: graph.print_due(study),
+        lambda: stale.State(study),
+        lambda: appendix.of_study(study),
+        lambda: param_files.run_names(study, "data_prep"),
+        lambda: param_files.load(TrainParams, study, "main"),
+    ]
+    for call in calls:
+        with pytest.raises(ParameterError, match=r"the studies are: .*demo") as found:
+            call()
+        assert len(str(found.value)) < 600 and "\n" not in str(found.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "demo/..", "demo/nosuch", "demo/train/../main", "a/b/c/d", "x" * 5000, "demo/train/a\nb"]
+)
+def test_what_is_no_name_of_a_run_is_refused(name):
+    for call in (steps.select, steps.locate):
+        with pytest.raises(ParameterError) as found:
+            call(name)
+        assert len(str(found.value)) < 600 and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "epochs", "[1"], "-p epochs [1, line 1: not valid YAML"),
+        (["-p", "epochs", "1", "-p", "epochs", "2"], "-p epochs: set twice; leave one out"),
+        (["-p", "epoch", "1"], "unknown key 'epoch'"),
+        (["-p", "lr", ".nan"], "key 'lr': Input should be a finite number, not nan"),
+        (["-p", "x" * 5000, "1"], "unknown key 'xxx"),
+        (["-p", "lr", "1" * 5000], "not valid YAML: Exceeds the limit"),
+        (["-p", "study", "other"], "-p study: a run writes to its own folder"),
+    ],
+)
+def test_an_override_that_cannot_be_used_is_named(arguments, message, capsys):
+    assert cli.main(["run", "demo/train/main_s1", *arguments]) == 1
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told and len(told) < 1500
+
+
+# --- bounds belong to the types
+
+JUNK = {
+    **{"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "huge float": 1e308, "tiny": 1e-300, "half": 0.5, "0": 0},
+    **{"-1": -1, "large": 10**9, "huge": 10**400, "huger": 1 << 200_000, "huge text": "1e999", "none": None},
+    **{"true": True, "bytes": b"x", "date": datetime.date(2020, 1, 1), "tuple": (1, 2), "set": {1}, "keys": {1: 2}},
+    **{"empty": "", "blank": "  ", "text": "x", "long": "x" * 100_000, "two lines": "a\nb", "escape": "\x1b[2Jx"},
+    **{"half a character": "\ud800", "nul": "a\0b", "user": "~nosuchuser/x", "dollar": "100$ images"},
+    **{"long name": "a/" + "b" * 300, "list": [], "map": {}, "nested": [[[[[[]]]]]], "zeros": [0, 0, 0]},
+    **{"nan inside": [math.nan] * 3, "many": [0.5] * 100_000, "many texts": ["x" * 99] * 999},
+    **{"deep": {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}, "text inside": {"a": "b\nc"}},
+}
+CLASSES = [*steps.STEPS.values(), ModelParams, machine.Resources]
+
+
+@pytest.mark.parametrize("value", JUNK.values(), ids=JUNK)
+def test_every_parameter_takes_a_value_or_refuses_it_with_file_and_key(value):
+    for cls in CLASSES:
+        for key in cls.model_fields:
+            try:
+                built = cls.build({key: value}, "some.yaml")
+            except ParameterError as error:
+                assert str(error).startswith("some.yaml: ") and key in str(error), (cls, key)
+                assert len(str(error)) <= 600 and str(error).isprintable(), (cls, key)
+            else:
+                text = json.dumps(built.model_dump(), allow_nan=False).encode()
+                assert len(text) < 200_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("lr: .inf", "lr: .nan", "lr: 1e400", "weight_decay: .inf", "rank_weight: .inf", "rank_margin: .nan"),
+        *("lr_ratio: .inf", "output_scale: .inf", "mean: [.nan, 0, 0]", "std: [0, 0, 0]", "std: [-1, 1, 1]"),
+        *("target_widths: []", "semantic_grid: 0", "lda_channels: [8]", "lda_grids: [1, 1]", "threads: 100000"),
+        *("seed: -1", "seed: 4294967296", "crop: 100000", "batch_size: 1000000", "device: cuda:x", "device: meta"),
+        *("precision: 16", "loss: 0*l1", "loss: l1 + 0*plcc", "loss: 1e400*l1", "weights: ''", "backbone: ' '"),
+        *("backbone_args: {pretrained: true}", "backbone_args: {a: .nan}", "backbone_args: {a: 2020-01-01}", "dpi: 0"),
+        *("dpi: 100000", "hypernet_epochs: 0", "epochs: 1000000000", "nodes: 100000", "monitor_databases: [a, 1]"),
+    ],
+)
+def test_a_value_that_a_training_would_choke_on_is_refused(write, line):
+    file = write("trial/train/a.yaml", line + "\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{line.split(':')[0]}"):
+        param_files.load(TrainParams, "trial", "a")
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        *(
+            ("data_prep", line)
+            for line in ("seed: -1", "low: -.inf", "low: .nan", "high: .inf", "inputs: []", "height: 0")
+        ),
+        *(("data_prep", line) for line in ("folder: ''", "folder: data/100$ images", "folder: ~nosuchuser/x")),
+        *(("data_prep", line) for line in ('folder: "a\\0b"', "train_fraction: 1", "scale: .nan", "workers: 100000")),
+        ("data_prep", f"folder: {'x' * 5000}"),
+        *(("ablation", line) for line in ('title: "a\\nb"', "title: ''", "confidence: 1", "resamples: 1000000000")),
+        *(("ablation", line) for line in ("title: |\n  a\n  b", "parameter: speed", f"title: {'x' * 1000}")),
+        *(("complexity", line) for line in ("devices: []", "devices: [gpu]", "seconds: .inf", "batch_sizes: [0]")),
+        *(("analysis", line) for line in ("images: ['']", "bands: 1", "components: 100000", "seed: 1e3")),
+        *(("claims", line) for line in ("test_images: 3", "confidence: .nan", 'database: "a\\tb"')),
+    ],
+)
+def test_a_value_that_another_step_would_choke_on_is_refused(write, step, line):
+    file = write(f"trial/{step}/a.yaml", line + "\n")
+    key = line.split(":")[0]
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}") as found:
+        steps.load("trial", step, "a")
+    assert len(str(found.value).replace(str(file), "")) < 400
+
+
+def test_a_message_names_a_few_of_many_problems(write):
+    write("trial/train/a.yaml", "".join(f"{key}: .nan\n" for key in ("epochs", "lr", "clip", "seed", "crop")))
+    with pytest.raises(ParameterError, match=r"key '.*; key '.*; key '.*; and 2 more$"):
+        param_files.load(TrainParams, "trial", "a")
+
+
+# --- paths
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("data/100$ images", "write '\\$\\$'"),
+        ("~nosuchuser/x", "no user of this machine"),
+        ("a\0b", "NUL"),
+        ("x" * 5000, "at most 255 bytes"),
+        ("x/" * 3000, "4095"),
+        ("$IQA_NOT_SET/x", "IQA_NOT_SET is not set; set it"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_with_the_remedy(path, message):
+    with pytest.raises(paths.PathError, match=message) as found:
+        paths.resolve(path)
+    assert len(str(found.value)) < 250
+
+
+def test_the_cache_is_a_folder_that_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert paths.cache_folder(None) == paths.cache_folder("") == paths.ROOT / "cache"
+    assert paths.cache_folder("other") == paths.ROOT / "other"
+    assert paths.cache_folder(str(tmp_path / "100$")) == tmp_path / "100$"
+    (tmp_path / "file").touch()
+    for place in ("file", "file/inside"):
+        with pytest.raises(paths.PathError, match=r"IQA_CACHE names .*file.*name another"):
+            paths.cache_folder(str(tmp_path / place))

@@ -1,13 +1,18 @@
 """The results folder: what a run writes, and what is refused."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib.figure
 import pandas as pd
 import pytest
 
 from iqa.analysis.params import AblationParams
-from iqa.study import paths, results
+from iqa.study import disk, paths, results
 from iqa.study.code import file_hash
 from iqa.study.results import ResultsError, RunFolder
 
@@ -25,7 +30,8 @@ def test_a_record_tells_where_results_come_from(out):
     assert record["outputs"]["numbers.csv"] == file_hash(out.path / "numbers.csv")
     assert record["versions"]["torch"] and record["hardware"]["cores"] >= 1 and record["machine"]
     assert record["commit"] is None or len(record["commit"]) == 40
-    assert json.loads((out.path / "record.json").read_text()) == record
+    written = json.loads((out.path / "record.json").read_text())
+    assert written.pop("check") and written == record
 
 
 def test_tables_keep_every_digit(out):
@@ -64,14 +70,152 @@ def test_a_file_that_a_finished_run_lacks_is_named(out):
         results.read_json("demo", "ablation", "one", "metrics")
 
 
-def test_opening_a_run_again_takes_its_record_away(out):
+def contents(folder):
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_earlier_results_stay_until_the_run_is_finished(out):
+    out.save_text("note.txt", "old")
     out.finish()
-    RunFolder(AblationParams(run="one"))
-    assert not (out.path / "record.json").exists()
+    before = contents(out.place)
+    again = RunFolder(AblationParams(run="one"))
+    again.save_text("other.txt", "new")
+    assert contents(again.place) == before and again.path.name == "one.unfinished"
+    record = again.finish()
+    assert set(record["outputs"]) == {"other.txt", "params.json"} and again.path == again.place
+    assert set(contents(again.place)) == {"other.txt", "params.json", "record.json"}
+    assert {path.name for path in again.place.parent.iterdir()} == {"one", ".one.lock"}
 
 
-def test_clearing_keeps_the_state_of_a_training_alone(out):
-    for name in ("best.pt", "last.ckpt", "fit.json", "metrics.json", "notebook.ipynb"):
+def test_files_elsewhere_change_with_the_results_and_those_of_before_are_removed(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPORT", tmp_path / "report")
+    page, table = tmp_path / "report/demo/page.html", tmp_path / "report/demo/tables/main.csv"
+    for name, files in (("old", [page, table]), ("new", [page])):
+        run = RunFolder(AblationParams(run="one"))
+        for file in files:
+            run.staged(file).parent.mkdir(parents=True, exist_ok=True)
+            run.staged(file).write_text(name)
+        if name == "new":
+            assert page.read_text() == table.read_text() == "old"
+        record = run.finish(elsewhere=files)
+    assert page.read_text() == "new" and not table.exists()
+    assert "../../../report/demo/page.html" in record["outputs"]
+    assert set(contents(run.place)) == {"params.json", "record.json"}
+
+
+def test_a_working_folder_keeps_the_state_of_a_training_and_nothing_else(out):
+    (out.path / "epochs").mkdir()
+    (out.path / "epochs" / "epoch_001.pt").write_text("x")
+    for name in ("elsewhere", "last.ckpt"):
+        (out.path / name).mkdir()
+    for name in ("best.pt", "fit.json", "metrics.json", "notebook.ipynb", "record.json", ".half.part"):
         (out.path / name).write_text("x")
-    results.clear(out.path)
-    assert {file.name for file in out.path.iterdir()} == {"best.pt", "last.ckpt", "fit.json"}
+    assert results.open_work(out.place) == out.path
+    assert set(contents(out.path)) == {"best.pt", "fit.json", "epochs/epoch_001.pt"}
+    assert not (out.path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("killed_after", ["the first renaming", "the second renaming"])
+def test_a_replacement_that_was_killed_is_finished_or_taken_back(out, monkeypatch, killed_after):
+    out.save_text("note.txt", "old")
+    out.finish()
+    again = RunFolder(AblationParams(run="one"))
+    again.save_text("note.txt", "new")
+
+    class Killed(Exception):
+        pass
+
+    renamed, original = [], Path.rename
+
+    def rename(self, target):
+        if killed_after == "the first renaming" and renamed:
+            raise Killed
+        renamed.append(original(self, target))
+        if len(renamed) == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "rename", rename)
+        again.finish()
+    results.open_work(out.place)
+    expected = "old" if killed_after == "the first renaming" else "new"
+    assert (out.place / "note.txt").read_text() == expected
+    assert not (out.place.parent / ".one.before").exists()
+
+
+def test_two_processes_do_not_make_one_run(out, monkeypatch):
+    program = (
+        "import sys; from pathlib import Path; from iqa.study import paths; from iqa.study.results import RunFolder\n"
+        "from iqa.analysis.params import AblationParams\n"
+        "paths.RESULTS = Path(sys.argv[1])\n"
+        "RunFolder(AblationParams(run='one'))"
+    )
+    command = [sys.executable, "-c", program, str(paths.RESULTS)]
+    before = contents(out.path)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "demo/ablation/one: another process makes this run" in refused.stderr
+    assert contents(out.path) == before
+    shared = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "IQA_BATCH": "1"})
+    assert shared.returncode == 0, shared.stderr  # one that `iqa run` starts shares its lock
+    out.finish()
+    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 0
+
+
+DAMAGED = ["", "{", "[]", "null", "3", '{"outputs": 3}', '{"outputs": {}, "identity": []}', b"\xff\xfe", b"\0" * 100]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, '{"outputs": {}, "identity": {"code": 3}}', None])
+def test_a_damaged_record_is_named_with_the_remedy(out, content):
+    out.finish()
+    file = out.place / "record.json"
+    if content is None:
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    what = "holds no finished run" if content is None else r"record\.json is damaged"
+    with pytest.raises(ResultsError, match=rf"ablation/one.*{what}.*iqa run demo/ablation/one"):
+        results.read_json("demo", "ablation", "one", "params")
+    assert results.parse_record(file) is None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Quota")])
+def test_a_full_disk_is_told_and_leaves_the_file_of_before(tmp_path, error):
+    file = tmp_path / "model.pt"
+    disk.write_whole(file, "old", durable=True)
+
+    def fill_up(stream):
+        try:
+            stream.write(b"half")
+            raise error
+        finally:
+            raise RuntimeError("unexpected pos 704 vs 598")  # as PyTorch does
+
+    with pytest.raises(disk.DiskError, match=f"{tmp_path}: the disk is full .*free some space; earlier results are"):
+        disk.write_whole(file, fill_up)
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_files_that_git_does_not_know_make_a_checkout_dirty_where_they_can_decide_a_result(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert results.commit("trial") == {"commit": None, "dirty": None}
+    (tmp_path / "iqa").mkdir()
+    (tmp_path / "iqa" / "known.py").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Begin"]):
+        git(*arguments)
+    places = {"notes.txt": False, "params/other/a.yaml": False, "iqa/__pycache__/x.pyc": False}
+    places |= {"params/trial/train/a.yaml": True, "params/trial/train.yaml": True, "iqa/new.py": True}
+    places |= {"notebooks/99_new.ipynb": True, "iqa/known.py": True}
+    for place, dirty in places.items():
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1")
+        assert results.commit("trial")["dirty"] is dirty, place
+        assert len(results.commit("trial")["commit"]) == 40
+        file.unlink()
+        git("checkout", "--", ".")

@@ -255,6 +255,30 @@ def test_an_unknown_loss_and_a_negative_margin_are_refused():
         ranking(*batch(), -1)
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_weight_that_is_not_above_0_is_refused(weight):
+    with pytest.raises(ValueError, match="the weight of the loss 'l1' must be above 0"):
+        total(*batch(), {"l1": weight, "l2": 1.0}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((text, "must be above 0") for text in ("0*l1", "0.0*l1 + plcc", "l1 + 0*plcc", "1e-999*l1", "1e999*l1")),
+        *((text, "a loss is a sum such as") for text in ("-1*l1", "1.2.3*l1", "l1 - plcc", "l1 +", "l1 + l1")),
+    ],
+)
+def test_a_loss_with_such_a_weight_is_no_parameter(text, message):
+    with pytest.raises(ValueError, match=message):
+        TrainParams(loss=text)
+
+
+@pytest.mark.parametrize("std", [[0.1, 0.1, 0.0], [0.1, -0.1, 0.1]])
+def test_a_deviation_that_is_not_above_0_is_no_parameter(std):
+    with pytest.raises(ValueError, match="std"):
+        TrainParams(std=std)
+
+
 def test_a_loss_is_described_with_the_words_weights_and_options_of_its_terms():
     l1_term, term = losses.describe({"l1": 1.0, "ranking": 0.3}, MARGIN | {"lr": 1.0})["terms"]
     assert (l1_term["title"], l1_term["options"], l1_term["where"]) == ("mean absolute error", [], "")

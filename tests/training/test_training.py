@@ -1,8 +1,10 @@
 """Fitting: what decides it, what it leaves behind, and how it goes on."""
 
 import dataclasses
+import errno
 import inspect
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,10 +25,11 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
 from iqa.study import code, paths
+from iqa.study.disk import DiskError
 from iqa.study.identity import differences
 from iqa.training.batches import EpochOrder, Patches, train_loader
 from iqa.training.fit import Fit, best_epoch, fit
-from iqa.training.identity import ROOTS, fit_identity
+from iqa.training.identity import ROOTS, find_earlier, fit_identity
 from iqa.training.params import TrainParams
 from iqa.training.train import train
 
@@ -56,6 +59,15 @@ def epochs_trained(monkeypatch) -> list[int]:
 
 def weights(folder):
     return torch.load(folder / "best.pt", weights_only=True)["state_dict"]
+
+
+def test_images_that_are_smaller_than_the_crop_are_named_before_a_training_begins(tmp_path):
+    data = tiny.database(sizes=((72, 96), (72, 96), (40, 96)))
+    with pytest.raises(
+        ValueError, match=r"'tiny': images .* the crop of 64: 2\.png \(40x96\); 5\.png \(40x96\); .* in all"
+    ):
+        train(tiny.PARAMS, data, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fit_leaves_history_best_model_and_last_state(fitted):
@@ -211,6 +223,190 @@ def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path,
     assert seen == [1]
 
 
+def contents(folder):
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_fit_is_taken_over_from_the_results_that_its_run_replaces_and_they_stay_as_they_are(
+    data, tmp_path, monkeypatch
+):
+    results, work = tmp_path / "main_s1", tmp_path / "main_s1.unfinished"
+    results.mkdir()
+    work.mkdir()
+    params = tiny.PARAMS.model_copy(update={"epochs": 1, "save_all_epochs": True})
+    train(params, data, results)
+    before = contents(results)
+    seen = epochs_trained(monkeypatch)
+    history = train(params, data, work)
+    assert seen == [] and len(history) == 1 and (work / "best.pt").samefile(results / "best.pt")
+    assert contents(work) == before
+
+    train(params.model_copy(update={"dpi": 10}), data, work)  # writes the parameters into the model
+    assert seen == [] and contents(results) == before != contents(work)
+    train(params.model_copy(update={"seed": 7}), data, work)
+    assert seen == [1] and contents(results) == before
+    assert "training anew: parameter seed: 1 -> 7" in (work / "train.log").read_text()
+    train(params, data, work)
+    assert seen == [1] and contents(work) == before  # of the two, the one that fits
+
+
+def test_a_fit_that_was_stopped_is_gone_on_with_in_another_folder(data, tmp_path, monkeypatch):
+    results, work = tmp_path / "main_s1", tmp_path / "main_s1.unfinished"
+    results.mkdir()
+    work.mkdir()
+    stop_after_an_epoch(tiny.PARAMS, data, results)
+    before = contents(results)
+    seen = epochs_trained(monkeypatch)
+    train(tiny.PARAMS, data, work)
+    assert seen == [2, 3] and contents(results) == before
+
+
+def stop_after_an_epoch(params, data, folder):
+    def stop(history):
+        if len(history) == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        train(params, data, folder, after_epoch=stop)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = {
+    "cut": cut,
+    "empty": lambda file: file.write_bytes(b""),
+    "zeroed": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "flipped": flip,
+    "text": lambda file: file.write_bytes(b"\xff\xfe text"),
+    "list": lambda file: file.write_text("[1]"),
+    "folder": folder_instead,
+    "missing": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["last.ckpt", "best.pt"])
+def test_a_stopped_fit_whose_state_is_damaged_begins_anew_and_says_why(data, tmp_path, name, damage):
+    params = tiny.PARAMS.model_copy(update={"epochs": 2})
+    stop_after_an_epoch(params, data, tmp_path)
+    DAMAGES[damage](tmp_path / name)
+    earlier = find_earlier(tmp_path, fit_identity(params, tiny_data(data)))
+    what = "is missing" if damage == "missing" else "is damaged, or of another training"
+    assert [str(reason) for reason in earlier.reasons] == [f"{tmp_path / name} {what}"]
+
+
+def tiny_data(data):
+    return {data.name: contents_hash(data.fingerprint, tiny.PARAMS.input)}
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.pt"])
+def test_a_state_of_another_training_is_not_gone_on_with(data, fitted, tmp_path, monkeypatch, name):
+    stop_after_an_epoch(tiny.PARAMS, data, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    stop_after_an_epoch(tiny.PARAMS.model_copy(update={"seed": 9}), data, other)
+    shutil.copy(other / name, tmp_path / name)
+    seen = epochs_trained(monkeypatch)
+    history = train(tiny.PARAMS, data, tmp_path)
+    assert seen == [1, 2, 3]
+    assert (
+        f"training anew: {tmp_path / name} is damaged, or of another training" in (tmp_path / "train.log").read_text()
+    )
+    pd.testing.assert_frame_equal(history.drop(columns="seconds"), fitted[1].drop(columns="seconds"), check_exact=True)
+
+
+STATES = ["", "{", "[]", "null", "3", "{}", '{"identity": 3}', '{"identity": {"values": 3}}', '{"history": 3}']
+STATES += ['{"identity": {}, "history": [], "model": "x"}', '{"history": [{"epoch": 1}]}', b"\xff\xfe", bytes(50), None]
+
+
+@pytest.mark.parametrize("content", STATES)
+def test_a_damaged_account_of_a_fit_is_not_used(data, fitted, tmp_path, capsys, content):
+    file = tmp_path / "fit.json"
+    shutil.copy(fitted[0] / "best.pt", tmp_path)
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    earlier = find_earlier(tmp_path, fit_identity(tiny.PARAMS, tiny_data(data)))
+    assert earlier.reasons and not earlier.finished
+    assert not earlier.state or "not known" in str(earlier.reasons[0])
+    assert content == "{}" or earlier.state or f"{file} is damaged; it is not used" in capsys.readouterr().out
+
+
+def test_a_number_that_was_changed_in_the_account_of_a_fit_is_noticed(data, tmp_path, capsys):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    history = train(params, data, tmp_path)
+    file = tmp_path / "fit.json"
+    file.write_text(file.read_text().replace(str(history["train_loss"][0]), "0.25"))
+    assert find_earlier(tmp_path, fit_identity(params, tiny_data(data))).state == {}
+    assert "fit.json is damaged; it is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("damage", ["flipped", "missing", "folder"])
+def test_a_damaged_model_of_an_epoch_is_made_anew(data, tmp_path, damage, finished):
+    params = tiny.PARAMS.model_copy(update={"save_all_epochs": True})
+    (train if finished else stop_after_an_epoch)(params, data, tmp_path)
+    DAMAGES[damage](tmp_path / "epochs/epoch_001.pt")
+    (reason,) = find_earlier(tmp_path, fit_identity(params, tiny_data(data))).reasons
+    assert str(tmp_path / "epochs/epoch_001.pt") in reason.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "folder"])
+def test_a_finished_fit_stands_without_its_damaged_checkpoint(data, tmp_path, monkeypatch, capsys, damage):
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    train(params, data, tmp_path)
+    DAMAGES[damage](tmp_path / "last.ckpt")
+    seen = epochs_trained(monkeypatch)
+    train(params, data, tmp_path)
+    assert seen == [] and not (tmp_path / "last.ckpt").exists()
+    assert "last.ckpt is damaged; it is left out, as the training is finished" in capsys.readouterr().out
+
+
+def test_a_folder_full_of_damage_is_trained_in_all_the_same(data, tmp_path):
+    for name in ("fit.json", "last.ckpt", "best.pt", "train.log", "history.csv"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "epochs").write_text("x")
+    params = tiny.PARAMS.model_copy(update={"epochs": 1})
+    assert len(train(params, data, tmp_path)) == 1
+    assert json.loads((tmp_path / "fit.json").read_text())["history"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(data, tmp_path, monkeypatch):
+    saves = []
+
+    def fill_up(content, stream):
+        saves.append(stream.name)
+        if len(saves) == 4:  # the checkpoint of the second epoch
+            stream.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(content, stream)
+
+    original = torch.save
+    params = tiny.PARAMS
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match="the disk is full"):
+        patch.setattr(torch, "save", fill_up)
+        patch.setattr("iqa.training.fit.best_epoch", lambda history, _: len(history))
+        train(params, data, tmp_path)
+    assert not [file for file in tmp_path.iterdir() if file.suffix == ".part"]
+    seen = epochs_trained(monkeypatch)
+    train(params, data, tmp_path)
+    assert seen == [2, 3]
+
+
 def test_other_weights_in_the_same_file_are_another_fit(data, tmp_path):
     file = tmp_path / "weights.pth"
     params = tiny.PARAMS.model_copy(update={"weights": str(file)})
@@ -325,7 +521,7 @@ def test_the_log_has_a_line_for_each_epoch_with_terms_and_rates(fitted):
 
 def test_the_loss_is_the_weighted_sum_of_the_terms_in_the_history(fitted):
     history = fitted[1]
-    expected = history["train_l1"] + tiny.PARAMS.rank_weight * history["train_ranking"]
+    expected = history["train_loss_l1"] + tiny.PARAMS.rank_weight * history["train_loss_ranking"]
     np.testing.assert_allclose(history["train_loss"], expected, rtol=1e-5)
 
 

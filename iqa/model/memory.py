@@ -1,0 +1,71 @@
+"""How much memory there is, and how much of it tensors on the CPU take."""
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+GIB = 2**30
+SYSTEM = Path("/")
+
+
+class OverLimit(RuntimeError):
+    """Tensors on the CPU take more memory than they may."""
+
+
+class Live(TorchDispatchMode):
+    """Follows the bytes of living storages on the CPU: those of `kept`, and those that operators return from now on.
+
+    Raises:
+        OverLimit: they are more than `limit`.
+    """
+
+    def __init__(self, kept: list[Tensor], limit: float):
+        super().__init__()
+        self.limit = limit
+        self.alive: dict[int, int] = {}
+        self.bytes = self.peak = 0
+        for tensor in kept:
+            self._note(tensor)
+
+    def __torch_dispatch__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._note, result)
+        if self.bytes > self.limit:
+            raise OverLimit(f"memory: more than {self.limit / GIB:.1f} GiB, the limit for tensors on the CPU")
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.alive:
+            self.alive[key] = storage.nbytes()
+            self.bytes += storage.nbytes()
+            self.peak = max(self.peak, self.bytes)
+            weakref.finalize(storage, self._forget, key).atexit = False
+
+    def _forget(self, key: int) -> None:
+        self.bytes -= self.alive.pop(key)
+
+
+def available() -> float:
+    """Bytes that tensors on the CPU may take: three fifths of what can be had now without swapping.
+
+    The rest is for what operators need inside and for what the allocator keeps: a quarter more was seen in training.
+    The limit of a container counts, too, without the files that its memory caches. Infinite where neither is known.
+    """
+    found, meminfo, group = [], SYSTEM / "proc/meminfo", SYSTEM / "sys/fs/cgroup"
+    if meminfo.is_file():
+        found.append(1024.0 * _entry(meminfo, "MemAvailable:"))
+    if (group / "memory.max").is_file() and (most := (group / "memory.max").read_text().strip()) != "max":
+        used = int((group / "memory.current").read_text()) - _entry(group / "memory.stat", "inactive_file")
+        found.append(float(most) - used)
+    return 0.6 * min(found, default=float("inf"))
+
+
+def _entry(file: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(f"{name} "))

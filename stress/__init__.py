@@ -1,0 +1,1 @@
+"""The stress suite: `python -m stress` proves that nothing is lost and that nothing is silently wrong."""
