@@ -57,7 +57,7 @@ class ComplexityParams(FigureParams):
     width: types.Size = 224
     # how time and memory are measured
     devices: Annotated[list[types.DeviceOrAll], Field(min_length=1, max_length=types.MOST)] = ["all"]
-    precisions: Annotated[list[types.Precision], Field(min_length=1, max_length=2)] = ["32-true", "bf16-mixed"]
+    precisions: Annotated[list[types.Precision], Field(min_length=1, max_length=3)] = ["32-true", "bf16-mixed"]
     compiled: Annotated[list[bool], Field(min_length=1, max_length=2)] = [False]
     batch_sizes: types.Sizes = [1, 2, 4, 8]
     until_full: bool = False

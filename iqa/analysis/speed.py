@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from iqa.analysis.params import ComplexityParams
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.memory import GIB, Live, OverLimit, available
-from iqa.model.scoring import choose_device
+from iqa.model.scoring import LOWER, choose_device
 from iqa.study.results import hardware
 
 LEAST = 3  # passes that are timed at least, however long they take
@@ -53,7 +53,7 @@ class Setting:
         return f"this machine has no device {self.device}" if absent else ""
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+        return torch.autocast(self.device.type, LOWER.get(self.precision), enabled=self.precision in LOWER)
 
     @contextmanager
     def hold(self, model: nn.Module) -> Iterator[None]:

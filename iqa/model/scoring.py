@@ -17,6 +17,7 @@ from iqa.study.progress import bar
 
 # pixels of a forward pass; on a CPU more would not fit into its caches (measured with ResNet-50 and MobileNetV2)
 AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
+LOWER = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}  # types of a forward pass, by precision
 Window = tuple[int, int]  # height and width of a patch
 Values = dict[str, np.ndarray]  # `scores` of patches or images and, if asked for, `weights` and `scales`
 
@@ -70,7 +71,7 @@ def score_patches(
         image: gives the pixels (H, W, 3) of an image by its number.
         places: image, top and left of each patch, by the size of the patches.
         batch_size: most patches per forward pass; by default what suits the device and the window.
-        precision: `32-true` or `bf16-mixed`.
+        precision: `32-true`, `bf16-mixed` or `fp16-mixed`.
         exact: without TF32 and other quick choices of cuDNN that differ from call to call.
         look: return the generated `weights` (B, w), too, and those of the `scales` (B, 4) if the fusion weights them.
         label: of a progress bar; empty for no bar.
@@ -86,7 +87,7 @@ def score_patches(
     for height, width, batch in bar(batches, total=len(batches), desc=label, unit="batch") if label else batches:
         windows = [image(number)[top : top + height, left : left + width] for number, top, left in batch]
         pixels = to_pixels(windows).to(device, non_blocking=True)
-        lower = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+        lower = torch.autocast(device.type, LOWER.get(precision), enabled=precision in LOWER)
         same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         training = network.training
         network.eval()

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from timm.utils import ModelEmaV3
 from torch import Tensor, distributed, nn
 
 from iqa.data.database import Database
@@ -78,6 +79,13 @@ class Fit(lightning.LightningModule):
         self.predict = torch.compile(model.forward) if params.compile else model.forward
         if params.freeze_backbone:
             model.backbone.requires_grad_(False)
+        self.average = ModelEmaV3(model, params.ema, use_warmup=True).requires_grad_(False) if params.ema else None
+        self.steps = 0  # after which the average was last updated
+
+    @property
+    def scored(self) -> HyperIQA:
+        """The model that is validated and saved: the average of the weights, if there is one."""
+        return self.average.module if self.average else self.model
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = schedules.optimizer(self.model, self.params)
@@ -138,6 +146,11 @@ class Fit(lightning.LightningModule):
                 for parameter in part.parameters():
                     parameter.grad = None
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average and self.trainer.global_step > self.steps:  # the optimiser made a step with this batch
+            self.steps = self.trainer.global_step
+            self.average.update(self.model, self.steps)
+
     def on_train_epoch_end(self) -> None:
         prediction, target = torch.cat(self.seen, dim=1).cpu().numpy()
         sizes = np.array([batch.shape[1] for batch in self.seen])
@@ -176,7 +189,7 @@ class Fit(lightning.LightningModule):
         """Predicted and true scores of a split on 0..1; several processes share the images."""
         indices = database.indices(split)
         rank, processes = self.global_rank, self.trainer.world_size
-        parts: list[Any] = [score(self.model, database, indices[rank::processes], **options)] * processes
+        parts: list[Any] = [score(self.scored, database, indices[rank::processes], **options)] * processes
         if processes > 1:
             distributed.all_gather_object(parts, parts[rank])
         value = np.zeros(len(indices))
@@ -194,7 +207,7 @@ class Fit(lightning.LightningModule):
         saved = describe(self.params, self.database) | {"fit": self.mark, "history_row": row}
         intercept, slope = self.line
         saved["calibration"] = {"intercept": intercept, "slope": slope} if slope else {"uncalibrated": UNCALIBRATED}
-        saved["state_dict"] = self.model.state_dict()
+        saved["state_dict"] = self.scored.state_dict()
         if best_epoch(self.history, self.params.select_on) == row["epoch"]:
             save(saved, self.folder / "best.pt")
         if self.params.save_all_epochs:
@@ -304,6 +317,8 @@ def fit(
         mode = "min" if params.select_on.endswith("loss") else "max"
         callbacks.append(EarlyStopping(params.select_on, patience=params.patience, mode=mode))
     device = choose_device(params.device)
+    if params.precision == "fp16-mixed" and device.type == "cpu":
+        raise ValueError("precision 'fp16-mixed' needs a GPU; set 'bf16-mixed' or '32-true'")
     one = [device.index or 0] if device.type == "cuda" else 1
     several = params.processes() > 1
     trainer = lightning.Trainer(
@@ -312,7 +327,7 @@ def fit(
         num_nodes=params.nodes,
         strategy=params.strategy if several else "auto",
         sync_batchnorm=several and device.type == "cuda",
-        precision=params.precision,
+        precision=params.precision.replace("fp16", "16"),
         deterministic="warn" if params.deterministic else False,
         max_epochs=params.epochs,
         accumulate_grad_batches=params.accumulate,

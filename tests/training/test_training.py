@@ -147,6 +147,55 @@ def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_ot
     )
 
 
+def test_the_average_of_the_weights_is_the_model(data, fitted, tmp_path):
+    """timm's average, of weights after each step of the optimiser, is what is validated and saved."""
+    train(tiny.PARAMS.model_copy(update={"ema": 1e-9}), data, tmp_path / "none")  # forgets all but the last weights
+    same = weights(fitted[0])
+    assert all(torch.equal(value, same[name]) for name, value in weights(tmp_path / "none").items())
+    history = train(tiny.PARAMS.model_copy(update={"ema": 0.9}), data, tmp_path / "some")
+    assert history["train_loss"].tolist() == fitted[1]["train_loss"].tolist()
+    assert history["val_loss"].tolist() != fitted[1]["val_loss"].tolist()
+    saved, last = weights(tmp_path / "some"), torch.load(tmp_path / "some" / "last.ckpt", weights_only=True)
+    name = "hyper.last_weight.weight"
+    assert saved[name].shape == last["state_dict"][f"average.module.{name}"].shape
+    assert not torch.equal(saved[name], last["state_dict"][f"model.{name}"])
+
+
+def test_a_stopped_fit_goes_on_with_its_average(data, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"ema": 0.9, "select_on": "val_loss"})
+
+    def stop(history):
+        if len(history) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(params, data, tmp_path / "stopped", after_epoch=stop)
+    train(params, data, tmp_path / "stopped")
+    train(params, data, tmp_path / "unbroken")
+    unbroken = weights(tmp_path / "unbroken")
+    assert all(torch.equal(value, unbroken[name]) for name, value in weights(tmp_path / "stopped").items())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_half_precision_without_a_gpu_is_refused_rather_than_replaced(data, tmp_path):
+    with pytest.raises(ValueError, match="precision 'fp16-mixed' needs a GPU; set 'bf16-mixed' or '32-true'"):
+        train(tiny.PARAMS.model_copy(update={"precision": "fp16-mixed"}), data, tmp_path)
+
+
+def test_an_optimiser_that_is_reset_forgets_its_moments_with_each_epoch(data, tmp_path, monkeypatch):
+    steps = []
+    original = Fit.on_train_epoch_start
+
+    def note(self):
+        original(self)
+        steps.append(len(self.trainer.optimizers[0].state))
+
+    monkeypatch.setattr(Fit, "on_train_epoch_start", note)
+    for reset in (False, True):
+        train(tiny.PARAMS.model_copy(update={"epochs": 2, "reset_optimizer": reset}), data, tmp_path / str(reset))
+    assert steps[0] == steps[2] == steps[3] == 0 < steps[1]
+
+
 def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, monkeypatch):
     params = tiny.PARAMS.model_copy(update={"dropout": 0.3})
     (tmp_path / "whole").mkdir()
