@@ -17,6 +17,7 @@ from iqa.study import param_files, paths
 from iqa.study.disk import write_whole
 from iqa.study.params import ParameterError
 from iqa.study.results import finished
+from iqa.training.params import TrainParams
 
 LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
 LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
@@ -39,7 +40,7 @@ class Tables:
         self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
         runs = {"data_prep": self.here[:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
-        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run]}
+        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
         for table in LISTED:
             step = table.files[0].partition("/")[0]
             for run in runs[step]:
@@ -61,14 +62,14 @@ class Tables:
     def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
             return self.reader.tabulate(table.make, files[0])
-        special = {"data_prep": self._databases, "runs": lambda: self.records}
+        special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)
 
     def of_run(self, name: str) -> tuple[str, str]:
         """`(step, run)` of the run whose results hold the table."""
         _, step, run = self._find(name)
-        return "report" if step == "runs" else step, run
+        return "report" if step in ("runs", "experiments") else step, run
 
     def _find(self, name: str) -> tuple[Table, str, str]:
         if name not in self._listed:
@@ -91,6 +92,16 @@ class Tables:
     def records(self) -> list[dict[str, Any]]:
         """`record.json` of each run that the report is made of."""
         return [self.reader.record(f"{step}/{run}/record.json") for step, run in self.runs()]
+
+    def experiments(self) -> dict[str, dict[str, Any]]:
+        """Each training experiment of the study, that of the main run first: its seeds, and its parameters by group."""
+        study, found = self.params.study, {}
+        main = param_files.experiment_of(study).get(self.params.main)
+        known = param_files.experiments(study)
+        for name in sorted(known, key=lambda name: name != main):
+            runs = [param_files.load(TrainParams, study, run) for run in known[name]]
+            found[name] = {"seeds": [params.seed for params in runs], "parameters": runs[0].by_group()}
+        return found
 
     def runs(self) -> list[tuple[str, str]]:
         """`(step, run)` of what the report is made of: all but absent databases and trainings that are not finished."""

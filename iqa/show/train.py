@@ -121,7 +121,58 @@ def before_after(before: dict[str, Any], after: dict[str, Any]) -> Figure:
     return figure
 
 
+def parameters_table(experiments: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Every value that decides the first of some training experiments, by groups of parameters.
+
+    Args:
+        experiments: by name, `parameters` (by group and name) and `seeds`.
+    """
+    groups = next(iter(experiments.values()))["parameters"]
+    return table_of(
+        {"Group": group, "Parameter": name, "Value": _literal(value)}
+        for group, values in groups.items()
+        for name, value in values.items()
+    )
+
+
+def experiments_table(experiments: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """What differs between each training experiment and the first; see `parameters_table`."""
+    base = _flat(next(iter(experiments.values())))
+    return table_of(
+        {
+            "Experiment": name,
+            "Seeds": ", ".join(str(int(seed)) for seed in experiment["seeds"]),
+            "Differs in": "; ".join(
+                f"{key} {_literal(value)}" for key, value in _flat(experiment).items() if value != base[key]
+            ),
+        }
+        for name, experiment in experiments.items()
+    )
+
+
+def _flat(experiment: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for values in experiment["parameters"].values() for key, value in values.items()}
+
+
+def _literal(value: Any) -> str:
+    """A value as a parameter file holds it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 TABLES = (
+    Table(
+        "parameters",
+        "Parameters of the main experiment",
+        parameters_table,
+        ("experiments/all",),
+    ),
+    Table("experiments", "Training experiments, and in what they differ", experiments_table, ("experiments/all",)),
     Table("architecture", "Parts of the model", architecture_table, ("train/architecture.json",)),
     Table(
         "main",

@@ -11,6 +11,8 @@ from iqa.study import types
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 
+# groups of parameters, by the first of each
+GROUPS = {"database": "data", "backbone": "model", "loss": "loss", "epochs": "optimisation", "seed": "machine"}
 HEAVIEST = 1e6  # weight of a term of a loss
 
 
@@ -127,6 +129,17 @@ class TrainParams(ModelParams, FigureParams):
         if taken := {"train", "val", "test"} & set(self.monitor_databases):
             raise ValueError(f"'monitor_databases': '{taken.pop()}' names a column of the history; rename the database")
         return self
+
+    def by_group(self) -> dict[str, dict[str, Any]]:
+        """The values that decide a training, but for its seed, by the groups in which they stand above."""
+        groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS.values()}
+        group, left_out, here = "", {*self.not_deciding, "seed"}, TrainParams.__annotations__
+        for key in here:
+            group = GROUPS.get(key, group)
+            if key in TrainParams.model_fields and key not in left_out:
+                groups[group][key] = getattr(self, key)
+        groups["model"] |= {key: getattr(self, key) for key in ModelParams.model_fields if key not in here}
+        return groups
 
     def processes(self) -> int:
         """Number of processes that share each batch: `devices` on each of `nodes`."""

@@ -276,3 +276,21 @@ def test_what_a_model_without_a_scale_lacks_is_a_dash():
     metrics |= dict.fromkeys(("rmse", "bias", "bias_low", "bias_high"))
     shown = tables.rounded(train.main_result_table(metrics, audits)).iloc[0]
     assert (shown["RMSE"], shown["Bias"]) == (tables.DASH, tables.DASH)
+
+
+def test_the_parameters_of_all_experiments_are_told_by_what_differs_from_the_first():
+    def experiment(lr, seeds, **changes):
+        return {
+            "seeds": seeds,
+            "parameters": {"model": {"fusion": "last", "cbam": True}, "optimisation": {"lr": lr} | changes},
+        }
+
+    given = {"main": experiment(1e-5, [1, 2], milestones=[3]), "other": experiment(5e-7, [42], milestones=[])}
+    base, others = train.parameters_table(given), train.experiments_table(given)
+    assert base.to_dict("list") == {
+        "Group": ["model", "model", "optimisation", "optimisation"],
+        "Parameter": ["fusion", "cbam", "lr", "milestones"],
+        "Value": ["last", "true", "1e-05", "[3]"],
+    }
+    assert others["Seeds"].tolist() == ["1, 2", "42"]
+    assert others["Differs in"].tolist() == ["", "lr 5e-07; milestones []"]

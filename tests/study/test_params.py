@@ -587,3 +587,11 @@ def test_the_cache_is_a_folder_that_does_not_depend_on_the_working_directory(tmp
     for place in ("file", "file/inside"):
         with pytest.raises(paths.PathError, match=r"IQA_CACHE names .*file.*name another"):
             paths.cache_folder(str(tmp_path / place))
+
+
+def test_every_value_that_decides_a_training_is_in_one_group():
+    groups = TrainParams().by_group()
+    keys = [key for values in groups.values() for key in values]
+    assert list(groups) == ["data", "model", "loss", "optimisation", "machine"]
+    assert len(keys) == len(set(keys)) and set(keys) == TrainParams().deciding().keys() - {"seed"}
+    assert "cbam" in groups["model"] and "rank_gap" in groups["loss"] and "val_crops" in groups["data"]
