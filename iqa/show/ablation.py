@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
-from iqa.show.tables import Table, ends, missing, published_text, renamed
+from iqa.show.tables import Table, ends, published_text, renamed
 
 
 def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     A group that was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a
     column if that was on the test images anywhere; what others published has columns if there is any.
     """
-    columns = {"Differs in": _differs, "Seeds:,.0f": lambda row: row["seeds"] or None}
+    columns = {"Differs in": lambda row: row["label"], "Seeds:,.0f": lambda row: row["seeds"] or None}
     columns |= {"SRCC": ("srcc_mean", "srcc_low", "srcc_high"), "SD of seeds": "srcc_std", "PLCC": "plcc_mean"}
     columns |= {"SRCC difference": ends("delta"), "p (Holm):p": "p_holm", "Verdict": _verdict, "Decision": "decision"}
     columns |= {"Validation SRCC": "val_srcc_mean"}
@@ -29,12 +29,6 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     if "published_srcc" in ablation and ablation["published_srcc"].notna().any():
         columns |= {"Published SRCC": partial(published_text, name="srcc"), "Published protocol": "published_protocol"}
     return renamed(ablation, columns)
-
-
-def _differs(row: dict[str, Any]) -> str:
-    """The name of a group and what it differs in, once if that is its name."""
-    named = row["label"] == row["differs"] or missing(row["differs"])
-    return row["label"] if named else f"{row['label']}: {row['differs']}"
 
 
 def _verdict(row: dict[str, Any]) -> str:
