@@ -86,7 +86,8 @@ def main() -> None:
             network = HyperIQA(params.architecture()).to(device).eval()
             scale = Scale(0, 1, True, "random weights")
             channels_last = HyperIQA(params.architecture()).to(device, memory_format=torch.channels_last).eval()
-            model = Predictor(channels_last, run, params.input, params.crop, SIZE, scale, {})
+            rule = {"crops": "random", "patches": CROPS, "seed": 0}
+            model = Predictor(channels_last, run, params.input, params.crop, SIZE, scale, rule)
             cases = {
                 "one patch at a time": lambda n=network, p=params: naive(n, files, p.crop, p.input),
                 "score_files": lambda m=model: ours(m, files, "32-true"),

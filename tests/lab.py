@@ -50,7 +50,7 @@ def served(project: Path, home: Path) -> Iterator[str]:
     own = {"HOME": home, "JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_DATA_DIR": home / "data"}
     own |= {"JUPYTER_RUNTIME_DIR": home / "runtime", "IPYTHONDIR": home / "ipython"}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += [option.replace("$(CURDIR)", str(ROOT)) for option in options]
+    command += [option.replace('"', "").replace("$$PWD", str(ROOT)) for option in options]
     command += [f"--ServerApp.{key}={value}" for key, value in {
         "ip": "127.0.0.1", "port": port, "port_retries": 0, "root_dir": project,
     }.items()]  # fmt: skip
