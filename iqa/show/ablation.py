@@ -1,6 +1,5 @@
 """Tables and figures of `03_ablation`."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
-from iqa.show.tables import Table, ends, published_text, renamed
+from iqa.show.tables import PUBLISHED, Table, ends, renamed
 
 
 def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
@@ -20,14 +19,18 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     A group that was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a
     column if that was on the test images anywhere; what others published has columns if there is any.
     """
+    published = "published_srcc" in ablation and ablation["published_srcc"].notna().any()
+    digits = ":.4f" * published  # as many as published values have
     columns = {"Differs in": lambda row: row["label"], "Seeds:,.0f": lambda row: row["seeds"] or None}
-    columns |= {"SRCC": ("srcc_mean", "srcc_low", "srcc_high"), "SD of seeds": "srcc_std", "PLCC": "plcc_mean"}
-    columns |= {"SRCC difference": ends("delta"), "p (Holm):p": "p_holm", "Verdict": _verdict, "Decision": "decision"}
-    columns |= {"Validation SRCC": "val_srcc_mean"}
+    columns |= {f"SRCC{digits}": ("srcc_mean", "srcc_low", "srcc_high"), f"SD of seeds{digits}": "srcc_std"}
+    columns |= {f"PLCC{digits}": "plcc_mean", f"SRCC difference{digits}": ends("delta"), "p (Holm):p": "p_holm"}
+    columns |= {"Verdict": _verdict, "Decision": "decision", f"Validation SRCC{digits}": "val_srcc_mean"}
     if (ablation["chosen_on"] == "TEST").any():
         columns |= {"Chosen on": "chosen_on"}
-    if "published_srcc" in ablation and ablation["published_srcc"].notna().any():
-        columns |= {"Published SRCC": partial(published_text, name="srcc"), "Published protocol": "published_protocol"}
+    if published:
+        names = [name for name in ("srcc", "plcc") if f"published_{name}" in ablation]
+        columns |= {f"Published {name.upper()}:{PUBLISHED}": f"published_{name}" for name in names}
+        columns |= {"Published protocol": "published_protocol"}
     return renamed(ablation, columns)
 
 

@@ -14,7 +14,17 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, INK, in_style
-from iqa.show.tables import COUNTERS, Table, ends, interval_or_none, missing, published_text, records, renamed, table_of
+from iqa.show.tables import (
+    COUNTERS,
+    PUBLISHED,
+    Table,
+    ends,
+    interval_or_none,
+    missing,
+    records,
+    renamed,
+    table_of,
+)
 
 SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}
 
@@ -92,7 +102,7 @@ def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
     columns |= {name.upper(): partial(_measured, name=name) for name in ("srcc", "plcc")}
     columns |= {"Chosen on": "chosen_on"} if (overview["chosen_on"] == "TEST").any() else {}
     if overview["published_srcc"].notna().any():
-        columns |= {f"Published {name.upper()}": partial(published_text, name=name) for name in ("srcc", "plcc")}
+        columns |= {f"Published {name.upper()}:{PUBLISHED}": f"published_{name}" for name in ("srcc", "plcc")}
         columns |= {"Published protocol": "published_protocol"}
     return renamed(overview, columns)
 

@@ -39,6 +39,9 @@ class Table(NamedTuple):
     files: tuple[str, ...]
 
 
+PUBLISHED = ".4g"  # format of published coefficients, most of which have four decimals
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with the low and high end of its interval, shown as `0.899 [0.880, 0.915]`."""
@@ -174,12 +177,6 @@ def ends(name: str) -> tuple[str, str, str]:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame, their cells the objects that they are (`DataFrame.to_dict` makes them plain floats)."""
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-
-
-def published_text(row: dict[str, Any], name: str) -> Any:
-    """A published number of a row, or the text of several with each rounded as a number is."""
-    value = row[f"published_{name}"]
-    return re.sub(r"\d+\.\d+", lambda found: number(float(found[0])), value) if isinstance(value, str) else value
 
 
 def shape(sizes: Iterable[float]) -> str:

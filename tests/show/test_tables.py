@@ -88,11 +88,11 @@ def test_published_values_are_shown_with_their_protocol_only_if_there_are_any(co
     assert not any("ublished" in name for name in ablation.ablation_table(empty))
     one = empty.assign(published_srcc=[0.9236, *[np.nan] * 3], published_protocol=["official split", "", "", ""])
     shown = tables.rounded(ablation.ablation_table(one))
-    assert shown.iloc[0][["Published SRCC", "Published protocol"]].tolist() == ["0.924", "official split"]
+    assert shown.iloc[0][["Published SRCC", "Published protocol"]].tolist() == ["0.9236", "official split"]
     assert (shown.iloc[1:][["Published SRCC", "Published protocol"]] == tables.DASH).all(axis=None)
     several = one.assign(published_srcc=["(1) 0.904 (2) 0.9236", "0.9", np.nan, np.nan])  # read back from a file
     shown = tables.rounded(ablation.ablation_table(several))["Published SRCC"]
-    assert shown.tolist() == ["(1) 0.904 (2) 0.924", "0.900", tables.DASH, tables.DASH]
+    assert shown.tolist() == ["(1) 0.904 (2) 0.9236", "0.9", tables.DASH, tables.DASH]
 
 
 def test_numbers_of_the_table_stay_the_objects_that_were_read(compared):
