@@ -5,6 +5,7 @@ so that writing is hit often. A chain is some kills of the same run, then a run 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
