@@ -660,6 +660,7 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_one_line(monkey
         """As what a Rust extension raises where it is interrupted while it is imported."""
 
     def interrupted(options):
+        """Say why."""
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
