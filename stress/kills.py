@@ -5,6 +5,7 @@ so that writing is hit often. A chain is some kills of the same run, then a run 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -38,14 +39,17 @@ class Target(NamedTuple):
 
     title: str
     arguments: tuple[str, ...]
-    change: tuple[str, str] = ("", "")  # a parameter file, and a line that is added to it
+    change: tuple[str, str] = ("", "")  # a parameter file, and a line that is added to it, or takes the place of one
     removed: tuple[str, ...] = ()  # results and caches that are removed
     kills: int = 4
 
     def prepare(self, folder: Path) -> None:
         for name, text in project.PARAMS.items():
-            more = self.change[1] if name == self.change[0] else ""
-            (folder / "params" / STUDY / name).write_text(text.replace("{}\n", "") + more if more else text)
+            changed = text
+            if name == self.change[0]:
+                key = self.change[1].partition(":")[0]
+                changed = re.sub(rf"(?m)^(\{{\}}|{key}: .*)\n", "", text) + self.change[1]
+            (folder / "params" / STUDY / name).write_text(changed)
         for name in self.removed:
             project.remove(folder / name)
 

@@ -4,7 +4,9 @@ import argparse
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -467,6 +469,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is printed."""
     if sys.stderr is None:  # closed: there is no one to tell
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handled and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
     try:
         if sys.stdout is None:
             raise Mistake("the standard output is closed; send it to a file, or to /dev/null")
@@ -474,12 +485,14 @@ def main(arguments: list[str] | None = None) -> int:
             return _call(arguments)
         finally:
             _end_output()
-    except KeyboardInterrupt:
-        print("iqa: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         return 141
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupted:  # whatever a library makes of it
+            print("iqa: interrupted", file=sys.stderr)
+            return 130
+        if not isinstance(error, Exception):
+            raise
         words = str(error)
         if isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words:
             words = f"there is not enough memory ({words.splitlines()[0][:200] if words else 'MemoryError'})"
@@ -489,6 +502,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise  # a bug, whose traceback says where it is
         print(f"iqa: {words}", file=sys.stderr)
         return 1
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _call(arguments: list[str] | None) -> int:

@@ -19,6 +19,14 @@ from iqa.study.params import ParameterError
 from iqa.study.results import finished
 from iqa.training.params import TrainParams
 
+# Snakemake's own command, which an interrupt while it is imported ends without a traceback
+SNAKEMAKE = """
+try:
+    from snakemake.cli import main
+    main()
+except KeyboardInterrupt:
+    raise SystemExit(130)
+"""
 MARKS = ".snakemake/made"  # folder, in that of the study, of what Snakemake takes for the outputs of its jobs
 
 
@@ -226,7 +234,7 @@ def _snakemake(
         # a profile may bring the executor that it names
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(cluster), os.environ.get("PYTHONPATH")]))
     command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")),
+        *(sys.executable, "-c", SNAKEMAKE, "--snakefile", str(paths.ROOT / "Snakefile")),
         *("--directory", str(paths.RESULTS / study), *where),
         *("--rerun-incomplete", "--keep-going", "--nolock", "--quiet", "rules", "host"),
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),

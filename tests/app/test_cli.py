@@ -653,3 +653,20 @@ def test_outside_of_a_checkout_a_command_that_needs_a_study_says_so(installed, c
     done = installed(*call.split())
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "checkout" in done.stderr
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error_is_one_line(monkeypatch, capsys):
+    class Panic(BaseException):
+        """As what a Rust extension raises where it is interrupted while it is imported."""
+
+    def interrupted(options):
+        """Say why."""
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise Panic from None
+
+    monkeypatch.setitem(cli.COMMANDS, "why", (interrupted, "place"))
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(["why"]) == 130 and capsys.readouterr().err == "iqa: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
