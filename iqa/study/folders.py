@@ -19,12 +19,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replace(new: Path, place: Path) -> None:
-    """Let a folder take the place of the one beside it, durably; only then the old one is removed."""
-    for path in new.rglob("*"):
+def sync_all(folder: Path) -> None:
+    """Write a folder and all that is in it down to the disk."""
+    for path in (*folder.rglob("*"), folder):
         if path.is_file() or path.is_dir():
             sync(path)
-    sync(new)
+
+
+def replace(new: Path, place: Path) -> None:
+    """Let a folder take the place of the one beside it; only then the old one is removed. `sync_all` comes before."""
     recover(place)
     before = _before(place)
     if place.exists():

@@ -64,6 +64,7 @@ def put_in_place(place: Path) -> None:
     """Replace the results of a run, and its files elsewhere, by those in its working folder, which are complete."""
     work = paths.work_folder(place)
     before, now = _elsewhere(place), _elsewhere(work)
+    folders.sync_all(work)  # what takes long comes first: then names change, all in a moment
     for name, file in now.items():
         staged = work / _staged(name)
         if staged.is_file():
