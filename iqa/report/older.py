@@ -28,4 +28,5 @@ def describe_loss(study: str, run: str) -> dict[str, Any]:
     from iqa.training.params import TrainParams
 
     values = read_json(study, "train", run, "params")
-    return describe(TrainParams.build(values, str(result_file(study, "train", run, "params.json"))).terms(), values)
+    params = TrainParams.build(values, str(result_file(study, "train", run, "params.json")))
+    return describe(params.terms(), vars(params))

@@ -20,7 +20,7 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     column if that was on the test images anywhere; what others published has columns if there is any.
     """
     published = "published_srcc" in ablation and ablation["published_srcc"].notna().any()
-    digits = ":.4f" * published  # as many as published values have
+    digits = ":.4f" if published else ""  # as many as published values have
     columns = {"Differs in": lambda row: row["label"], "Seeds:,.0f": lambda row: row["seeds"] or None}
     columns |= {f"SRCC{digits}": ("srcc_mean", "srcc_low", "srcc_high"), f"SD of seeds{digits}": "srcc_std"}
     columns |= {f"PLCC{digits}": "plcc_mean", f"SRCC difference{digits}": ends("delta"), "p (Holm):p": "p_holm"}

@@ -234,7 +234,9 @@ def test_a_loss_is_a_weighted_sum_of_terms(text, weights):
 
 @pytest.mark.parametrize("text", ["l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
 def test_a_loss_of_another_form_is_refused(text):
-    with pytest.raises(ParameterError, match=r"key 'loss': .*different terms of l1, l2, ranking, plcc, fidelity"):
+    with pytest.raises(
+        ParameterError, match=r"key 'loss': .*different terms of l1, l2, ranking, ranking_all, rank, plcc, fidelity"
+    ):
         TrainParams.build({"loss": text}, "here")
 
 
@@ -593,5 +595,5 @@ def test_every_value_that_decides_a_training_is_in_one_group():
     groups = TrainParams().by_group()
     keys = [key for values in groups.values() for key in values]
     assert list(groups) == ["data", "model", "loss", "optimisation", "machine"]
-    assert len(keys) == len(set(keys)) and set(keys) == TrainParams().deciding().keys() - {"seed"}
+    assert len(keys) == len(set(keys)) and set(keys) == TrainParams().deciding().keys() - {"seed", "dpi"}
     assert "cbam" in groups["model"] and "rank_gap" in groups["loss"] and "val_crops" in groups["data"]

@@ -50,11 +50,14 @@ def test_a_sum_sees_the_scale_if_a_term_does(weights, sees):
     assert losses.sees_scale(weights) is sees
 
 
+OPTIONS = {"rank_margin": 0.1, "rank_gap": 0.0}
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_a_loss_sees_the_scale_unless_it_is_the_same_for_shifted_predictions(name):
     generator = torch.Generator().manual_seed(0)
     prediction, target = torch.rand(2, 12, generator=generator, dtype=torch.float64)
-    values = [losses.total(p, target, {name: 1.0}, {"rank_margin": 0.1})["total"] for p in (prediction, prediction + 5)]
+    values = [losses.total(p, target, {name: 1.0}, OPTIONS)["total"] for p in (prediction, prediction + 5)]
     assert losses.LOSSES[name].sees_scale == (not torch.isclose(*values, rtol=1e-6))
 
 
