@@ -28,7 +28,7 @@ from iqa.training.params import TrainParams
 
 SECTIONS = ["Summary", "Question", "Method", "Data", "Main result", "Ablation", "Complexity"]
 SECTIONS += ["Cross-database evaluation", "Inside the model", "Published methods", "Claims, and what holds"]
-SECTIONS += ["Appendix: further comparisons", "Provenance", "References"]
+SECTIONS += ["Appendix: further comparisons", "Appendix: parameters", "Provenance", "References"]
 PUBLISHED = {"method": ["DeepEns", "main"], "srcc": [0.7922, 0.951], "measured": [False, True]}
 
 
