@@ -234,9 +234,7 @@ def test_a_loss_is_a_weighted_sum_of_terms(text, weights):
 
 @pytest.mark.parametrize("text", ["l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
 def test_a_loss_of_another_form_is_refused(text):
-    with pytest.raises(
-        ParameterError, match=r"key 'loss': .*different terms of l1, l2, .*, plcc, fidelity"
-    ):
+    with pytest.raises(ParameterError, match=r"key 'loss': .*different terms of l1, l2, .*, plcc, fidelity"):
         TrainParams.build({"loss": text}, "here")
 
 
