@@ -194,7 +194,7 @@ def write_own(folder: Path, images: int, scale: tuple[float, float, bool], lists
     folder.mkdir(parents=True, exist_ok=True)
     for name, score in zip(names, scores, strict=True):
         badness = (high - score if higher else score - low) / (high - low)
-        _rectangles(rng).filter(ImageFilter.GaussianBlur(BLUR * badness)).save(folder / name)
+        _rectangles(rng).filter(ImageFilter.GaussianBlur(BLUR * float(badness))).save(folder / name)
     for number, (key, file) in enumerate(lists.items()):
         file.parent.mkdir(parents=True, exist_ok=True)
         chosen = slice(number, None, len(lists))
