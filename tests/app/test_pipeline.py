@@ -323,7 +323,7 @@ def test_a_second_pipeline_or_run_is_refused_by_name_while_children_of_a_killed_
         process.wait()  # its children hold the pipes
         executed, text = project.report(fails=True)
         assert not executed and "another pipeline is at work in results/toy" in text
-        snakemake = next(other for other in psutil.process_iter() if "snakemake" in cmdline(other, project))
+        snakemake = next(other for other in psutil.process_iter() if "--snakefile" in cmdline(other, project))
         snakemake.kill()
         executed, text = project.report(fails=True)
         assert not executed and "results/toy/ablation/main: another process makes this run" in text
