@@ -31,7 +31,7 @@ from iqa.data.params import DataPrepParams
 from iqa.data.releases import OWN_FILES, OWN_SCALE, release_of
 from iqa.data.stand_ins import HEIGHT, WIDTH, write_own, write_stand_in
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.scoring import choose_device
+from iqa.model.scoring import LOWER, choose_device
 from iqa.report.params import ReportParams
 from iqa.study import param_files, paths
 from iqa.study.params import Params
@@ -234,7 +234,7 @@ def forecast(study: str, device: str = "auto") -> pd.DataFrame:
         macs = complexity.macs_torch(model.eval(), params.crop, params.crop)
         weights = sum(parameter.numel() for parameter in model.parameters())
         patches = counts["train"] * params.train_patches
-        scored = counts["val"] * params.test_patches
+        scored = counts["val"] * params.validation()["patches"]
         hours = params.epochs * (3 * patches + scored) * macs * speed / 3600
         batch = params.batch_size // params.processes()
         width = 4 if params.precision == "32-true" else 2
@@ -273,7 +273,8 @@ def _seconds_per_mac(params: TrainParams, device: torch.device) -> float:
     pixels = torch.randint(0, 256, (batch, 3, params.crop, params.crop), dtype=torch.uint8, device=device)
     target = torch.linspace(0, 1, batch, device=device)
     optimizer = schedules.optimizer(model, params)
-    lower = torch.autocast(device.type, torch.bfloat16, enabled=params.precision != "32-true" and device.type == "cuda")
+    lowered = params.precision in LOWER and device.type == "cuda"
+    lower = torch.autocast(device.type, LOWER.get(params.precision), enabled=lowered)
     started = 0.0
     for _ in range(2):  # the first warms up
         if device.type == "cuda":

@@ -16,7 +16,7 @@ from torch.nn.functional import dropout
 from iqa.model.backbone import STRIDES, Backbone
 from iqa.model.fusion import FUSIONS
 from iqa.model.params import ModelParams
-from iqa.model.pooling import pool
+from iqa.model.pooling import means, pool
 from iqa.study.registry import Registry
 
 Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one generated layer
@@ -90,7 +90,7 @@ class PooledLevels(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
-        return self.project(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
+        return self.project(means(maps))
 
 
 @TARGET_INPUTS.add(
@@ -116,7 +116,7 @@ class Means(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
-        return torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
+        return means(maps)
 
 
 class HyperNetwork(nn.Module):

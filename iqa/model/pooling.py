@@ -1,4 +1,4 @@
-"""Average pooling to a grid, whatever the size of the map."""
+"""Pooling of feature maps: averages over a grid, and over all of a map."""
 
 import torch
 from torch import Tensor
@@ -23,3 +23,8 @@ def _cells(length: int, grid: int, like: Tensor) -> Tensor:
     start, end = cell * length // grid, ((cell + 1) * length + grid - 1) // grid
     inside = ((place >= start) & (place < end)).to(like.dtype)
     return inside / inside.sum(dim=1, keepdim=True)
+
+
+def means(maps: list[Tensor]) -> Tensor:
+    """(B, C_1 + ... + C_4): the means over space of the maps (B, C_l, H_l, W_l), concatenated."""
+    return torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
