@@ -12,9 +12,10 @@ from typing import IO
 
 from iqa.app import machine, steps
 from iqa.app.run import ORPHANS, RunFailed
-from iqa.app.stale import Place, State, explain
+from iqa.app.stale import State, explain
 from iqa.data import DataError
 from iqa.study import folders, param_files, paths, results
+from iqa.study.echo import listed
 from iqa.study.params import ParameterError
 from iqa.study.results import finished
 from iqa.training.params import TrainParams
@@ -74,11 +75,10 @@ class Job:
 def jobs(
     study: str, train: bool = True, cores: int | None = None, cluster: bool = False, state: State | None = None
 ) -> list[Job]:
-    """Every run of a study, in the order of the steps, without the preparation of databases that are not there.
+    """Every run of a study, in the order of the steps, but for those that are left out (`State.left_out`).
 
     Args:
-        train: False leaves all trainings out, and the data of those that are finished as they are; tables show the
-            others as not run.
+        train: False leaves all trainings out; the report shows what is not trained, and what would need it, as not run.
         cores: of this machine, that the runs share; all by default.
         cluster: whether each run is a job of a cluster, with the resources of `params/<study>/resources.yaml`.
         state: of the study, where the caller has read it already.
@@ -87,11 +87,11 @@ def jobs(
         ParameterError: the study does not exist, a parameter file is wrong, or a run needs one that is not there.
         DataError: a training needs a database that is not there; says where it can be had.
     """
-    state = state or State(study)
+    state = state or State(study, train)
     if train:
         _check_training_data(state)
     _check_needs(state)
-    skipped = left_out(state, train)
+    skipped = state.left_out
     want = machine.resources(study) if cluster else {}
     shares = machine.Machine(None if cluster else cores or os.cpu_count() or 1, list(state.params.values()))
     graph = []
@@ -119,17 +119,6 @@ def jobs(
 
 def _mark(step: str, run: str) -> str:
     return f"{MARKS}/{step}/{run}"
-
-
-def left_out(state: State, train: bool) -> set[Place]:
-    """Runs that are not made: databases that are not there and, where nothing is trained, trainings and their data."""
-    skipped = {("data_prep", name) for name in state.absent}
-    if not train:
-        trainings = [params for params in state.params.values() if isinstance(params, TrainParams)]
-        skipped |= {("train", params.run) for params in trainings}
-        trained = [params for params in trainings if finished(state.study, "train", params.run)]
-        skipped |= {("data_prep", name) for params in trained for name in params.databases()}
-    return skipped
 
 
 def _check_needs(state: State) -> None:
@@ -182,11 +171,13 @@ def report(
     next(steps.all_params(study), None)  # refuse a study that does not exist before its folder is made
     with _only_one(home) as held:
         for number in range(len(steps.STEPS)):
-            state = State(study)
+            state = State(study, train)
             graph = jobs(study, train, cores, cluster is not None, state)
             due = [job.rule for job in graph if job.due]
             if not number:
-                _print_left_out(state, train, due)
+                _print_left_out(state)
+                if not due:
+                    print(f"Nothing to be done: all runs of study '{study}' are up to date.", file=sys.stderr)
             if not graph:
                 raise RunFailed(f"nothing of study '{study}' can be made here")
             if not due:
@@ -200,20 +191,21 @@ def report(
 
 def print_due(study: str, train: bool = True) -> None:
     """Print which runs `report` would make, and why."""
-    state = State(study)
+    state = State(study, train)
+    _print_left_out(state)
     print(explain(state, [(job.step, job.run) for job in jobs(study, train, state=state)]))
 
 
-def _print_left_out(state: State, train: bool, due: list[str]) -> None:
-    """Say what is left out, and whether anything is done."""
-    runs = [params.run for params in state.params.values() if isinstance(params, TrainParams)]
-    left = [run for run in runs if not finished(state.study, "train", run)]
-    if not train and left:
-        print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
+def _print_left_out(state: State) -> None:
+    """Say what is left out of the graph because it is not there, or has nothing to compute."""
+    left = [place for place in state.params if place in state.left_out and not finished(state.study, *place)]
+    if trainings := [run for step, run in left if step == "train"]:
+        so = f"and are reported so: {listed(trainings)}"
+        print(f"{len(trainings)} training runs are not finished, {so}", file=sys.stderr)
+    if others := [f"{step}/{run}" for step, run in left if step not in ("train", "data_prep")]:
+        print(f"{len(others)} runs have nothing to compute without them: {listed(others)}", file=sys.stderr)
     for name, reason in state.absent.items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
-    if not due:
-        print(f"Nothing to be done: all runs of study '{state.study}' are up to date.", file=sys.stderr)
 
 
 def _snakemake(

@@ -36,13 +36,14 @@ class State:
 
     Args:
         study: its name.
+        train: False leaves all trainings out.
 
     Raises:
         ParameterError: the study does not exist, or a parameter file is wrong.
     """
 
-    def __init__(self, study: str):
-        self.study = study
+    def __init__(self, study: str, train: bool = True):
+        self.study, self.train = study, train
         self.params: dict[Place, Params] = {(each.step, each.run): each for each in steps.all_params(study)}
         self._words: dict[Place, frozenset[str]] = {}
         self._data: dict[str, str] = {}
@@ -59,13 +60,32 @@ class State:
         }
 
     @cached_property
+    def left_out(self) -> set[Place]:
+        """Runs that are not made, whether or not there are results of them.
+
+        Databases that are absent; where nothing is trained, trainings, and the data of finished ones, which stay as
+        they are; and what has nothing to compute without them.
+        """
+        left_out = {("data_prep", name) for name in self.absent}
+        ready = {place for place in self.params if place[0] == "train"}
+        if not self.train:
+            left_out |= ready
+            ready = {place for place in ready if finished(self.study, *place)}
+            left_out |= {("data_prep", name) for place in ready for name in self.params[place].databases()}
+        for place, params in self.params.items():
+            if isinstance(params, DataPrepParams) and prepare.absent(params) is None:
+                ready.add(place)
+        return left_out | {place for place, params in self.params.items() if not steps.has_work(params, ready)}
+
+    @cached_property
     def due(self) -> dict[Place, list[Reason]]:
         """The runs that are due, in the order of the steps, each with its reasons."""
         due: dict[Place, list[Reason]] = {}
         for place, params in self.params.items():
             reasons = self.reasons(params)
             if all(reason.kind == "show" for reason in reasons):  # other reasons of its own say more
-                changing = [need for need in params.needs() if need in due and not _opens(params, need)]
+                made_again = due.keys() - self.left_out
+                changing = [need for need in params.needs() if need in made_again and not _opens(params, need)]
                 if params.step != "report":  # which shows all that a run writes, figures too
                     changing = [need for need in changing if any(why.kind in CASCADING for why in due[need])]
                 reasons += _reads(changing)

@@ -1,6 +1,6 @@
 """The steps of a study in their order, their notebooks and parameters, and the runs that a name refers to."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,18 @@ def all_params(study: str) -> Iterator[Params]:
         known = param_files.runs_of(study, step)
         for run in known:
             yield param_files.load(STEPS[step], study, run, known=known)
+
+
+def has_work(params: Params, ready: Container[tuple[str, str]]) -> bool:
+    """Whether a run can compute anything where, of the trainings and databases that it needs, only some are ready."""
+    if isinstance(params, AblationParams):
+        return any(need in ready for need in params.needs())
+    if isinstance(params, CrossDatasetParams):
+        models = params.checkpoints() or any(("train", model) in ready for model in params.models)
+        return bool(models) and any(("data_prep", name) in ready for name in params.databases)
+    if isinstance(params, AnalysisParams):
+        return ("train", params.model) in ready and ("data_prep", params.database) in ready
+    return True
 
 
 def locate(name: str | Path) -> list[tuple[str, str, str]]:

@@ -16,11 +16,12 @@ from iqa.show.tables import Table
 from iqa.study import param_files, paths
 from iqa.study.disk import write_whole
 from iqa.study.params import ParameterError
-from iqa.study.results import finished
+from iqa.study.results import command_for, finished
 from iqa.training.params import TrainParams
 
 LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
 LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
+MEASURED = ("train/metrics", "cross_dataset/", "analysis/")  # files that parameters alone do not decide
 END = "% end of a table\n"
 
 
@@ -29,7 +30,7 @@ class Tables:
 
     Attributes:
         titles: what each table is, by its name.
-        absent: databases of the study that are not on this machine, by name: title and reason.
+        absent: databases of the study that are not prepared on this machine, by name: title and reason.
         here: the names of the others.
     """
 
@@ -38,7 +39,7 @@ class Tables:
         self.absent = absent(params)
         self._listed: dict[str, tuple[Table, str, str]] = {}
         self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
-        runs = {"data_prep": self.here[:1], "train": [params.main], "ablation": self.ablations()}
+        runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
         runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
         for table in LISTED:
@@ -70,6 +71,21 @@ class Tables:
         """`(step, run)` of the run whose results hold the table."""
         _, step, run = self._find(name)
         return "report" if step in ("runs", "experiments") else step, run
+
+    def made(self) -> list[str]:
+        """The names of the tables that have rows, without those that wait for a training or a database."""
+        found = self._listed.items()
+        waits = {
+            name
+            for name, (table, step, run) in found
+            if table.files[0].startswith(MEASURED)
+            if not self.is_made(step, run)
+        }
+        return [name for name in self.titles if name not in waits and not self[name].empty]
+
+    def is_made(self, step: str, run: str) -> bool:
+        """Whether a run of the study is finished."""
+        return finished(self.params.study, step, run)
 
     def _find(self, name: str) -> tuple[Table, str, str]:
         if name not in self._listed:
@@ -104,9 +120,8 @@ class Tables:
         return found
 
     def runs(self) -> list[tuple[str, str]]:
-        """`(step, run)` of what the report is made of: all but absent databases and trainings that are not finished."""
-        left_out = {("data_prep", run) for run in self.absent} | {("train", run) for run in self.unfinished()}
-        return [run for run in self.params.needs() if run not in left_out]
+        """`(step, run)` of what the report is made of: all that is finished."""
+        return [(step, run) for step, run in self.params.needs() if finished(self.params.study, step, run)]
 
     def unfinished(self) -> list[str]:
         """Training runs of the study that are not finished."""
@@ -169,10 +184,10 @@ def table_folder(study: str) -> Path:
 
 
 def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
-    """Databases of the study of which there are no results because they are not on this machine: title and reason."""
+    """Databases of the study of which there are no results: title and reason, such as that they are not here."""
     from iqa.data.releases import absent, title
 
     runs = [run for step, run in params.needs() if step == "data_prep" and not finished(params.study, step, run)]
-    prepared = {run: param_files.load(DataPrepParams, params.study, run) for run in runs}
-    reasons = {run: absent(values) for run, values in prepared.items()}
-    return {run: (title(prepared[run]), reason) for run, reason in reasons.items() if reason is not None}
+    listed = {run: param_files.load(DataPrepParams, params.study, run) for run in runs}
+    commands = {run: f"it is not prepared; make it with: {command_for(params.study, 'data_prep', run)}" for run in runs}
+    return {run: (title(values), absent(values) or commands[run]) for run, values in listed.items()}

@@ -58,7 +58,7 @@ class Documents:
 
     def model(self, experiment: str) -> HyperIQA:
         """The model of an experiment in eval mode. It is shared, so do not change it."""
-        return _build(self.training(experiment).architecture().model_dump_json())
+        return build(self.training(experiment).architecture().model_dump_json())
 
     def macs(self, experiment: str) -> int:
         """Multiply-accumulates of a model for one crop, attention products included."""
@@ -89,7 +89,8 @@ class Documents:
 
 
 @cache
-def _build(architecture: str) -> HyperIQA:
+def build(architecture: str) -> HyperIQA:
+    """The model of parameters in JSON, on the meta device, in eval mode. It is shared, so do not change it."""
     with torch.device("meta"):
         return HyperIQA(ModelParams.model_validate_json(architecture, strict=False)).eval()
 

@@ -8,11 +8,11 @@ from typing import IO, Any
 
 import pandas as pd
 
-from iqa.report import older
+from iqa.report import older, untrained
 from iqa.show import tables
-from iqa.study import paths
+from iqa.study import param_files, paths
 from iqa.study.echo import cut
-from iqa.study.results import ResultsError, command_for, result_file
+from iqa.study.results import ResultsError, command_for, finished, result_file
 
 
 class ReportError(RuntimeError):
@@ -94,8 +94,15 @@ class Reader:
             raise ReportError(f"{self.shown(file)} cannot be read ({what}); {remedy}") from None
 
     def record(self, file: str) -> dict[str, Any]:
-        """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
+        """A JSON file; keys of its numbers are dotted (`splits.train.n`).
+
+        Of a training or comparison that is not made: what its parameters decide of it, with their file as the source.
+        """
         step, run, name = file.split("/")
+        if not finished(self.study, step, run):
+            values = untrained.record(self.study, step, run, name)
+            if values is not None:
+                return self._sourced(values, paths.shown(param_files.params_file(self.study, step, run)))
         if name == "loss.json" and older.lacks_loss(self.study, run):
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
         values = self._parse(file, json.load)
@@ -105,14 +112,22 @@ class Reader:
         return self._sourced(values, self.shown(file))
 
     def rows(self, file: str) -> pd.DataFrame:
-        """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column."""
-        frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
+        """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column.
+
+        Of a comparison that is not made: its groups, and published values with their file as the source.
+        """
+        step, run, name = file.split("/")
+        source = self.shown(file)
+        if name == "ablation.csv" and not finished(self.study, step, run):
+            frame, source = untrained.ablation(self.study, run), "report/published.csv"
+        else:
+            frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
         repeats = frame.iloc[:, 0].duplicated(keep=False)
         rows = []
         for place, row in enumerate(frame.astype(object).to_dict("records")):
             name = next(iter(row.values()))
             name = f"{name} (row {place + 1})" if repeats[place] else name
-            rows.append({key: self._sourced(value, self.shown(file), f"{name}, {key}") for key, value in row.items()})
+            rows.append({key: self._sourced(value, source, f"{name}, {key}") for key, value in row.items()})
         return pd.DataFrame(rows, columns=frame.columns, dtype=object)
 
     def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import re
 import shutil
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ import pandas as pd
 import pypandoc
 import typst
 
+from iqa.analysis import published
 from iqa.analysis.params import AblationParams
 from iqa.report import claims
 from iqa.report.appendix import Tables
@@ -30,7 +32,7 @@ from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
 from iqa.study import folders, param_files, paths, types
 from iqa.study.echo import quoted
-from iqa.study.results import RunFolder, write_json
+from iqa.study.results import RunFolder, command_for, write_json
 
 TEMPLATE = "report.md.j2"
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
@@ -189,27 +191,32 @@ def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path
         markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
         _to_html(markdown, folder / "report.html")
         _to_pdf(markdown, folder / "report.pdf")
-        write_json(folder / "summary.json", summary(params, listed.reader))
-        written = listed.write([name for name in listed.titles if not listed[name].empty], folder / "tables")
+        write_json(folder / "summary.json", summary(listed))
+        written = listed.write(listed.made(), folder / "tables")
         folders.remove(staged(target / "tables"))
         for path in (*outputs.values(), target / "tables"):
             (folder / path.name).replace(staged(path))
     return outputs | {f"tables/{file.name}": target / "tables" / file.name for file in written}
 
 
-def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
-    """The study's main numbers for other tools: `study`, `synthetic`, `main`, `cross` and `commit`."""
-    file = f"train/{params.main}/metrics.json"
+def summary(listed: Tables) -> dict[str, Any]:
+    """The study's main numbers for other tools: `study`, `synthetic`, `main`, `cross` and `commit`.
+
+    Where the main run is not finished its numbers are null, and so is `commit`; without an evaluation `cross` is empty.
+    """
+    params, reader = listed.params, listed.reader
+    file, trained = f"train/{params.main}/metrics.json", listed.is_made("train", params.main)
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
-    main = {key: reader.value(file, key) for key in (*COEFFICIENTS, "n", "seconds")}
-    columns = ["model", "database", "available", "n", *COEFFICIENTS]
-    cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
+    main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
+    columns, cross = ["model", "database", "available", "n", *COEFFICIENTS], pd.DataFrame()
+    if listed.is_made("cross_dataset", params.cross):
+        cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
     return {
         "study": params.study,
         "synthetic": reader.value(file, "synthetic"),
         "main": {"run": params.main, **about, **_plain(main)},
         "cross": [_plain(row) for row in tables.records(cross)],
-        "commit": reader.record(f"train/{params.main}/record.json")["commit"],
+        "commit": reader.record(f"train/{params.main}/record.json")["commit"] if trained else None,
     }
 
 
@@ -247,17 +254,21 @@ def _fill(listed: Tables, folder: Path, place: Path) -> str:
 
 def _context(listed: Tables) -> dict[str, Any]:
     """What the template can speak about besides the files that it reads."""
+    database = listed.reader.value(f"train/{listed.params.main}/metrics.json", "database")
     read = {
         "params": listed.params.model_dump(),
         "audits": listed.audits,
         "absent": {title: reason.replace("`", "") for title, reason in listed.absent.values()},
+        "database_title": published.title(listed.params.study, database),
+        "trainings": len(param_files.run_names(listed.params.study, "train")),
         "unfinished": listed.unfinished(),
         "commits": sorted({report.revision(record) for record in listed.records}),
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
     }
-    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
+    command = partial(command_for, listed.params.study)
+    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS, "made": listed.is_made, "command": command}
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:
