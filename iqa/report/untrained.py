@@ -52,7 +52,7 @@ def ablation(study: str, run: str) -> pd.DataFrame:
     params = param_files.load(AblationParams, study, run)
     trained, waiting = comparison.collect(study, params.train_runs())
     groups = comparison.group([*trained, *waiting], params.reference)
-    table = comparison.list_groups(groups).reindex(columns=comparison.COLUMNS)
+    table = comparison.list_groups(groups).reset_index(drop=True).reindex(columns=comparison.COLUMNS)
     table = table.assign(verdict="not run", command=table["command"].replace("", command_for(study, "ablation", run)))
     database = published.title(study, groups["reference"][0].params["database"])
     return published.with_published(table, published.read_published(), database, database)
