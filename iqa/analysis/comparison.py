@@ -68,13 +68,13 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         ParameterError: a run that is not finished has no parameter file.
         ValueError: the runs were not tested on the same images with the same scores.
     """
-    experiments = param_files.experiment_of(study)
+    experiments, known = param_files.experiment_of(study), param_files.runs_of(study, "train")
     defaults = TrainParams().model_dump()
     trained, waiting = [], []
     for run in runs:
         name = experiments.get(run, run)
         if not finished(study, "train", run):
-            waiting.append(Run(run, name, param_files.load(TrainParams, study, run).model_dump()))
+            waiting.append(Run(run, name, param_files.load(TrainParams, study, run, known=known).model_dump()))
             continue
         kept = read_json(study, "train", run, "params")
         params = {key: kept.get(key, default) for key, default in defaults.items()}

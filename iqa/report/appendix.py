@@ -38,6 +38,7 @@ class Tables:
         self.params, self.reader = params, reader
         self.absent = absent(params)
         self._listed: dict[str, tuple[Table, str, str]] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
         self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
         runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
@@ -52,15 +53,20 @@ class Tables:
         self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._tables:
+            self._tables[name] = self._make(name)
+        return self._tables[name]
+
+    def _make(self, name: str) -> pd.DataFrame:
         table, _, run = self._find(name)
         files = [file.replace("/", f"/{run}/") for file in table.files]
         try:
-            return self._make(table, files)
+            return self._read(table, files)
         except LookupError as error:  # the files are not as the code of now writes them
             read = ", ".join(map(self.reader.shown, files))
             raise ReportError(f"the table '{name}' needs {error}, which {read} lacks; make its run again") from None
 
-    def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
+    def _read(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
             return self.reader.tabulate(table.make, files[0])
         special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
@@ -74,14 +80,12 @@ class Tables:
 
     def made(self) -> list[str]:
         """The names of the tables that have rows, without those that wait for a training or a database."""
-        found = self._listed.items()
-        waits = {
-            name
-            for name, (table, step, run) in found
-            if table.files[0].startswith(MEASURED)
-            if not self.is_made(step, run)
-        }
-        return [name for name in self.titles if name not in waits and not self[name].empty]
+
+        def waits(name: str) -> bool:
+            table, step, run = self._find(name)
+            return table.files[0].startswith(MEASURED) and not self.is_made(step, run)
+
+        return [name for name in self.titles if not waits(name) and not self[name].empty]
 
     def is_made(self, step: str, run: str) -> bool:
         """Whether a run of the study is finished."""
@@ -114,8 +118,9 @@ class Tables:
         study, found = self.params.study, {}
         main = param_files.experiment_of(study).get(self.params.main)
         known = param_files.experiments(study)
+        files = param_files.runs_of(study, "train")
         for name in sorted(known, key=lambda name: name != main):
-            runs = [param_files.load(TrainParams, study, run) for run in known[name]]
+            runs = [param_files.load(TrainParams, study, run, known=files) for run in known[name]]
             found[name] = {"seeds": [params.seed for params in runs], "parameters": runs[0].by_group()}
         return found
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,6 +58,8 @@ class Reader:
     def __init__(self, study: str, own: Path | None = None):
         self.study = study
         self.own = own
+        self._untrained = cache(partial(untrained.record, study))
+        self._ablation = cache(partial(untrained.ablation, study))
 
     def path(self, file: str) -> Path:
         """A results file.
@@ -100,7 +102,7 @@ class Reader:
         """
         step, run, name = file.split("/")
         if not finished(self.study, step, run):
-            values = untrained.record(self.study, step, run, name)
+            values = self._untrained(step, run, name)
             if values is not None:
                 return self._sourced(values, paths.shown(param_files.params_file(self.study, step, run)))
         if name == "loss.json" and older.lacks_loss(self.study, run):
@@ -119,7 +121,7 @@ class Reader:
         step, run, name = file.split("/")
         source = self.shown(file)
         if name == "ablation.csv" and not finished(self.study, step, run):
-            frame, source = untrained.ablation(self.study, run), "report/published.csv"
+            frame, source = self._ablation(run), "report/published.csv"
         else:
             frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
         repeats = frame.iloc[:, 0].duplicated(keep=False)

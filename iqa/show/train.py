@@ -23,7 +23,7 @@ def main_result_table(metrics: dict[str, Any], audits: dict[str, dict[str, Any]]
     further = {"PLCC, fitted": metrics["plcc_fitted"], "KRCC": metrics["krcc"], "RMSE": metrics["rmse"]}
     further |= with_intervals(metrics, "bias")
     about = {"Database": audit["title"], "Images:,.0f": metrics["n"], **with_intervals(metrics, "srcc", "plcc")}
-    return table_of([about | further | {"Ceiling": audit["ceiling_srcc"]}])
+    return table_of([about | further | {"Ceiling": None if "absent" in audit else audit["ceiling_srcc"]}])
 
 
 def architecture_table(description: dict[str, Any]) -> pd.DataFrame:
