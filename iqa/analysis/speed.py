@@ -119,7 +119,7 @@ def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Itera
                 return
             try:
                 times = _speed(model, forward, setting, batch_size, params)
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, MemoryError) as error:
                 reason = _reason(error)
                 if reason is None and not setting.compiled and not pace:  # a mistake, not a limit of large batches
                     raise
@@ -209,7 +209,7 @@ def memory(model: HyperIQA, setting: Setting, params: ComplexityParams) -> dict[
         for name, work in (("inference", _scoring), ("training", _training)):
             try:
                 row[f"{name}_bytes"] = work(model, setting, params, limit)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 reason = _reason(error)
                 if reason is None:
                     raise

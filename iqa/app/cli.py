@@ -289,13 +289,13 @@ def _describe(options: Namespace) -> None:
 @contextmanager
 def _bounded(network: "HyperIQA", height: int, width: int) -> Iterator[None]:
     """Stop a forward pass before the system ends the process for want of memory."""
-    from iqa.model.memory import Live, OverLimit, available
+    from iqa.model.memory import Live, available
 
     try:
         with Live([*network.parameters()], available()):
             yield
-    except (OverLimit, RuntimeError, MemoryError) as error:
-        if not isinstance(error, OverLimit | MemoryError) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
         words = f"{height}x{width} pixels need more memory than there is; set a smaller --height and --width"
         raise Mistake(words) from None

@@ -13,7 +13,7 @@ GIB = 2**30
 SYSTEM = Path("/")
 
 
-class OverLimit(RuntimeError):
+class OverLimit(MemoryError):
     """Tensors on the CPU take more memory than they may."""
 
 
