@@ -60,6 +60,8 @@ class Tables:
     def _make(self, name: str) -> pd.DataFrame:
         table, _, run = self._find(name)
         files = [file.replace("/", f"/{run}/") for file in table.files]
+        if self._waits(name):
+            self.reader.path(files[0])  # says how to make it
         try:
             return self._read(table, files)
         except LookupError as error:  # the files are not as the code of now writes them
@@ -80,12 +82,11 @@ class Tables:
 
     def made(self) -> list[str]:
         """The names of the tables that have rows, without those that wait for a training or a database."""
+        return [name for name in self.titles if not self._waits(name) and not self[name].empty]
 
-        def waits(name: str) -> bool:
-            table, step, run = self._find(name)
-            return table.files[0].startswith(MEASURED) and not self.is_made(step, run)
-
-        return [name for name in self.titles if not waits(name) and not self[name].empty]
+    def _waits(self, name: str) -> bool:
+        table, step, run = self._find(name)
+        return table.files[0].startswith(MEASURED) and not self.is_made(step, run)
 
     def is_made(self, step: str, run: str) -> bool:
         """Whether a run of the study is finished."""
