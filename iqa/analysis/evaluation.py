@@ -10,6 +10,7 @@ import pandas as pd
 from iqa.data.database import Database
 from iqa.data.prepare import in_size
 from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.logistic5 import plcc_fitted5
 from iqa.model.params import change_rule
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
@@ -59,7 +60,7 @@ def evaluate(
 def fitted5(predictions: pd.DataFrame) -> float | None:
     """PLCC after the logistic with 5 parameters; None of fewer than the 6 images that it needs."""
     pair = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
-    return float(coefficients.plcc_fitted5(*pair)) if len(predictions) > 5 else None
+    return plcc_fitted5(*pair) if len(predictions) > 5 else None
 
 
 def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -35,6 +35,7 @@ SEVERAL = {  # what a file of several runs lists under these keys
     key: TypeAdapter(Annotated[list[kind], Field(min_length=1, max_length=1000, strict=True)])
     for key, kind in (("seeds", types.Seed), ("repeats", types.Positive))
 }
+LISTING = {"data_prep": ("repeats",), "train": ("seeds", "repeats")}  # steps whose files may hold them
 RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})")
 
 
@@ -178,38 +179,23 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _listing(step: str) -> tuple[str, ...]:
-    """The keys with which a file of a step stands for several runs."""
-    return {"data_prep": ("repeats",), "train": ("seeds", "repeats")}.get(step, ())
-
-
 def _several(file: Path) -> dict[str, dict[str, Any]]:
     """What each run of a file has for itself, by the ending of its name; one without ending where it has one run."""
-    step = file.parent.name
-    if step == "data_prep":
-        return {f"_r{number}": {"repeat": number} for number in _numbers(file, "repeats")} or {"": {}}
-    if step != "train":
-        return {"": {}}
-    seeds, database, repeats = _numbers(file, "seeds"), _database(file), _splits(file)
-    if seeds and repeats:
-        remedy = f"remove it, or name one split, such as {database}_r{repeats[0]}"
-        problem = f"its database '{database}' stands for {len(repeats)} splits, with one training on each"
+    seeds, repeats = (_numbers(file, key) if key in LISTING.get(file.parent.name, ()) else [] for key in SEVERAL)
+    if file.parent.name != "train":
+        return {f"_r{number}": {"repeat": number} for number in repeats} or {"": {}}
+    database = _database(file)
+    prepared = file.parent.parent / "data_prep" / f"{database}.yaml"
+    known = _numbers(prepared, "repeats") if prepared.is_file() else []
+    if unknown := sorted(set(repeats) - set(known)):
+        remedy = f"list it in {paths.shown(prepared)}" if database else "set 'database'"
+        raise ParameterError(f"{paths.shown(file)}: key 'repeats': its database has no repeat {unknown[0]}; {remedy}")
+    if seeds and known:
+        problem = f"its database '{database}' stands for {len(known)} splits, with one training on each"
+        remedy = f"remove it, or name one split, such as {database}_r{known[0]}"
         raise ParameterError(f"{paths.shown(file)}: key 'seeds': {problem}; {remedy}")
-    runs = {f"_s{seed}": {"seed": seed} for seed in seeds}
-    runs |= {f"_r{number}": {"database": f"{database}_r{number}"} for number in repeats}
-    return runs or {"": {}}
-
-
-def _splits(file: Path) -> list[int]:
-    """The splits of its database that a training file trains on, none where the database has but one."""
-    database, chosen = _database(file), _numbers(file, "repeats")
-    listed_there = file.parent.parent / "data_prep" / f"{database}.yaml"
-    known = _numbers(listed_there, "repeats") if listed_there.is_file() else []
-    if unknown := sorted(set(chosen) - set(known)):
-        there = f"the database '{database}' has no repeat {unknown[0]}" if database else "it names no database"
-        remedy = f"list it in {paths.shown(listed_there)}" if database else "set 'database'"
-        raise ParameterError(f"{paths.shown(file)}: key 'repeats': {there}; {remedy}")
-    return chosen or known
+    runs = {f"_r{number}": {"database": f"{database}_r{number}"} for number in repeats or known}
+    return runs or {f"_s{seed}": {"seed": seed} for seed in seeds} or {"": {}}
 
 
 def _database(file: Path) -> str | None:
@@ -240,7 +226,7 @@ def _numbers(file: Path, key: str) -> list[int]:
 
 def params_file(study: str, step: str, run: str) -> Path:
     """The parameter file of a run, or where it would be."""
-    return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
+    return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", {}))[0]
 
 
 def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None, known: Runs | None = None) -> P:
@@ -264,7 +250,7 @@ def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = 
     for source in sources(file):
         own = read_yaml(source)
         _refuse_misplaced(own, source, step)
-        values |= {key: value for key, value in own.items() if key not in ("like", *_listing(step))}
+        values |= {key: value for key, value in own.items() if key not in ("like", *LISTING.get(step, ()))}
         cls.build({**values, "study": study, "run": run}, paths.shown(source))
     values |= alone
     return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
@@ -280,7 +266,7 @@ def _refuse_misplaced(values: dict[str, Any], source: Path, step: str) -> None:
         raise ParameterError(f"{paths.shown(source)}: key 'like' belongs in the file of a run, {step}/<run>.yaml")
     if "seeds" in values and not (of_run and step == "train"):
         raise ParameterError(f"{paths.shown(source)}: key 'seeds' belongs in the file of a training, train/<name>.yaml")
-    if "repeats" in values and "repeats" in _listing(step) and not of_run:
+    if "repeats" in values and step in LISTING and not of_run:
         raise ParameterError(f"{paths.shown(source)}: key 'repeats' belongs in the file of a run, {step}/<name>.yaml")
 
 

@@ -19,6 +19,7 @@ from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
 from iqa.data.prepare import prepare
 from iqa.metrics import coefficients
+from iqa.metrics.logistic5 import plcc_fitted5
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import RuleError
 from iqa.model.predictor import Predictor, Scale, load_model
@@ -53,7 +54,7 @@ def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
 
 def test_a_logistic_with_5_parameters_is_fitted_where_there_are_enough_images(predictions):
     fitted = fitted5(predictions)
-    assert fitted == coefficients.plcc_fitted5(predictions["prediction"], predictions["mos"])
+    assert fitted == plcc_fitted5(predictions["prediction"], predictions["mos"])
     assert evaluate(predictions, resamples=5)["plcc_fitted"] - 1e-6 <= fitted < 1
     assert fitted5(predictions[:5]) is None
 

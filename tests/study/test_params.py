@@ -228,9 +228,9 @@ def test_repeats_that_are_no_list_or_range_of_different_whole_numbers_are_refuse
         ("data_prep/live.yaml", "seeds: [1]", "key 'seeds' belongs in the file of a training"),
         ("data_prep/live.yaml", "repeat: 1..2", "key 'repeat': .*, not '1..2'"),
         ("train/a.yaml", "database: live\nseeds: [1, 2]", "'live' stands for 2 splits, .* such as live_r1"),
-        ("train/a.yaml", "database: live\nrepeats: [2, 3]", "'live' has no repeat 3; list it in .*live.yaml"),
-        ("train/a.yaml", "database: other\nrepeats: [1]", "'other' has no repeat 1; list it in .*other.yaml"),
-        ("train/a.yaml", "repeats: [1]", "it names no database; set 'database'"),
+        ("train/a.yaml", "database: live\nrepeats: [2, 3]", "database has no repeat 3; list it in .*live.yaml"),
+        ("train/a.yaml", "database: other\nrepeats: [1]", "database has no repeat 1; list it in .*other.yaml"),
+        ("train/a.yaml", "repeats: [1]", "database has no repeat 1; set 'database'"),
     ],
 )
 def test_repeats_that_would_have_no_effect_or_two_meanings_are_refused(write, place, text, problem):
