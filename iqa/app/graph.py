@@ -14,6 +14,7 @@ from iqa.app import machine, steps
 from iqa.app.run import ORPHANS, RunFailed
 from iqa.app.stale import Place, State, explain
 from iqa.data import DataError
+from iqa.report.params import ReportParams
 from iqa.study import folders, param_files, paths, results
 from iqa.study.params import ParameterError
 from iqa.study.results import finished
@@ -122,8 +123,12 @@ def _mark(step: str, run: str) -> str:
 
 
 def left_out(state: State, train: bool) -> set[Place]:
-    """Runs that are not made: databases that are not there and, where nothing is trained, trainings and their data."""
+    """Runs that are not made: databases that are not there, and what is to be trained on them.
+
+    Where nothing is trained, all trainings and their data.
+    """
     skipped = {("data_prep", name) for name in state.absent}
+    skipped |= {("train", run) for runs in _lacking_data(state).values() for run in runs}
     if not train:
         trainings = [params for params in state.params.values() if isinstance(params, TrainParams)]
         skipped |= {("train", params.run) for params in trainings}
@@ -143,19 +148,33 @@ def _check_needs(state: State) -> None:
                 raise ParameterError(f"{file} needs the {need[0]} run '{need[1]}', which {lacks}")
 
 
-def _check_training_data(state: State) -> None:
-    """Refuse at once what would fail after hours of other work."""
+def _lacking_data(state: State) -> dict[str, list[str]]:
+    """Trainings that are not finished and whose database is not there, by the file of that."""
+    of = param_files.experiment_of(state.study, "data_prep")
     needed: dict[str, list[str]] = {}
     for params in state.params.values():
         if isinstance(params, TrainParams) and not finished(state.study, params.step, params.run):
             for name in state.absent.keys() & set(params.databases()):
-                needed.setdefault(name, []).append(params.run)
-    if needed:
+                needed.setdefault(of[name], []).append(params.run)
+    return needed
+
+
+def _absent(state: State) -> dict[str, str]:
+    """Why databases are not there, by their files: once for all splits of one."""
+    of = param_files.experiment_of(state.study, "data_prep")
+    return {of[name]: reason for name, reason in state.absent.items()}
+
+
+def _check_training_data(state: State) -> None:
+    """Refuse at once what would fail after hours of other work: the report's main model cannot be trained."""
+    needed, absent = _lacking_data(state), _absent(state)
+    main = {params.main for params in state.params.values() if isinstance(params, ReportParams)}
+    if any(main & set(runs) for runs in needed.values()):
         lines = [
-            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {state.absent[name]}"
+            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {absent[name]}"
             for name, runs in needed.items()
         ]
-        others = [f"  {name}: {reason}" for name, reason in state.absent.items() if name not in needed]
+        others = [f"  {name}: {reason}" for name, reason in absent.items() if name not in needed]
         optional = ["and these would be reported as not available:", *others] if others else []
         raise DataError("\n".join(["databases that this study trains on are not here:", *lines, *optional]))
 
@@ -206,11 +225,10 @@ def print_due(study: str, train: bool = True) -> None:
 
 def _print_left_out(state: State, train: bool, due: list[str]) -> None:
     """Say what is left out, and whether anything is done."""
-    runs = [params.run for params in state.params.values() if isinstance(params, TrainParams)]
-    left = [run for run in runs if not finished(state.study, "train", run)]
-    if not train and left:
+    left = [run for step, run in left_out(state, train) if step == "train" and not finished(state.study, step, run)]
+    if left := sorted(left):
         print(f"{len(left)} training runs are not finished, and are reported so: {', '.join(left)}", file=sys.stderr)
-    for name, reason in state.absent.items():
+    for name, reason in _absent(state).items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
     if not due:
         print(f"Nothing to be done: all runs of study '{state.study}' are up to date.", file=sys.stderr)
