@@ -1,12 +1,13 @@
 """Compare training runs by the parameters in which they differ, and separate the noise of images from that of seeds.
 
-A group is one experiment: runs that differ in nothing but the seed. One table has one reference group, to which every
-other group is compared. Runs that are not finished stay in the table, with the command that makes them.
+A group is one experiment: runs that differ in nothing but the seed, or the split of their database. One table has one
+reference group, to which every other group is compared. Runs that are not finished stay in the table, with the command
+that makes them.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,15 @@ DECISIONS = {BETTER: "adopted", WORSE: "rejected", OPEN: "not adopted"}
 
 @dataclass(frozen=True)
 class Run:
-    """A training run of a table, finished or not: its name, its experiment (parameter file) and its parameters."""
+    """A training run of a table, finished or not: its name, its experiment (parameter file) and its parameters.
+
+    Where its database is one of several splits, `split` names that, and `database` among the parameters the first.
+    """
 
     name: str
     experiment: str
     params: dict[str, Any]
+    split: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,17 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
     Raises:
         ResultsError: a finished run lacks a file or a figure.
         ParameterError: a run that is not finished has no parameter file.
-        ValueError: the runs were not tested on the same images with the same scores.
+        ValueError: the runs were not tested on the same images with the same scores, nor on splits of one database.
     """
     experiments, known = param_files.experiment_of(study), param_files.runs_of(study, "train")
+    splits = {run: runs[0] for runs in param_files.experiments(study, "data_prep").values() if runs[1:] for run in runs}
     defaults = TrainParams().model_dump()
     trained, waiting = [], []
     for run in runs:
         name = experiments.get(run, run)
         if not finished(study, "train", run):
-            waiting.append(Run(run, name, param_files.load(TrainParams, study, run, known=known).model_dump()))
+            params, split = _split(param_files.load(TrainParams, study, run, known=known).model_dump(), splits)
+            waiting.append(Run(run, name, params, split=split))
             continue
         kept = read_json(study, "train", run, "params")
         params = {key: kept.get(key, default) for key, default in defaults.items()}
@@ -84,12 +91,28 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
             file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
             remedy = f"make it again with: {command_for(study, 'train', run)}"
             raise ResultsError(f"{file} has no key '{lacking[0]}'; {remedy}")
-        trained.append(Trained(run, name, params, metrics, **tables))
-    for other in trained[1:]:
-        tested = [run.predictions[["image", "mos"]] for run in (trained[0], other)]
-        if not tested[0].equals(tested[1]):
-            raise ValueError(f"train/{trained[0].name} and train/{other.name} were tested on different images")
+        params, split = _split(params, splits)
+        trained.append(Trained(run, name, params, metrics, **tables, split=split))
+    _check_tested(trained)
     return trained, waiting
+
+
+def _split(params: dict[str, Any], splits: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """Parameters of a run with the first of its database's splits, and the name of its own; empty if there is one."""
+    database = params["database"]
+    return (params | {"database": splits[database]}, database) if database in splits else (params, "")
+
+
+def _check_tested(trained: list[Trained]) -> None:
+    """Refuse runs that were tested on different images, unless they differ by their split of one database."""
+    first_on: dict[str, Trained] = {}
+    for run in trained:
+        other = first_on.setdefault(run.split, run)
+        if (run.split or trained[0].split) and run.params["database"] != trained[0].params["database"]:
+            other = trained[0]
+        tested = [each.predictions[["image", "mos"]] for each in (other, run)]
+        if not tested[0].equals(tested[1]):
+            raise ValueError(f"train/{other.name} and train/{run.name} were tested on different images")
 
 
 def databases(study: str, runs: list[str]) -> dict[str, str]:
@@ -103,7 +126,7 @@ def select_finished(members: Sequence[Run]) -> list[Trained]:
 
 
 def group(runs: Sequence[Run], reference: str) -> Groups:
-    """Runs that differ in nothing but the seed, under a name that says what they change in the reference.
+    """Runs that differ in nothing but the seed or the split, under a name that says what they change in the reference.
 
     The reference's group comes first and is called `reference`; the others follow in the order of the runs.
 
@@ -111,7 +134,7 @@ def group(runs: Sequence[Run], reference: str) -> Groups:
         reference: an experiment or a run.
 
     Raises:
-        ValueError: the reference is not among the runs, or a group holds one seed twice.
+        ValueError: the reference is not among the runs, or a group holds one seed (on one split) twice.
     """
     named = [run for run in runs if reference in (run.name, run.experiment)]
     if not named:
@@ -123,7 +146,7 @@ def group(runs: Sequence[Run], reference: str) -> Groups:
         name = ", ".join(f"{key}: {run.params[key]}" for key in changed(run.params, base)) or "reference"
         groups.setdefault(name, []).append(run)
     for name, members in groups.items():
-        seeds = [member.params["seed"] for member in members]
+        seeds = [(member.split, member.params["seed"]) for member in members]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"'{name}' has a seed twice: {', '.join(member.name for member in members)}")
     return groups
@@ -149,8 +172,8 @@ def labels(groups: Groups) -> list[str]:
 
 
 def experiment(members: Sequence[Run]) -> str:
-    """The name of a group's experiment: that of its first run, without the seed."""
-    return re.sub(r"_s\d+$", "", members[0].experiment)
+    """The name of a group's experiment: that of its first run, without the seed or the split."""
+    return re.sub(r"_[rs]\d+$", "", members[0].experiment)
 
 
 def list_groups(groups: Groups) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from iqa.data.database import Database
 from iqa.data.prepare import in_size
 from iqa.metrics import bootstrap, coefficients
+from iqa.metrics.logistic5 import plcc_fitted5
 from iqa.model.params import change_rule
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import predict
@@ -22,7 +23,7 @@ OF_SCALE = ("rmse", "bias")  # those that compare values, not order or trend
 COLUMNS = [  # of `cross.csv`
     *("model", "trained_on", "database", "title", "available", "reason", "n"),
     *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
-    *("confidence", "ceiling_srcc", "copies"),
+    *("confidence", "ceiling_srcc", "copies", "plcc_fitted5"),
 ]
 
 
@@ -54,6 +55,12 @@ def evaluate(
         result |= _ends(name, interval)
     left_out = OF_SCALE if uncalibrated else ()
     return {key: None if key.startswith(left_out) else value for key, value in result.items()}
+
+
+def fitted5(predictions: pd.DataFrame) -> float | None:
+    """PLCC after the logistic with 5 parameters; None of fewer than the 6 images that it needs."""
+    pair = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
+    return plcc_fitted5(*pair) if len(predictions) > 5 else None
 
 
 def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -112,7 +112,8 @@ def comparison(study: str) -> pd.DataFrame:
     """Published values on the databases of a study and its own, sorted by database and protocol.
 
     Values of different protocols (split, choice of the epoch, crops, seeds) cannot be compared to the third decimal;
-    each row states its protocol. Expected values are left out. Measured ones are means over an experiment's seeds.
+    each row states its protocol. Expected values are left out. Measured ones are means over an experiment's seeds, or
+    medians over the splits of its database.
 
     Returns:
         Columns `COLUMNS`; no rows where nothing is published on the study's databases, as on synthetic ones.
@@ -127,9 +128,10 @@ def comparison(study: str) -> pd.DataFrame:
     return rows.sort_values(["tested_on", "protocol"], kind="stable", ignore_index=True)
 
 
-def _row(about: dict, rows: pd.DataFrame, folder: str) -> dict:
-    """A measured row of `comparison`: means over the seeds of an experiment."""
-    return about | {"srcc": rows["srcc"].mean(), "plcc": rows["plcc"].mean(), "source": folder, "measured": True}
+def _row(about: dict, rows: pd.DataFrame, folder: str, splits: bool) -> dict:
+    """A measured row of `comparison`: means over the seeds of an experiment, or medians over splits."""
+    average = "median" if splits else "mean"
+    return about | {name: rows[name].agg(average) for name in ("srcc", "plcc")} | {"source": folder, "measured": True}
 
 
 def _trained(study: str) -> list[dict]:
@@ -140,9 +142,10 @@ def _trained(study: str) -> list[dict]:
         about = {"method": experiment, "backbone": params.backbone, "trained_on": title(study, params.database)}
         chosen = f"best epoch on the {'test' if params.selects_on_test else 'validation'} set"
         crops = describe_rule(**params.scoring())
-        protocol = "; ".join([_split(study, params.database), chosen, crops, _seeds(len(runs))])
+        splits = len(set(runs["database"])) > 1
+        protocol = "; ".join([_split(study, params.database), chosen, crops, _runs(len(runs), splits)])
         about |= {"tested_on": about["trained_on"], "protocol": protocol}
-        rows.append(_row(about, runs, f"results/{study}/train"))
+        rows.append(_row(about, runs, f"results/{study}/train", splits))
     return rows
 
 
@@ -165,8 +168,8 @@ def _split(study: str, database: str) -> str:
     return f"{rule} {images}{part(study, database)}"
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"mean of {count} seeds"
+def _runs(count: int, splits: bool = False) -> str:
+    return "1 seed" if count == 1 else f"median of {count} splits" if splits else f"mean of {count} seeds"
 
 
 def _crossed(study: str) -> list[dict]:
@@ -179,12 +182,13 @@ def _crossed(study: str) -> list[dict]:
         cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
         for _, group in cross.groupby(["method", "database"], sort=False):
-            about = _crossed_to(study, params, group.iloc[0], len(group))
-            rows.append(_row(about, group, f"results/{study}/cross_dataset/{run}"))
+            splits = len(group) > 1 and len({params.trained_on(model) for model in group["model"]}) > 1
+            about = _crossed_to(study, params, group.iloc[0], _runs(len(group), splits))
+            rows.append(_row(about, group, f"results/{study}/cross_dataset/{run}", splits))
     return rows
 
 
-def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: int) -> dict:
+def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, runs: str) -> dict:
     """What was tested on another database, and by which protocol."""
     trained = row["model"] in param_files.run_names(study, "train")
     training = param_files.load(TrainParams, study, row["model"]) if trained else None
@@ -193,7 +197,7 @@ def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: i
     if training or params.test_crops:
         crops = describe_rule(**change_rule(training.scoring() if training else {"crops": None}, **changes))
     images = f"{row['n']:.0f} images{part(study, row['database'])}"
-    models = _seeds(seeds) if trained else "published checkpoint"
+    models = runs if trained else "published checkpoint"
     about = {"method": row["method"], "backbone": training.backbone if training else ""}
     about |= {"trained_on": row["trained_on"], "tested_on": row["title"]}
     return about | {"protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}"}

@@ -202,6 +202,7 @@ def _evaluate(options: Namespace) -> None:
         how = {"seed": options.seed or 0, "uncalibrated": uncalibrated}
         measured = evaluation.evaluate(scored[model, name], options.resamples, **how)
         rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
+        rows[-1]["plcc_fitted5"] = evaluation.fitted5(scored[model, name])
     trained_on = {model: predictor.scale.of for model, predictor in models.items()}
     cross = evaluation.cross_table(rows, trained_on, missing)
     unwritten: list[str] = []

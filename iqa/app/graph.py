@@ -14,6 +14,7 @@ from iqa.app import machine, steps
 from iqa.app.run import ORPHANS, RunFailed
 from iqa.app.stale import State, explain
 from iqa.data import DataError
+from iqa.report.params import ReportParams
 from iqa.study import folders, param_files, paths, results
 from iqa.study.echo import listed
 from iqa.study.params import ParameterError
@@ -132,19 +133,26 @@ def _check_needs(state: State) -> None:
                 raise ParameterError(f"{file} needs the {need[0]} run '{need[1]}', which {lacks}")
 
 
+def _absent(state: State) -> dict[str, str]:
+    """Why databases are not there, by their files: once for all splits of one."""
+    of = param_files.experiment_of(state.study, "data_prep")
+    return {of[name]: reason for name, reason in state.absent.items()}
+
+
 def _check_training_data(state: State) -> None:
-    """Refuse at once what would fail after hours of other work."""
+    """Refuse at once what would fail after hours of other work: the report's main model cannot be trained."""
+    of, absent = param_files.experiment_of(state.study, "data_prep"), _absent(state)
     needed: dict[str, list[str]] = {}
-    for params in state.params.values():
-        if isinstance(params, TrainParams) and not finished(state.study, params.step, params.run):
-            for name in state.absent.keys() & set(params.databases()):
-                needed.setdefault(name, []).append(params.run)
-    if needed:
+    for run, names in state.lacking_data.items():
+        for name in names:
+            needed.setdefault(of[name], []).append(run)
+    main = {params.main for params in state.params.values() if isinstance(params, ReportParams)}
+    if any(main & set(runs) for runs in needed.values()):
         lines = [
-            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {state.absent[name]}"
+            f"  {name} (to train {', '.join(runs[:3])}{', ...' * (len(runs) > 3)}): {absent[name]}"
             for name, runs in needed.items()
         ]
-        others = [f"  {name}: {reason}" for name, reason in state.absent.items() if name not in needed]
+        others = [f"  {name}: {reason}" for name, reason in absent.items() if name not in needed]
         optional = ["and these would be reported as not available:", *others] if others else []
         raise DataError("\n".join(["databases that this study trains on are not here:", *lines, *optional]))
 
@@ -204,7 +212,7 @@ def _print_left_out(state: State) -> None:
         print(f"{len(trainings)} training runs are not finished, {so}", file=sys.stderr)
     if others := [f"{step}/{run}" for step, run in left if step not in ("train", "data_prep")]:
         print(f"{len(others)} runs have nothing to compute without them: {listed(others)}", file=sys.stderr)
-    for name, reason in state.absent.items():
+    for name, reason in _absent(state).items():
         print(f"database '{name}' is not available here, and is reported so. {reason}", file=sys.stderr)
 
 

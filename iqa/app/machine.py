@@ -40,7 +40,7 @@ class Resources(Checked):
 def resources(study: str) -> dict[tuple[str, str], Resources]:
     """What each run `(step, run)` of a study asks of a cluster: `params/<study>/resources.yaml`, else the defaults.
 
-    The keys of the file are steps, experiments (`train/<name>`, for all their seeds) and runs (`train/<name>_s1`), each
+    The keys of the file are steps, experiments (`train/<name>`, for all its runs) and runs (`train/<name>_s1`), each
     with some fields of `Resources`; the more specific key wins. No run becomes due when the file changes.
 
     Raises:
@@ -49,8 +49,12 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     file = paths.PARAMS / study / "resources.yaml"
     written, shown = read_yaml(file) if file.is_file() else {}, paths.shown(file)
     steps = {step: [(step, run) for run in run_names(study, step)] for step in STEPS}
-    seeds = {f"train/{name}": [("train", run) for run in runs] for name, runs in experiments(study).items()}
-    groups = steps | seeds | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
+    several = {
+        f"{step}/{name}": [(step, run) for run in runs]
+        for step in STEPS
+        for name, runs in experiments(study, step).items()
+    }
+    groups = steps | several | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
     if unknown := written.keys() - groups.keys():
         raise ParameterError(f"{shown}: unknown key {quoted(min(unknown))}; the keys are: {', '.join(groups)}")
     asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}

@@ -90,20 +90,25 @@ def make_project(home: Path, runs: list[Params]) -> None:
         (home / "params" / study / f"{step}.yaml").unlink(missing_ok=True)
         for file in (home / "params" / study / step).glob("*.yaml"):
             file.unlink()
+    files = {step: param_files.runs_of(study, step) for step in steps.STEPS}
+    written: set[Path] = set()
     for params in runs:
+        file, alone = files[params.step][params.run]
+        if file in written:  # by another of its runs
+            continue
+        written.add(file)
         if isinstance(params, DataPrepParams):
-            write_release(params, home / "data" / params.run)
-    seeds = {run: seed for run, (_, seed) in param_files.runs_of(study, "train").items()}
-    for name, of_experiment in param_files.experiments(study).items():
-        several = [seeds[run] for run in of_experiment if seeds[run] is not None]
-        first = next(params for params in runs if params.step == "train" and params.run == of_experiment[0])
-        values = shrink(first, home)
-        if several:
-            values = {key: value for key, value in values.items() if key != "seed"} | {"seeds": several}
-        _write(home / "params" / study / "train" / f"{name}.yaml", values)
-    for params in runs:
-        if params.step != "train":
-            _write(home / "params" / study / params.step / f"{params.run}.yaml", shrink(params, home))
+            write_release(params, _release_folder(params, home))
+        values = {key: value for key, value in shrink(params, home).items() if key not in alone}
+        if "database" in alone:
+            values["database"] = param_files.experiment_of(study, "data_prep")[alone["database"]]
+        several = {key: value for key, value in param_files.read_yaml(file).items() if key in ("seeds", "repeats")}
+        _write(home / "params" / study / params.step / file.name, values | (several if alone else {}))
+
+
+def _release_folder(params: DataPrepParams, home: Path) -> Path:
+    """Where the stand-in for a database is, which its splits share."""
+    return home / "data" / param_files.experiment_of(params.study, "data_prep")[params.run]
 
 
 def _write(file: Path, values: dict[str, Any]) -> None:
@@ -132,7 +137,7 @@ def shrink(params: Params, home: Path) -> dict[str, Any]:
     """The values of a run's parameter file in the rehearsal."""
     values = params.model_dump(exclude={"study", "run"})
     if isinstance(params, DataPrepParams):
-        folder = home / "data" / params.run
+        folder = _release_folder(params, home)
         if params.reader == "synthetic":
             return values | {"scale": min(params.scale, 0.05)}
         values |= {"folder": str(folder), "split_file": None}

@@ -60,17 +60,27 @@ class State:
         }
 
     @cached_property
+    def lacking_data(self) -> dict[str, list[str]]:
+        """Trainings that are not finished and whose databases are absent, with the names of these."""
+        return {
+            run: names
+            for (step, run), params in self.params.items()
+            if step == "train" and not finished(self.study, step, run)
+            if (names := [name for name in params.databases() if name in self.absent])
+        }
+
+    @cached_property
     def left_out(self) -> set[Place]:
         """Runs that are not made, whether or not there are results of them.
 
-        Databases that are absent; where nothing is trained, trainings, and the data of finished ones, which stay as
-        they are; and what has nothing to compute without them.
+        Databases that are absent, and what is to be trained on them; where nothing is trained, trainings, and the data
+        of finished ones, which stay as they are; and what has nothing to compute without them.
         """
-        left_out = {("data_prep", name) for name in self.absent}
-        ready = {place for place in self.params if place[0] == "train"}
+        left_out = {("data_prep", name) for name in self.absent} | {("train", run) for run in self.lacking_data}
+        ready = {place for place in self.params if place[0] == "train"} - left_out
         if not self.train:
             left_out |= ready
-            ready = {place for place in ready if finished(self.study, *place)}
+            ready = {place for place in left_out if place[0] == "train" and finished(self.study, *place)}
             left_out |= {("data_prep", name) for place in ready for name in self.params[place].databases()}
         for place, params in self.params.items():
             if isinstance(params, DataPrepParams) and prepare.absent(params) is None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from iqa.analysis.params import AblationParams
+from iqa.analysis.published import title as title_of
 from iqa.data.params import DataPrepParams
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, Record, ReportError
@@ -31,7 +32,8 @@ class Tables:
     Attributes:
         titles: what each table is, by its name.
         absent: databases of the study that are not prepared on this machine, by name: title and reason.
-        here: the names of the others.
+        here: the names of the others; of several splits of one database, the first and that of the main run.
+        splits: how many splits there are of databases with several, by title.
     """
 
     def __init__(self, params: ReportParams, reader: Reader):
@@ -39,7 +41,11 @@ class Tables:
         self.absent = absent(params)
         self._listed: dict[str, tuple[Table, str, str]] = {}
         self._tables: dict[str, pd.DataFrame] = {}
-        self.here = [run for run in param_files.run_names(params.study, "data_prep") if run not in self.absent]
+        prepared = param_files.experiments(params.study, "data_prep").values()
+        self.splits = {title_of(params.study, runs[0]): len(runs) for runs in prepared if runs[1:]}
+        shown = {runs[0] for runs in prepared} | {param_files.load(TrainParams, params.study, params.main).database}
+        self.shown = [run for runs in prepared for run in runs if run in shown]
+        self.here = [run for run in self.shown if run not in self.absent]
         runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
         runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
@@ -99,13 +105,14 @@ class Tables:
 
     @cached_property
     def audits(self) -> Record:
-        """`audit.json` of each database that is not absent, by name."""
+        """`audit.json` of each database that is here, by name."""
         found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in self.here}
         return Record(found, self.reader.shown("data_prep"))
 
     def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""
-        facts = {run: {"title": title, "absent": reason} for run, (title, reason) in self.absent.items()}
+        absent = {run: self.absent[run] for run in self.shown if run in self.absent}
+        facts = {run: {"title": title, "absent": reason} for run, (title, reason) in absent.items()}
         missing = {run: Record(values, f"{self.audits.file}/{run}") for run, values in facts.items()}
         return Record(self.audits | missing, self.audits.file)
 
@@ -122,7 +129,11 @@ class Tables:
         files = param_files.runs_of(study, "train")
         for name in sorted(known, key=lambda name: name != main):
             runs = [param_files.load(TrainParams, study, run, known=files) for run in known[name]]
-            found[name] = {"seeds": [params.seed for params in runs], "parameters": runs[0].by_group()}
+            found[name] = {"seeds": list(dict.fromkeys(params.seed for params in runs))}
+            found[name]["parameters"] = runs[0].by_group()
+            splits = [params.database for params in runs]
+            if len(set(splits)) > 1:
+                found[name]["parameters"]["data"]["database"] = f"{splits[0]} to {splits[-1]}"
         return found
 
     def runs(self) -> list[tuple[str, str]]:

@@ -103,7 +103,10 @@ def _count_macs(model: HyperIQA, size: int) -> int:
 def format_contrast(row: dict[str, Any]) -> str:
     """A row of a comparison in words."""
     delta, low, high = (number(row[key], "+.4f") for key in ("delta", "delta_low", "delta_high"))
-    return f"SRCC {delta} [{low}, {high}] ({row['seeds']} seed{'s' * (row['seeds'] > 1)}), {row['verdict']}"
+    over = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+    if row.get("splits", 0) > 1:
+        over = f"median of {row['splits']:.0f} splits"
+    return f"SRCC {delta} [{low}, {high}] ({over}), {row['verdict']}"
 
 
 class Measured:

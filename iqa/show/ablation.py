@@ -17,13 +17,22 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     """Groups of runs against the reference, with intervals, from `ablation.csv`.
 
     A group that was not run has dashes, and as its verdict the command that makes it. Where the epoch was chosen has a
-    column if that was on the test images anywhere; what others published has columns if there is any.
+    column if that was on the test images anywhere; what others published has columns if there is any. Over several
+    splits of a database there are medians in place of means.
     """
+    over, average, kind = _average(ablation)
     published = "published_srcc" in ablation and ablation["published_srcc"].notna().any()
     digits = ":.4f" if published else ""  # as many as published values have
-    columns = {"Differs in": lambda row: row["label"], "Seeds:,.0f": lambda row: row["seeds"] or None}
-    columns |= {f"SRCC{digits}": ("srcc_mean", "srcc_low", "srcc_high"), f"SD of seeds{digits}": "srcc_std"}
-    columns |= {f"PLCC{digits}": "plcc_mean", f"SRCC difference{digits}": ends("delta"), "p (Holm):p": "p_holm"}
+    columns = {"Differs in": lambda row: row["label"], f"{over.title()}:,.0f": lambda row: row["seeds"] or None}
+    columns |= {
+        f"SRCC{kind}{digits}": (f"srcc_{average}", "srcc_low", "srcc_high"),
+        f"SD of {over}{digits}": "srcc_std",
+    }
+    columns |= {
+        f"PLCC{kind}{digits}": f"plcc_{average}",
+        f"SRCC difference{digits}": ends("delta"),
+        "p (Holm):p": "p_holm",
+    }
     columns |= {"Verdict": _verdict, "Decision": "decision", f"Validation SRCC{digits}": "val_srcc_mean"}
     if (ablation["chosen_on"] == "TEST").any():
         columns |= {"Chosen on": "chosen_on"}
@@ -34,6 +43,11 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     return renamed(ablation, columns)
 
 
+def _average(ablation: pd.DataFrame) -> tuple[str, str, str]:
+    """Over what a table's values are averaged, by which average, and what their columns say of it."""
+    return ("splits", "median", ", median") if "splits" in ablation else ("seeds", "mean", "")
+
+
 def _verdict(row: dict[str, Any]) -> str:
     return f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"]
 
@@ -42,26 +56,29 @@ def _verdict(row: dict[str, Any]) -> str:
 def ablation_forest(ablation: pd.DataFrame) -> Figure:
     """SRCC of each group of runs: mean over seeds with its bootstrap interval, and the spread of the seeds.
 
+    Over several splits of a database: median and quartiles.
+
     A group that was not run has no mark, but the command that makes it. One whose epoch was chosen on the test images
     says so and has a hollow mark. `ablation` is as `iqa.analysis.comparison.compare` returns it.
     """
     colours = {"better": GREEN, "worse": ORANGE, "not run": GREY}
     markers = {"reference": "D", "better": "^", "worse": "v"}
+    over, average, _ = _average(ablation)
     rows = ablation.to_dict("records")
     names = [wrapped(row["label"], 32) for row in rows]
     notes = [wrapped(f"make it with: {row['command']}", 48) if row["verdict"] == "not run" else "" for row in rows]
     places, end = common.row_positions(names, notes)
     figure, [[ax]] = common.draw_figure(0.7 + 0.17 * end)
-    if np.isfinite(reference := ablation["srcc_mean"].iloc[0]):
+    if np.isfinite(reference := ablation[f"srcc_{average}"].iloc[0]):
         ax.axvline(reference, color=GREY, linewidth=1, linestyle=":")
     for y, command, row in zip(places, notes, rows, strict=True):
-        verdict, mean, spread = row["verdict"], row["srcc_mean"], row["srcc_std"]
+        verdict, mean, spread = row["verdict"], row[f"srcc_{average}"], row["srcc_std"]
         colour, marker, on_test = colours.get(verdict, BLUE), markers.get(verdict, "o"), row["chosen_on"] == "TEST"
         if command:
             common.note(ax, y, command)
         else:
             ax.plot([row["srcc_low"], row["srcc_high"]], [y, y], color=colour, linewidth=1.2)
-            if np.isfinite(spread):
+            if np.isfinite(spread) and over == "seeds":
                 ax.plot([mean - spread, mean + spread], [y, y], color=colour, linewidth=6, alpha=0.35)
             ax.plot(mean, y, marker, color=colour, markersize=6, markerfacecolor="white" if on_test else colour)
         text = verdict + (",\nepoch chosen on TEST" if on_test else "")
@@ -69,7 +86,7 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     ax.set_yticks(places, names)
     ax.set_ylim(end, 0)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel("SRCC, mean over seeds")
+    ax.set_xlabel(f"SRCC, {average} over {over}")
     return figure
 
 
@@ -125,21 +142,23 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     at the end of a linear stretch. A value that was not run is named without a mark. `sweep` holds rows of a comparison
     with the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
     """
+    over, average, _ = _average(sweep)
+    value_of = f"srcc_{average}"
     figure, [[ax]] = common.draw_figure(3.3, width=WIDTH * 0.75)
     run, reference = sweep[sweep["verdict"] != "not run"], sweep[sweep["verdict"] == "reference"]
     test = {"color": BLUE, "marker": "o", "markersize": 5, "capsize": 3, "label": "test, with interval"}
-    bars = common.error_bars(run, "srcc_mean", "srcc_low", "srcc_high")
-    ax.errorbar(run[parameter], run["srcc_mean"], yerr=bars, **test)
+    bars = common.error_bars(run, value_of, "srcc_low", "srcc_high")
+    ax.errorbar(run[parameter], run[value_of], yerr=bars, **test)
     validation = {"color": GREEN, "linestyle": "--", "marker": "s", "markersize": 5, "markerfacecolor": "white"}
     ax.plot(run[parameter], run["val_srcc_mean"], label="validation (decides)", **validation)
     ring = {"marker": "o", "markersize": 12, "linestyle": "none", "color": INK, "markerfacecolor": "none"}
-    ax.plot(reference[parameter], reference["srcc_mean"], label="reference", **ring)
+    ax.plot(reference[parameter], reference[value_of], label="reference", **ring)
     for value in sweep.loc[sweep["verdict"] == "not run", parameter]:
         place = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
         ax.text(value, 0.03, "not run", fontsize=7.5, color=MUTED, **place)
     _scale_x(ax, sweep[parameter].to_numpy(dtype=float))
     ax.set_xlabel(parameter)
-    ax.set_ylabel("SRCC, mean over seeds")
+    ax.set_ylabel(f"SRCC, {average} over {over}")
     common.add_legend(figure, ax, 3)
     return figure
 

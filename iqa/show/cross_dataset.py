@@ -24,7 +24,9 @@ def cross_further_table(cross: pd.DataFrame) -> pd.DataFrame:
     return table_of(
         {
             **_database(row),
-            **with_intervals(row, "plcc_fitted", "krcc", "rmse", "bias"),
+            **with_intervals(row, "plcc_fitted"),
+            "PLCC, fitted (5)": row.get("plcc_fitted5"),
+            **with_intervals(row, "krcc", "rmse", "bias"),
             "Ceiling": row["ceiling_srcc"],
             "Copies:,.0f": row.get("copies"),
         }

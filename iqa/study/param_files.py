@@ -2,12 +2,17 @@
 
 A study is a folder of `params/`. A run is one file, `params/<study>/<step>/<run>.yaml`, that lists only what
 differs from the defaults; what all runs of a step share stands in `params/<study>/<step>.yaml`. The defaults
-are the fields below, and the parameters cell of each notebook repeats them (a test compares the two). A training file
-`<name>.yaml` with `seeds: [1, 2]` is an experiment: it stands for the runs `<name>_s1` and `<name>_s2`. A file with
-`like: <other>`, of any step, starts from the values of the file `<other>.yaml` beside it. These two keys have no effect
-anywhere else, and are refused there.
+are the fields below, and the parameters cell of each notebook repeats them (a test compares the two). A file with
+`like: <other>`, of any step, starts from the values of the file `<other>.yaml` beside it.
+
+Some files stand for several runs. A training file `<name>.yaml` with `seeds: [1, 2]` is an experiment: the runs
+`<name>_s1` and `<name>_s2`. A data_prep file with `repeats: [1, 2]`, or a range such as `1..10`, is a database in
+several seeded splits: the runs `<name>_r1` and `<name>_r2`, with `repeat: 1` and `repeat: 2`. A training file whose
+`database` is that file has a run on each of these splits, `<name>_r1` and `<name>_r2`, or on those that its own
+`repeats` chooses. Where these keys have no effect, they are refused.
 """
 
+import re
 from collections.abc import Collection
 from copy import deepcopy
 from functools import cache
@@ -23,10 +28,15 @@ from iqa.study.echo import cut, listed, quoted
 from iqa.study.params import ParameterError, Params
 
 P = TypeVar("P", bound=Params)
-Runs = dict[str, tuple[Path, int | None]]  # file and seed of each run of a step, by its name
+Runs = dict[str, tuple[Path, dict[str, Any]]]  # file of each run of a step, and what it alone has of that, by its name
 LARGEST = 2**18  # bytes of a parameter file
 MOST_VALUES, DEEPEST = 20_000, 20  # of a parameter file, its aliases written out
-SEEDS = TypeAdapter(Annotated[list[types.Seed], Field(min_length=1, max_length=1000, strict=True)])
+SEVERAL = {  # what a file of several runs lists under these keys
+    key: TypeAdapter(Annotated[list[kind], Field(min_length=1, max_length=1000, strict=True)])
+    for key, kind in (("seeds", types.Seed), ("repeats", types.Positive))
+}
+LISTING = {"data_prep": ("repeats",), "train": ("seeds", "repeats")}  # steps whose files may hold them
+RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -108,29 +118,28 @@ def _size(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
 
 
 def run_names(study: str, step: str) -> list[str]:
-    """Names of the runs that `params/<study>/<step>/` defines, sorted by file and seed."""
+    """Names of the runs that `params/<study>/<step>/` defines, sorted by file, and by seed or split."""
     return list(runs_of(study, step))
 
 
-def experiments(study: str) -> dict[str, list[str]]:
-    """Runs of each training experiment (a parameter file), by the experiment's name."""
+def experiments(study: str, step: str = "train") -> dict[str, list[str]]:
+    """Runs of each experiment (a parameter file), by the experiment's name."""
     found: dict[str, list[str]] = {}
-    for run, (file, _) in runs_of(study, "train").items():
+    for run, (file, _) in runs_of(study, step).items():
         found.setdefault(file.stem, []).append(run)
     return found
 
 
-def experiment_of(study: str) -> dict[str, str]:
-    """The experiment of each training run, by the run's name."""
-    return {run: name for name, runs in experiments(study).items() for run in runs}
+def experiment_of(study: str, step: str = "train") -> dict[str, str]:
+    """The experiment of each run, by the run's name."""
+    return {run: name for name, runs in experiments(study, step).items() for run in runs}
 
 
 def runs_of(study: str, step: str) -> Runs:
-    """File and seed of each run of a step; the seed is None where the file does not list several."""
+    """File of each run of a step, and the seed or split (the repeat, or the database) that it has for itself."""
     found: Runs = {}
     for file in _files(study_folder(study) / step):
-        seeds = _seeds(file) if step == "train" else None
-        runs = {file.stem: (file, None)} if seeds is None else {f"{file.stem}_s{s}": (file, s) for s in seeds}
+        runs = {f"{file.stem}{ending}": (file, values) for ending, values in _several(file).items()}
         for run in runs.keys() & found.keys():
             raise ParameterError(f"{paths.shown(file)} and {paths.shown(found[run][0])} both stand for the run '{run}'")
         found |= runs
@@ -170,27 +179,54 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _seeds(file: Path) -> list[int] | None:
-    """The seeds that a training file lists, or None."""
+def _several(file: Path) -> dict[str, dict[str, Any]]:
+    """What each run of a file has for itself, by the ending of its name; one without ending where it has one run."""
+    seeds, repeats = (_numbers(file, key) if key in LISTING.get(file.parent.name, ()) else [] for key in SEVERAL)
+    if file.parent.name != "train":
+        return {f"_r{number}": {"repeat": number} for number in repeats} or {"": {}}
+    database = _database(file)
+    prepared = file.parent.parent / "data_prep" / f"{database}.yaml"
+    known = _numbers(prepared, "repeats") if prepared.is_file() else []
+    if unknown := sorted(set(repeats) - set(known)):
+        remedy = f"list it in {paths.shown(prepared)}" if database else "set 'database'"
+        raise ParameterError(f"{paths.shown(file)}: key 'repeats': its database has no repeat {unknown[0]}; {remedy}")
+    if seeds and known:
+        problem = f"its database '{database}' stands for {len(known)} splits, with one training on each"
+        remedy = f"remove it, or name one split, such as {database}_r{known[0]}"
+        raise ParameterError(f"{paths.shown(file)}: key 'seeds': {problem}; {remedy}")
+    runs = {f"_r{number}": {"database": f"{database}_r{number}"} for number in repeats or known}
+    return runs or {f"_s{seed}": {"seed": seed} for seed in seeds} or {"": {}}
+
+
+def _database(file: Path) -> str | None:
+    """The database that the sources of a training file name, if they do."""
+    named = [values["database"] for source in sources(file) if "database" in (values := _read(source))]
+    return named[-1] if named and types.NAME.fullmatch(str(named[-1])) else None
+
+
+def _numbers(file: Path, key: str) -> list[int]:
+    """The different whole numbers that a file has under a key, as a list or as a range (`1..10`); none without it."""
     values = _read(file)
-    if "seeds" not in values:
-        return None
-    seeds = values["seeds"]
+    if key not in values:
+        return []
+    given = values[key]
+    ends = RANGE.fullmatch(given) if isinstance(given, str) else None
+    numbers = list(range(int(ends[1]), int(ends[2]) + 1)[:1001]) if ends else given
     try:
-        SEEDS.validate_python(seeds)
+        SEVERAL[key].validate_python(numbers)
     except ValidationError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
-        given = quoted(values["seeds"])
-        raise ParameterError(f"{paths.shown(file)}: key 'seeds': a list of different whole numbers, not {given}")
-    if "seed" in values:
-        raise ParameterError(f"{paths.shown(file)}: set 'seed' or 'seeds', not both")
-    return seeds
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        wanted = "a list of different whole numbers, or a range such as 1..10"
+        raise ParameterError(f"{paths.shown(file)}: key '{key}': {wanted}, not {quoted(given)}")
+    if key[:-1] in values:
+        raise ParameterError(f"{paths.shown(file)}: set '{key[:-1]}' or '{key}', not both")
+    return numbers
 
 
 def params_file(study: str, step: str, run: str) -> Path:
     """The parameter file of a run, or where it would be."""
-    return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", None))[0]
+    return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", {}))[0]
 
 
 def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None, known: Runs | None = None) -> P:
@@ -209,15 +245,14 @@ def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = 
         file = paths.PARAMS / study / step / f"{run}.yaml"
         lacking = "is a file of several runs" if file.is_file() else "does not exist"
         raise ParameterError(f"{paths.shown(file)} {lacking}; the {step} runs of study '{study}' are: {listed(known)}")
-    file, seed = known[run]
+    file, alone = known[run]
     values: dict[str, Any] = {}
     for source in sources(file):
         own = read_yaml(source)
         _refuse_misplaced(own, source, step)
-        values |= {key: value for key, value in own.items() if key not in ("like", "seeds")}
+        values |= {key: value for key, value in own.items() if key not in ("like", *LISTING.get(step, ()))}
         cls.build({**values, "study": study, "run": run}, paths.shown(source))
-    if seed is not None:
-        values["seed"] = seed
+    values |= alone
     return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
 
 
@@ -231,6 +266,8 @@ def _refuse_misplaced(values: dict[str, Any], source: Path, step: str) -> None:
         raise ParameterError(f"{paths.shown(source)}: key 'like' belongs in the file of a run, {step}/<run>.yaml")
     if "seeds" in values and not (of_run and step == "train"):
         raise ParameterError(f"{paths.shown(source)}: key 'seeds' belongs in the file of a training, train/<name>.yaml")
+    if "repeats" in values and step in LISTING and not of_run:
+        raise ParameterError(f"{paths.shown(source)}: key 'repeats' belongs in the file of a run, {step}/<name>.yaml")
 
 
 def all_files(study: str, step: str) -> list[Path]:

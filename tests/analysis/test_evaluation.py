@@ -13,12 +13,13 @@ from PIL import Image
 from reference_models import blank
 
 from iqa.analysis import gathering
-from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, results_json, score, stack
+from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, fitted5, results_json, score, stack
 from iqa.analysis.params import CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
 from iqa.data.prepare import prepare
 from iqa.metrics import coefficients
+from iqa.metrics.logistic5 import plcc_fitted5
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import RuleError
 from iqa.model.predictor import Predictor, Scale, load_model
@@ -49,6 +50,13 @@ def test_every_coefficient_comes_with_an_interval_that_holds_it(predictions):
     for name in COEFFICIENTS:
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
     assert found["srcc"] == coefficients.srcc(predictions["prediction"], predictions["mos"])
+
+
+def test_a_logistic_with_5_parameters_is_fitted_where_there_are_enough_images(predictions):
+    fitted = fitted5(predictions)
+    assert fitted == plcc_fitted5(predictions["prediction"], predictions["mos"])
+    assert evaluate(predictions, resamples=5)["plcc_fitted"] - 1e-6 <= fitted < 1
+    assert fitted5(predictions[:5]) is None
 
 
 def test_the_bias_is_the_mean_error_in_units_of_the_mos(predictions):

@@ -91,7 +91,8 @@ def test_a_published_row_that_is_not_there_is_an_error_with_its_name():
 
 
 def test_every_experiment_that_a_row_names_has_a_parameter_file():
-    table, known = published.published_numbers(), set(param_files.experiments("koniq10k"))
+    table = published.published_numbers()
+    known = {name for study in ("koniq10k", "literature") for name in param_files.experiments(study)}
     assert set(table["experiment"]) | set(table["replica"]) <= known | {""}
     assert {name for name in table["replica"] if name} == {name for name in known if name.endswith("_published")}
 

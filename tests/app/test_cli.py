@@ -496,12 +496,14 @@ def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_availabl
     arguments = ["--databases", "tiny", "gone", "--resamples", "20", "--csv", str(table), "--json", str(file)]
     assert cli.main(["evaluate", str(tmp_path / "models"), *arguments]) == 0
     shown = capsys.readouterr()
-    assert "95% bootstrap intervals" in shown.out and "PLCC, fitted" in shown.out
+    assert "95% bootstrap intervals" in shown.out and "PLCC, fitted (5)" in shown.out
     assert shown.err.endswith("gone is not available: no such folder\n")
     found = [(Path(row["model"]).name, row["database"], row["available"]) for row in read(table)]
     assert found == [(name, *of) for name in ("a.pt", "b.pt") for of in (("tiny", "True"), ("gone", "False"))]
     tested = json.loads(file.read_text())["datasets"]["tiny"]["metrics"]
-    assert tested["srcc"] == float(read(table)[0]["srcc"]) and tested["num_samples"] == 10
+    assert tested["num_samples"] == 10
+    for name in ("srcc", "plcc_fitted5"):
+        assert tested[name] == float(read(table)[0][name])
 
 
 # --- describe and export

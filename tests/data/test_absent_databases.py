@@ -54,6 +54,21 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
     assert not any("far" in file for file in jobs["report", "report"].inputs)
 
 
+def test_a_training_on_a_database_that_is_not_here_is_left_out_unless_it_is_the_main_one(elsewhere):
+    folder = elsewhere / "params" / "toy"
+    (folder / "data_prep" / "far.yaml").write_text("reader: livec\nrepeats: 1..3\n")
+    (folder / "cross_dataset" / "main.yaml").write_text("databases: [far_r1]\n")
+    (folder / "train" / "other.yaml").write_text("database: far\n")
+    jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
+    assert ("train", "main_s1") in jobs and not {run for step, run in jobs if "far" in run or "other" in run}
+    (folder / "report" / "report.yaml").write_text("main: other_r1\n")
+    with pytest.raises(
+        DataError, match=r"not here:\n  far \(to train other_r1, other_r2, other_r3\): .*LIVE-itW"
+    ) as caught:
+        graph.jobs("toy")
+    assert str(caught.value).count("LIVE-itW") == 1
+
+
 def write_record(params, **reads_and_files):
     """The record of a finished run that wrote nothing, made from what is here or as told."""
     made_from = State("toy").identity(params)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from iqa.data import cache, twins
 from iqa.data.audit import audit
 from iqa.data.params import DataPrepParams
 from iqa.data.prepare import prepare
@@ -30,6 +31,22 @@ def test_a_stand_in_is_read_as_its_release(tmp_path, reader):
     assert database.table["mos"].min() == facts.low and database.table["mos"].max() == facts.high
     assert set(found["splits"]) == ({"test"} if facts.test_only else {"train", "val", "test"})
     assert found["checks"][-1]["here"] == 1 and not any("one photograph" in warning for warning in found["warnings"])
+
+
+def test_the_splits_of_a_database_share_its_pixels_and_nothing_is_decoded_twice(tmp_path, monkeypatch):
+    write_stand_in("live", tmp_path / "release", 60)
+    decoded, searched = [], []
+    decode, find = cache.decode, twins.find
+    monkeypatch.setattr(cache, "decode", lambda path, *how: [decoded.append(path), decode(path, *how)][1])
+    monkeypatch.setattr(twins, "find", lambda *args: [searched.append(1), find(*args)][1])
+    common = {"reader": "live", "folder": str(tmp_path / "release"), "inputs": ["rgb", "mscn"]}
+    splits = [prepare(DataPrepParams(run=f"live_r{number}", repeat=number, **common)) for number in range(1, 11)]
+    assert len(decoded) == len(set(decoded)) == len(splits[0]) and len(searched) == 1
+    assert len({store.folder for database in splits for store in database.stores.values()}) == 2
+    tests = {frozenset(database.table.query("split == 'test'")["reference"]) for database in splits}
+    assert len(tests) > 5  # of 45 that 10 contents allow
+    for database in splits:
+        assert not database.table.groupby("reference")["split"].nunique().gt(1).any()
 
 
 @pytest.mark.parametrize("lists", [["labels"], ["train_list", "test_list"]])

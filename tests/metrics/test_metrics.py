@@ -2,7 +2,7 @@ import doctest
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from iqa.metrics import bootstrap, coefficients
 from iqa.metrics.bootstrap import bootstrap_interval, draw_counts, paired_difference, resample
@@ -17,6 +17,7 @@ from iqa.metrics.coefficients import (
     srcc,
     summary,
 )
+from iqa.metrics.logistic5 import logistic5, logistic5_fit, plcc_fitted5
 
 CORRELATIONS = [srcc, plcc, krcc]
 
@@ -96,7 +97,7 @@ def test_the_type_of_the_numbers_does_not_matter(statistic, dtype):
     assert result == pytest.approx(statistic(prediction, mos), abs=1e-12)
 
 
-@pytest.mark.parametrize("statistic", [*CORRELATIONS, plcc_fitted])
+@pytest.mark.parametrize("statistic", [*CORRELATIONS, plcc_fitted, plcc_fitted5])
 def test_a_constant_input_has_correlation_zero_by_convention(statistic):
     varied, constant = np.linspace(1, 5, 9), np.full(9, 0.1)
     assert statistic(constant, varied) == 0.0
@@ -109,7 +110,7 @@ def test_rows_give_one_value_each(statistic, scores):
     assert statistic(predictions, mos) == pytest.approx([statistic(*row) for row in zip(predictions, mos, strict=True)])
 
 
-@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, bias, plcc_fitted, summary])
+@pytest.mark.parametrize("statistic", [*CORRELATIONS, rmse, bias, plcc_fitted, plcc_fitted5, summary])
 @pytest.mark.parametrize(
     ("prediction", "mos", "message"),
     [
@@ -171,6 +172,38 @@ def test_a_logistic_fit_that_does_not_converge_is_an_error(scores, monkeypatch):
     monkeypatch.setattr(coefficients.optimize, "minimize", lambda *args, **kwargs: minimize(*args, **kwargs | short))
     with pytest.raises(RuntimeError, match=r"200 predictions .* did not converge"):
         logistic_fit(*scores)
+
+
+@pytest.mark.parametrize("parameters", [(80, 0.2, 50, 0, 20), (-3, 1.5, 4, 2, 7), (1, 8, 0.5, -0.2, 0.4)])
+def test_an_exact_5_parameter_logistic_is_recovered_on_any_scale(parameters):
+    prediction = np.linspace(parameters[2] - 6 / parameters[1], parameters[2] + 5 / parameters[1], 101)
+    mos = logistic5(prediction, *parameters)
+    assert logistic5_fit(prediction, mos) == pytest.approx(parameters, rel=1e-3, abs=1e-3)
+    assert plcc_fitted5(prediction, mos) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_5_parameter_logistic_fits_as_well_as_scipys_search_over_all_its_parameters(seed):
+    generator = np.random.default_rng(seed)
+    mos = generator.uniform(0, 100, 150)
+    prediction = (np.exp(mos / 40) + generator.normal(0, 1, 150)) * (-1) ** seed
+
+    def error(b):
+        curve = b[0] * (0.5 - 1 / (1 + np.exp(np.clip(b[1] * (prediction - b[2]), -500, 500)))) + b[3] * prediction
+        return curve + b[4] - mos
+
+    starts = ((100, 1.0, place, 0, 50) for place in np.quantile(prediction, [0.2, 0.5, 0.8]))
+    theirs = min((optimize.least_squares(error, start, x_scale="jac") for start in starts), key=lambda fit: fit.cost)
+    ours = logistic5(prediction, *logistic5_fit(prediction, mos))
+    assert np.sum((ours - mos) ** 2) <= 2 * theirs.cost * (1 + 1e-5)
+    assert plcc_fitted5(prediction, mos) == pytest.approx(plcc(ours, mos))
+    assert plcc_fitted5(prediction, mos) >= max(plcc_fitted(prediction, mos), abs(plcc(prediction, mos))) - 1e-6
+
+
+@pytest.mark.parametrize(("prediction", "mos"), [(range(5), range(5)), ([2.5] * 7, range(7)), (range(7), [3] * 7)])
+def test_a_5_parameter_logistic_that_scores_do_not_determine_is_refused(prediction, mos):
+    with pytest.raises(ValueError, match="needs 6 scores that are not all the same"):
+        logistic5_fit(prediction, mos)
 
 
 def test_the_summary_holds_every_figure_as_a_plain_number(scores):

@@ -277,6 +277,33 @@ def test_other_verdicts_and_no_variants_are_told_too(study, tmp_path):
     assert "no variants" in narrative(study, tmp_path)
 
 
+def test_a_comparison_over_splits_tells_medians_and_how_it_was_tested(study, tmp_path):
+    assert "Wilcoxon" not in (plain := narrative(study, tmp_path)) and "mean over seeds" in plain
+    over = {"splits": 10, "srcc_median": 0.8765, "plcc_median": 0.8643, "srcc_low": 0.85, "srcc_high": 0.9}
+    change_rows("ablation/main/ablation.csv", lambda rows: rows.assign(**over))
+    text = narrative(study, tmp_path).replace("\\", "")
+    assert "reaches a median SRCC of 0.876 and a median PLCC of 0.864 over 10 random splits by content" in text
+    assert "(quartiles of the SRCC: 0.850 and 0.900)" in text and "mean over seeds, in brackets" not in text
+    assert text.count("signed-rank test over the splits") == 1
+    assert "median over splits, in brackets their quartiles" in text and "| SRCC, median |" in text
+    assert "lie inside the noise of splits" in text and "Other seeds" not in text
+
+
+def test_the_splits_of_one_database_stand_once_in_the_tables_of_data(study):
+    assert Tables(study, Reader("smoke")).splits == {}
+    changes = {"data_prep/demo.yaml": "split: seeded\nrepeats: 1..3\n", "train.yaml": "database: demo\n"}
+    for name, text in changes.items():
+        with (paths.PARAMS / "smoke" / name).open("a") as file:
+            file.write(text)
+    for file in (paths.PARAMS / "smoke/train").glob("*.yaml"):
+        file.write_text(file.read_text().replace("seeds:", "repeats:") + "seed: 4\n")
+    listed = Tables(study.model_copy(update={"main": "main_r1"}), Reader("smoke"))
+    assert listed.splits == {"Synthetic demo": 3} and listed.shown == ["demo_r1", "demo_photos"]
+    (paths.PARAMS / "smoke/train/last.yaml").write_text("repeats: 1..2\n")
+    experiments = listed["experiments"].set_index("Experiment")
+    assert experiments.loc["last"].tolist() == ["1", "database demo_r1 to demo_r2"]
+
+
 def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study, tmp_path):
     def without_results(frame):
         empty = frame.select_dtypes("number").columns

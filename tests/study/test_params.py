@@ -192,6 +192,56 @@ def test_seeds_that_are_no_list_of_different_whole_numbers_are_refused(write, se
         param_files.run_names("trial", "train")
 
 
+@pytest.mark.parametrize("repeats", ["[1, 3]", "1..3", "'1..3'", "1..1"])
+def test_a_database_with_repeats_stands_for_a_split_of_each_and_a_training_on_it_for_a_run_on_each(write, repeats):
+    numbers = [1, 3] if repeats == "[1, 3]" else [1] if repeats == "1..1" else [1, 2, 3]
+    file = write("trial/data_prep/live.yaml", f"reader: live\nrepeats: {repeats}\n")
+    write("trial/train.yaml", "database: live\n")
+    write("trial/train/a.yaml", "lr: 0.5\nseed: 4\n")
+    write("trial/train/b.yaml", "like: a\nrepeats: [1]\n")
+    write("trial/train/c.yaml", "database: other\nseeds: 1..2\n")
+    runs = [f"live_r{number}" for number in numbers]
+    assert param_files.experiments("trial", "data_prep") == {"live": runs}
+    assert [steps.load(*run).repeat for run in steps.locate(file)] == numbers
+    trainings = [f"a_r{number}" for number in numbers]
+    assert param_files.experiments("trial") == {"a": trainings, "b": ["b_r1"], "c": ["c_s1", "c_s2"]}
+    loaded = [steps.load("trial", "train", run) for run in [*trainings, "b_r1"]]
+    assert [(params.database, params.lr, params.seed) for params in loaded] == [
+        (database, 0.5, 4) for database in [*runs, "live_r1"]
+    ]
+
+
+@pytest.mark.parametrize("repeats", ["3", "[]", "[1, 1]", "[0, 1]", "0..3", "3..1", "1-3", "1..2000", "[1..3]"])
+def test_repeats_that_are_no_list_or_range_of_different_whole_numbers_are_refused(write, repeats):
+    file = write("trial/data_prep/a.yaml", f"repeats: {repeats}\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key 'repeats': a list of different whole"):
+        param_files.run_names("trial", "data_prep")
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "problem"),
+    [
+        ("data_prep/live.yaml", "repeats: 1..2\nrepeat: 1", "set 'repeat' or 'repeats', not both"),
+        ("data_prep.yaml", "repeats: 1..2", "key 'repeats' belongs in the file of a run, data_prep/<name>.yaml"),
+        ("train.yaml", "repeats: 1..2", "key 'repeats' belongs in the file of a run, train/<name>.yaml"),
+        ("ablation/main.yaml", "repeats: 1..2", "unknown key 'repeats'"),
+        ("data_prep/live.yaml", "seeds: [1]", "key 'seeds' belongs in the file of a training"),
+        ("data_prep/live.yaml", "repeat: 1..2", "key 'repeat': .*, not '1..2'"),
+        ("train/a.yaml", "database: live\nseeds: [1, 2]", "'live' stands for 2 splits, .* such as live_r1"),
+        ("train/a.yaml", "database: live\nrepeats: [2, 3]", "database has no repeat 3; list it in .*live.yaml"),
+        ("train/a.yaml", "database: other\nrepeats: [1]", "database has no repeat 1; list it in .*other.yaml"),
+        ("train/a.yaml", "repeats: [1]", "database has no repeat 1; set 'database'"),
+    ],
+)
+def test_repeats_that_would_have_no_effect_or_two_meanings_are_refused(write, place, text, problem):
+    write("trial/data_prep/live.yaml", "reader: live\nrepeats: 1..2\n")
+    write("trial/ablation/main.yaml", "")
+    write("trial/train/b.yaml", "")
+    file = write(f"trial/{place}", f"{text}\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}.*{problem}"):
+        list(steps.all_params("trial"))
+
+
 def test_two_files_cannot_stand_for_one_run(write):
     write("trial/train/a.yaml", "seeds: [1]\n")
     write("trial/train/a_s1.yaml", "")
@@ -211,7 +261,7 @@ def test_a_file_that_is_like_another_starts_from_its_values(write):
     assert (params.epochs, params.lr, params.clip, params.seed) == (9, 0.2, 4.0, 5)
     assert param_files.run_names("trial", "train") == ["a_s1", "a_s2", "b", "c_s5"]
     write("trial/train/a.yaml", "like: b\n")
-    with pytest.raises(ParameterError, match=r"key 'like': .*b.yaml is like itself in the end"):
+    with pytest.raises(ParameterError, match=r"key 'like': .*[ab].yaml is like itself in the end"):
         param_files.load(TrainParams, "trial", "b")
     write("trial/train/b.yaml", "like: d\n")
     with pytest.raises(ParameterError, match=r"b.yaml: key 'like': .*d.yaml does not exist"):
