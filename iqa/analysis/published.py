@@ -179,21 +179,22 @@ def _crossed(study: str) -> list[dict]:
         cross = cross[cross["available"] & (cross["trained_on"] != cross["title"])]
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
         for _, group in cross.groupby(["method", "database"], sort=False):
-            about = _crossed_to(study, params, group.iloc[0], len(group))
+            seeds = int(group["seeds"].sum()) if "seeds" in group else len(group)  # older code scored single runs
+            about = _crossed_to(study, params, group.iloc[0], seeds)
             rows.append(_row(about, group, f"results/{study}/cross_dataset/{run}"))
     return rows
 
 
 def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, seeds: int) -> dict:
     """What was tested on another database, and by which protocol."""
-    trained = row["model"] in param_files.run_names(study, "train")
-    training = param_files.load(TrainParams, study, row["model"]) if trained else None
+    runs = param_files.experiments(study).get(row["method"])
+    training = param_files.load(TrainParams, study, runs[0]) if runs else None
     changes = {"crops": params.test_crops, "patches": params.test_patches}
     crops = "crops as the checkpoint's"
     if training or params.test_crops:
         crops = describe_rule(**change_rule(training.scoring() if training else {"crops": None}, **changes))
     images = f"{row['n']:.0f} images{part(study, row['database'])}"
-    models = _seeds(seeds) if trained else "published checkpoint"
+    models = _seeds(seeds) if training else "published checkpoint"
     about = {"method": row["method"], "backbone": training.backbone if training else ""}
     about |= {"trained_on": row["trained_on"], "tested_on": row["title"]}
     return about | {"protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}"}

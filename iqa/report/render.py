@@ -21,6 +21,7 @@ import pypandoc
 import typst
 
 from iqa.analysis.params import AblationParams
+from iqa.metrics.verdicts import EQUIVALENT
 from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -202,7 +203,7 @@ def summary(params: ReportParams, reader: Reader) -> dict[str, Any]:
     file = f"train/{params.main}/metrics.json"
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) for key in (*COEFFICIENTS, "n", "seconds")}
-    columns = ["model", "database", "available", "n", *COEFFICIENTS]
+    columns = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS]
     cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
     return {
         "study": params.study,
@@ -217,7 +218,11 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Values for JSON: plain numbers, a count as an integer, and null for what is missing."""
     known = {name: None if tables.missing(value) else value for name, value in values.items()}
     numbers = {name: float(value) for name, value in known.items() if isinstance(value, Sourced)}
-    return known | numbers | {"n": int(numbers["n"]) if "n" in numbers else None}
+    return (
+        known
+        | numbers
+        | {name: int(numbers[name]) if name in numbers else None for name in ("n", "seeds") if name in known}
+    )
 
 
 def _fill(listed: Tables, folder: Path, place: Path) -> str:
@@ -257,7 +262,7 @@ def _context(listed: Tables) -> dict[str, Any]:
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
     }
-    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
+    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:
