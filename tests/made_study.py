@@ -15,7 +15,7 @@ from iqa.study import param_files, paths
 from iqa.training.params import TrainParams
 
 ABLATION = {"seeds": 3, "delta": -0.02, "delta_low": -0.03, "delta_high": -0.01, "delta_plcc": -0.02}
-ABLATION |= {"verdict": "worse"}  # of a row, unless a test says otherwise
+ABLATION |= {"verdict": "worse", "margin": 0.01}  # of a row, unless a test says otherwise
 
 
 class Study:
@@ -127,14 +127,14 @@ def _ablation(params: AblationParams) -> pd.DataFrame:
     return variables["table"]
 
 
-def _cross(study: str, run: str) -> pd.DataFrame:
-    params = param_files.load(CrossDatasetParams, study, run)
+def _cross(study: str, name: str) -> pd.DataFrame:
+    params = param_files.load(CrossDatasetParams, study, name)
     titles = {name: published.title(study, name) for name in params.databases}
     rows = []
-    for model in params.models:
-        trained_on = published.title(study, _of(study, model, "database")["database"])
+    for model, (run, *others) in params.train_runs().items():
+        trained_on = published.title(study, _of(study, run, "database")["database"])
         srcc = 0.8 + 0.001 * (params.test_crops == "random")
-        about = {"model": model, "trained_on": trained_on, "available": True, "n": 900}
+        about = {"model": model, "trained_on": trained_on, "available": True, "n": 900, "seeds": 1 + len(others)}
         about |= {"srcc": srcc, "srcc_low": srcc - 0.01, "srcc_high": srcc + 0.01, "plcc": srcc}
         rows += [about | {"database": name, "title": title} for name, title in titles.items()]
     return pd.DataFrame(rows).reindex(columns=evaluation.COLUMNS)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
-from iqa.metrics.verdicts import BETTER, OPEN, WORSE
+from iqa.metrics.verdicts import BETTER, EQUIVALENT, OPEN, WORSE
 from iqa.study import param_files, paths
 from iqa.study.results import ResultsError, command_for, finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
@@ -31,11 +31,13 @@ COLUMNS = [  # of `ablation.csv`
     *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
     *("plcc_mean", "plcc_std", "val_srcc_mean", "best_on_validation", "chosen_on"),
     *("delta", "delta_low", "delta_high", "delta_plcc", "p_value", "p_holm", "verdict", "decision", "command"),
+    *("detectable", "seeds_needed", "contents_needed", "margin", "p_equivalence"),
 ]
+POWER = ["group", "label", "seeds", "power", "detectable"]  # of `power.csv`
 DYNAMICS = ["group", "label", "differs", "quantity", "epoch", "seeds", "mean", "min", "max"]  # of `dynamics.csv`
 LONG = 60  # characters; what differs in more than that is named by its experiment in figures
 CHANGED = re.compile(r"(?:^|, )([a-z_]+): ")  # the parameters in `fusion: last, epochs: 3`
-DECISIONS = {BETTER: "adopted", WORSE: "rejected", OPEN: "not adopted"}
+DECISIONS = {BETTER: "adopted", WORSE: "rejected", OPEN: "not adopted", EQUIVALENT: "not adopted"}
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,10 @@ def intervals(name: str, samples: dict[str, np.ndarray], confidence: float) -> p
 
 
 def verdict(row: Mapping[str, Any], alpha: float) -> str:
-    """What the row of a group says: better or worse than the reference if `p_holm` is below `alpha`, or why not."""
+    """What the row of a group says: better or worse than the reference if `p_holm` is below `alpha`, or why not.
+
+    What is not distinguishable is equivalent if `p_equivalence` is below `alpha`.
+    """
     if not row["seeds"]:
         return "not run"
     if not row["differs"]:
@@ -238,7 +243,7 @@ def verdict(row: Mapping[str, Any], alpha: float) -> str:
     if np.isnan(row["p_holm"]):
         return "one seed only"
     if row["p_holm"] >= alpha:
-        return OPEN
+        return EQUIVALENT if row["p_equivalence"] < alpha else OPEN
     return BETTER if row["delta"] > 0 else WORSE
 
 

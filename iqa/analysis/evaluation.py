@@ -1,11 +1,12 @@
 """How well predictions agree with the MOS of databases: coefficients with intervals, per distortion and level."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from iqa.data.database import Database
 from iqa.data.prepare import in_size
@@ -20,8 +21,12 @@ FEWEST = 10  # images below which a coefficient says nothing
 COEFFICIENTS = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse", "bias")
 PARTS = ("srcc", "plcc", "bias")  # those of single distortions and levels
 OF_SCALE = ("rmse", "bias")  # those that compare values, not order or trend
+ENDS = dict.fromkeys(COEFFICIENTS, (-1.0, 1.0)) | {"rmse": (0.0, np.inf), "bias": (-np.inf, np.inf)}
+FEW = 6  # degrees of freedom below which the noise of seeds is pooled over databases
+CONTENTS, TRAININGS = "contents only", "contents and trainings"  # what an interval covers
 COLUMNS = [  # of `cross.csv`
     *("model", "trained_on", "database", "title", "available", "reason", "n"),
+    *("seeds", "runs", "command", "covers", "srcc_std", "plcc_std"),
     *(f"{name}{end}" for name in COEFFICIENTS for end in ("", "_low", "_high")),
     *("confidence", "ceiling_srcc", "copies", "plcc_fitted5"),
 ]
@@ -33,6 +38,7 @@ def evaluate(
     confidence: float = 0.95,
     seed: int = 0,
     uncalibrated: str = "",
+    samples: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Number of images `n`, SRCC, PLCC (raw, and after the logistic fit), KRCC, RMSE and bias (in units of the MOS).
 
@@ -42,19 +48,86 @@ def evaluate(
     Args:
         predictions: one row per image: `prediction` and `mos` on the same scale, and `reference`, the content.
         uncalibrated: why the predictions have no scale (`iqa.model.predictor.Scale`); RMSE and bias are None then.
+        samples: what `resample` gives for the predictions, if it is known already.
     """
     prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
     result = coefficients.summary(prediction, mos) | {"confidence": confidence}
-    groups = predictions["reference"]
+    for name, values in (samples or resample(predictions, resamples, seed)).items():
+        result |= _ends(name, bootstrap.percentiles(values, confidence))
+    left_out = OF_SCALE if uncalibrated else ()
+    return {key: None if key.startswith(left_out) else value for key, value in result.items()}
+
+
+def resample(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Each coefficient (resamples,) over resampled contents; the same draws for all predictions of a database."""
+    prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
+    found = {}
     for name in COEFFICIENTS:
         statistic, values = getattr(coefficients, name), prediction
         if name == "plcc_fitted" and np.ptp(prediction) > 0:
             values = coefficients.logistic(prediction, *coefficients.logistic_fit(prediction, mos))
             statistic = coefficients.plcc
-        interval = bootstrap.bootstrap_interval(statistic, values, mos, resamples, confidence, seed, groups)
-        result |= _ends(name, interval)
-    left_out = OF_SCALE if uncalibrated else ()
-    return {key: None if key.startswith(left_out) else value for key, value in result.items()}
+        (found[name],) = bootstrap.resample(statistic, [values], mos, resamples, seed, predictions["reference"])
+    return found
+
+
+def pool_seeds(trainings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The noise of seeds: one standard deviation for all models that are scored on a database, as in `03_ablation`.
+
+    Where these give fewer than `FEW` degrees of freedom, it is pooled over all databases that the models were not
+    trained on; RMSE and bias in units of the score range, as databases have different ones.
+
+    Args:
+        trainings: one row per training run and database: `model`, the experiment, `database`, `title`, `trained_on`,
+            `range` (length of the score range), and the coefficients.
+
+    Returns:
+        The standard deviation of each coefficient by database, NaN where no experiment has two seeds, and its degrees
+        of freedom.
+    """
+    database = trainings["database"]
+    units = pd.DataFrame({name: trainings["range"] if name in OF_SCALE else 1.0 for name in COEFFICIENTS}, dtype=float)
+    groups = (trainings[list(COEFFICIENTS)].astype(float) / units).groupby([database, trainings["model"]], sort=False)
+    counts = groups.count()
+    squares = (groups.var(ddof=0) * counts).groupby("database", sort=False).sum()
+    freedom = (counts - 1).clip(lower=0).groupby("database", sort=False).sum()
+    foreign = (trainings["title"] != trainings["trained_on"]).groupby(database, sort=False).all()
+    pooled = foreign & (freedom["srcc"] < FEW)
+    squares.loc[pooled], freedom.loc[pooled] = squares[pooled].sum().to_numpy(), freedom[pooled].sum().to_numpy()
+    return np.sqrt(squares / freedom.where(freedom > 0)) * units.groupby(database, sort=False).first(), freedom
+
+
+def average_seeds(
+    found: list[dict[str, Any]],
+    samples: list[dict[str, np.ndarray]],
+    noise: Mapping[str, float],
+    freedom: Mapping[str, float],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Means over the training runs of a model on one database, with intervals that cover trainings where it is known.
+
+    The same resampled contents are taken for all runs. To each mean a draw of the noise of seeds is added: Student's t,
+    as the standard deviation is itself an estimate.
+
+    Args:
+        found, samples: what `evaluate` and `resample` gave for each run.
+        noise, freedom: of each coefficient, see `pool_seeds`; none for an interval that covers contents alone.
+    """
+    result = found[0] | {"seeds": len(found), "covers": TRAININGS if freedom.get("srcc") else CONTENTS}
+    for name in ("srcc", "plcc"):
+        result[f"{name}_std"] = np.std([each[name] for each in found], ddof=1) if len(found) > 1 else None
+    if found[0].get("plcc_fitted5") is not None:
+        result["plcc_fitted5"] = float(np.mean([each["plcc_fitted5"] for each in found]))
+    for name in COEFFICIENTS:
+        if found[0][name] is None:
+            continue
+        values = np.mean([each[name] for each in samples], axis=0)
+        if freedom.get(name):
+            draws = stats.t.rvs(freedom[name], size=values.size, random_state=np.random.default_rng(seed))
+            values = np.clip(values + draws * noise[name] / np.sqrt(len(found)), *ENDS[name])
+        result |= {name: float(np.mean([each[name] for each in found]))}
+        result |= _ends(name, bootstrap.percentiles(values, result["confidence"]))
+    return result
 
 
 def fitted5(predictions: pd.DataFrame) -> float | None:
@@ -177,10 +250,11 @@ def results_json(scored: dict[tuple[str, str], pd.DataFrame], cross: pd.DataFram
 
     `model_type`, `eval_time` (UTC), and `datasets`: for each `metrics` (`srcc`, `plcc`, `num_samples`, the other
     coefficients and all intervals) and `predictions` (`image`, `score`, `prediction`, on the database's scale); for one
-    that is not available, `available` is false and `reason` says why.
+    that is not available, `available` is false and `reason` says why. Of an experiment the metrics are means over its
+    `runs`, and the predictions those of the first.
 
     Args:
-        scored: what `score` returned, by model and database.
+        scored: what `score` returned, by model (of an experiment: by run) and database.
     """
     models: dict[str, dict] = {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -192,6 +266,8 @@ def results_json(scored: dict[tuple[str, str], pd.DataFrame], cross: pd.DataFram
             continue
         metrics = {key: value for key, value in row.items() if key.startswith(COEFFICIENTS) and not pd.isna(value)}
         metrics |= {"num_samples": int(row["n"]), "confidence": row["confidence"]}
+        if not pd.isna(row["runs"]):
+            model, metrics["runs"] = row["runs"].split()[0], row["runs"]
         images = scored[model, database][["image", "mos", "prediction"]].rename(columns={"mos": "score"})
         datasets[database] = {"available": True, "metrics": metrics, "predictions": images.to_dict("records")}
     first, *others = models.values()

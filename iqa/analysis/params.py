@@ -25,6 +25,7 @@ class AblationParams(FigureParams):
     parameter: str | None = None
     resamples: types.Positive = 2000
     confidence: types.Share = 0.95
+    margin: types.Share | None = 0.01
     seed: types.Seed = 0
 
     @model_validator(mode="after")
@@ -84,7 +85,7 @@ class CrossDatasetParams(FigureParams):
     step: ClassVar[str] = "cross_dataset"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy")
 
-    models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main_s1"]
+    models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main"]
     databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
     preparation: Literal["model", "database"] = "model"
     test_crops: Crops | None = None
@@ -96,10 +97,14 @@ class CrossDatasetParams(FigureParams):
     threads: types.Parallel = 1
 
     def needs(self) -> list[tuple[str, str]]:
-        files = self.checkpoints()
-        runs = [("train", model) for model in self.models if model not in files]
-        databases = [*self.databases, *(self.trained_on(model) for _, model in runs)]
-        return [*runs, *(("data_prep", name) for name in dict.fromkeys(databases))]
+        runs = list(dict.fromkeys(run for runs in self.train_runs().values() for run in runs))
+        databases = dict.fromkeys([*self.databases, *map(self.trained_on, runs)])
+        return [*(("train", run) for run in runs), *(("data_prep", name) for name in databases)]
+
+    def train_runs(self) -> dict[str, list[str]]:
+        """The training runs that each model stands for, unless it is a file: those of an experiment, or itself."""
+        known, files = experiments(self.study), self.checkpoints()
+        return {model: known.get(model, [model]) for model in self.models if model not in files}
 
     def trained_on(self, model: str) -> str:
         """The database of a training run."""

@@ -183,21 +183,22 @@ def _crossed(study: str) -> list[dict]:
         cross = cross.assign(method=cross["model"].map(experiment_of).fillna(cross["model"]))
         for _, group in cross.groupby(["method", "database"], sort=False):
             splits = len(group) > 1 and len({params.trained_on(model) for model in group["model"]}) > 1
-            about = _crossed_to(study, params, group.iloc[0], _runs(len(group), splits))
+            count = int(group["seeds"].sum()) if "seeds" in group else len(group)  # older code scored single runs
+            about = _crossed_to(study, params, group.iloc[0], _runs(count, splits))
             rows.append(_row(about, group, f"results/{study}/cross_dataset/{run}", splits))
     return rows
 
 
-def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, runs: str) -> dict:
+def _crossed_to(study: str, params: CrossDatasetParams, row: pd.Series, over: str) -> dict:
     """What was tested on another database, and by which protocol."""
-    trained = row["model"] in param_files.run_names(study, "train")
-    training = param_files.load(TrainParams, study, row["model"]) if trained else None
+    runs = param_files.experiments(study).get(row["method"])
+    training = param_files.load(TrainParams, study, runs[0]) if runs else None
     changes = {"crops": params.test_crops, "patches": params.test_patches}
     crops = "crops as the checkpoint's"
     if training or params.test_crops:
         crops = describe_rule(**change_rule(training.scoring() if training else {"crops": None}, **changes))
     images = f"{row['n']:.0f} images{part(study, row['database'])}"
-    models = runs if trained else "published checkpoint"
+    models = over if training else "published checkpoint"
     about = {"method": row["method"], "backbone": training.backbone if training else ""}
     about |= {"trained_on": row["trained_on"], "tested_on": row["title"]}
     return about | {"protocol": f"{_rule(study, row['database'])}, {images}; {crops}; {models}"}

@@ -52,7 +52,8 @@ def has_work(params: Params, ready: Container[tuple[str, str]]) -> bool:
     if isinstance(params, AblationParams):
         return any(need in ready for need in params.needs())
     if isinstance(params, CrossDatasetParams):
-        models = params.checkpoints() or any(("train", model) in ready for model in params.models)
+        runs = [run for runs in params.train_runs().values() for run in runs]
+        models = params.checkpoints() or any(("train", run) in ready for run in runs)
         return bool(models) and any(("data_prep", name) in ready for name in params.databases)
     if isinstance(params, AnalysisParams):
         return ("train", params.model) in ready and ("data_prep", params.database) in ready

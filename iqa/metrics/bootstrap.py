@@ -77,6 +77,18 @@ def p_value(differences: np.ndarray) -> float:
     return float(min(1.0, 2 * (rarer_side + 1) / (differences.size + 1)))
 
 
+def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
+    """P-value of two one-sided tests on resampled differences, small where both -margin and margin are excluded.
+
+    It is the larger of the shares beyond either end; the observed sample counts once, as in `p_value`.
+
+    Source: Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the
+    equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 15, 1987.
+    """
+    beyond = max(np.sum(differences <= -margin), np.sum(differences >= margin))
+    return float((beyond + 1) / (differences.size + 1))
+
+
 def draw_counts(images: int, resamples: int, seed: int = 0, groups: ArrayLike | None = None) -> Iterator[np.ndarray]:
     """Bootstrap samples: blocks of rows (n, images) of how often each image was drawn, `resamples` rows in all.
 

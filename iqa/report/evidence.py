@@ -12,7 +12,7 @@ import torch
 
 from iqa.analysis import comparison, complexity, published
 from iqa.analysis.params import CrossDatasetParams
-from iqa.metrics.verdicts import BETTER, FAILS, HOLDS, OPEN, WORSE
+from iqa.metrics.verdicts import BETTER, EQUIVALENT, FAILS, HOLDS, OPEN, WORSE, qualify
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.report.claims import MEASURED, Claim, ClaimError, Finding, Step, bound, joint
@@ -22,7 +22,12 @@ from iqa.study import param_files
 from iqa.study.results import finished_runs, read_table
 from iqa.training.params import TrainParams
 
-VERDICTS = {BETTER: HOLDS, WORSE: FAILS, OPEN: OPEN}  # of ablation tables
+VERDICTS = {
+    BETTER: HOLDS,
+    WORSE: FAILS,
+    OPEN: OPEN,
+    EQUIVALENT: FAILS,
+}  # of ablation tables, on what is said to be better
 PARAMETER = re.compile(r", (?=[a-z_]+: )")  # between the parameters of `fusion: last, epochs: 3`
 
 
@@ -106,7 +111,7 @@ def format_contrast(row: dict[str, Any]) -> str:
     over = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
     if row.get("splits", 0) > 1:
         over = f"median of {row['splits']:.0f} splits"
-    return f"SRCC {delta} [{low}, {high}] ({over}), {row['verdict']}"
+    return f"SRCC {delta} [{low}, {high}] ({over}), {qualify(row)}"
 
 
 class Measured:
@@ -164,6 +169,7 @@ class Measured:
         """Results on whole databases of runs whose parameters have some values, with the experiment of each model."""
         parts = [pd.DataFrame(columns=["experiment", "model", "title", "place", "srcc", "srcc_low", "srcc_high"])]
         experiment_of = param_files.experiment_of(self.study)
+        experiment_of |= {name: name for name in experiment_of.values()}
         for run in finished_runs(self.study, "cross_dataset"):
             params = param_files.load(CrossDatasetParams, self.study, run)
             if all(getattr(params, key) == value for key, value in changes.items()):

@@ -23,6 +23,7 @@ import typst
 
 from iqa.analysis import published
 from iqa.analysis.params import AblationParams
+from iqa.metrics.verdicts import EQUIVALENT
 from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -208,7 +209,7 @@ def summary(listed: Tables) -> dict[str, Any]:
     file, trained = f"train/{params.main}/metrics.json", listed.is_made("train", params.main)
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
-    columns, cross = ["model", "database", "available", "n", *COEFFICIENTS], pd.DataFrame()
+    columns, cross = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS], pd.DataFrame()
     if listed.is_made("cross_dataset", params.cross):
         cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
     return {
@@ -224,7 +225,11 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Values for JSON: plain numbers, a count as an integer, and null for what is missing."""
     known = {name: None if tables.missing(value) else value for name, value in values.items()}
     numbers = {name: float(value) for name, value in known.items() if isinstance(value, Sourced)}
-    return known | numbers | {"n": int(numbers["n"]) if "n" in numbers else None}
+    return (
+        known
+        | numbers
+        | {name: int(numbers[name]) if name in numbers else None for name in ("n", "seeds") if name in known}
+    )
 
 
 def _fill(listed: Tables, folder: Path, place: Path) -> str:
@@ -268,7 +273,8 @@ def _context(listed: Tables) -> dict[str, Any]:
         "mixed": _mixed(listed),
     }
     command = partial(command_for, listed.params.study)
-    return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS, "made": listed.is_made, "command": command}
+    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    return texts(read) | found | {"made": listed.is_made, "command": command}
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:

@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from iqa.metrics.power import POWER
+from iqa.metrics.verdicts import qualify
 from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
@@ -34,6 +36,8 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
         "p (Holm):p": "p_holm",
     }
     columns |= {"Verdict": _verdict, "Decision": "decision", f"Validation SRCC{digits}": "val_srcc_mean"}
+    columns |= {f"Detectable difference{digits}": "detectable", "Seeds needed:,.0f": lambda row: _needed(row, "seeds")}
+    columns |= {"Contents needed:,.0f": lambda row: _needed(row, "contents"), "p (equivalence):p": "p_equivalence"}
     if (ablation["chosen_on"] == "TEST").any():
         columns |= {"Chosen on": "chosen_on"}
     if published:
@@ -49,7 +53,12 @@ def _average(ablation: pd.DataFrame) -> tuple[str, str, str]:
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    return f"not run: {row['command']}" if row["verdict"] == "not run" else row["verdict"]
+    return f"not run: {row['command']}" if row["verdict"] == "not run" else qualify(row)
+
+
+def _needed(row: dict[str, Any], what: str) -> Any:
+    number = row[f"{what}_needed"]
+    return "none is enough" if number == np.inf else number
 
 
 @in_style
@@ -62,7 +71,7 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     says so and has a hollow mark. `ablation` is as `iqa.analysis.comparison.compare` returns it.
     """
     colours = {"better": GREEN, "worse": ORANGE, "not run": GREY}
-    markers = {"reference": "D", "better": "^", "worse": "v"}
+    markers = {"reference": "D", "better": "^", "worse": "v", "equivalent": "s"}
     over, average, _ = _average(ablation)
     rows = ablation.to_dict("records")
     names = [wrapped(row["label"], 32) for row in rows]
@@ -87,6 +96,41 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
     ax.set_ylim(end, 0)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(f"SRCC, {average} over {over}")
+    return figure
+
+
+@in_style
+def power_curves(power: pd.DataFrame, ablation: pd.DataFrame) -> Figure:
+    """Left: the difference in SRCC that is found with 80% against the seeds per group, of the first six groups.
+
+    A mark is the difference that was measured, at the number of seeds that the group has. Right: the probability to
+    find a difference against its size for some numbers of seeds, on average over the groups.
+
+    Args:
+        power: `power.csv`.
+        ablation: `ablation.csv`.
+    """
+    if power.empty:
+        return common.nothing("no two groups of several seeds to compare: the noise of trainings is unknown")
+    labels = list(power["label"].unique())[: len(LOOKS)]
+    lines = sum(wrapped(label, 34).count("\n") + 1 for label in labels[::3])
+    figure, [[left, right]] = common.draw_figure(2.9 + 0.16 * lines, 1, 2)
+    for label, look in zip(labels, LOOKS, strict=False):
+        part = power[(power["label"] == label) & np.isclose(power["power"], POWER)]
+        left.plot(part["seeds"], part["detectable"], label=wrapped(label, 34), **look | {"marker": ""})
+        row = ablation[ablation["label"] == label].iloc[0]
+        left.plot(row["seeds"], abs(row["delta"]), look["marker"], color=look["color"], markersize=6)
+    for seeds, look in zip((2, 3, 5, 10, 20), LOOKS, strict=False):
+        mean = power[power["seeds"] == seeds].groupby("power")["detectable"].mean()
+        right.plot(mean, mean.index, label=f"{seeds} seeds", **look | {"marker": ""})
+    left.set(
+        xlabel="seeds in every group", ylabel="difference in SRCC", ylim=(0, None), title="found with 80%, and measured"
+    )
+    left.xaxis.get_major_locator().set_params(integer=True)
+    right.axhline(POWER, color=GREY, linewidth=1, linestyle=":")
+    right.set(xlabel="true difference in SRCC", xlim=(0, None), ylim=(0, 1), title="probability to find a difference")
+    right.legend(loc="lower right", fontsize=7.5)
+    common.add_legend(figure, left, 3)
     return figure
 
 

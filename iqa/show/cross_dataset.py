@@ -13,10 +13,18 @@ from iqa.show.tables import Table, records, table_of, with_intervals
 
 
 def cross_database_table(cross: pd.DataFrame) -> pd.DataFrame:
-    """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available."""
-    return table_of(
-        {**_database(row), "Images:,.0f": row["n"], **with_intervals(row, "srcc", "plcc")} for row in records(cross)
-    )
+    """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available.
+
+    Where models have seeds, columns give their number, their spread, and what the intervals cover.
+    """
+    several = "seeds" in cross and cross["seeds"].notna().any()
+    rows = []
+    for row in records(cross):
+        cells = _database(row) | {"Images:,.0f": row["n"]} | ({"Seeds:,.0f": row["seeds"]} if several else {})
+        cells |= with_intervals(row, "srcc") | ({"SD of SRCC over seeds": row["srcc_std"]} if several else {})
+        cells |= with_intervals(row, "plcc") | ({"Intervals cover": row["covers"]} if several else {})
+        rows.append(cells)
+    return table_of(rows)
 
 
 def cross_further_table(cross: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +108,7 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
 def compare_evaluations(cross: pd.DataFrame) -> Figure:
     """SRCC of up to six models on each database, with intervals; a database or a model without results says so.
 
-    `cross` is `cross.csv`.
+    `cross` is `cross.csv`, whose values are means over seeds where models are experiments.
     """
     models, titles = list(cross["model"].unique())[: len(LOOKS)], list(cross["title"].unique())
     height = max(2, len(models)) * 0.16 + 0.12

@@ -237,9 +237,10 @@ def command_for(study: str, step: str, run: str) -> str:
     return f"iqa run {study}/{step}/{run}"
 
 
-def how_to_make(study: str, run: str) -> str | None:
-    """The command for a training run that is not finished, None for one that is."""
-    return None if finished(study, "train", run) else command_for(study, "train", run)
+def how_to_make(study: str, *runs: str) -> str | None:
+    """The command for those of some training runs that are not finished, None if all are."""
+    places = [f"{study}/train/{run}" for run in runs if not finished(study, "train", run)]
+    return " ".join(["iqa run", *places]) if places else None
 
 
 def result_file(study: str, step: str, run: str, name: str) -> Path:

@@ -14,6 +14,7 @@ from iqa.analysis.comparison import Run, Trained, group
 from iqa.analysis.params import AblationParams
 from iqa.metrics.bootstrap import holm, p_value
 from iqa.metrics.coefficients import plcc, srcc
+from iqa.metrics.verdicts import qualify
 from iqa.show import ablation
 from iqa.study import paths
 from iqa.study.results import ResultsError
@@ -40,15 +41,15 @@ def trained(name, seed, noise, images=300, val_srcc=0.8, **changes):
     return Trained(name, run.experiment, run.params, found, frame, history)
 
 
-def compare(groups, resamples=2000, seed=0):
+def compare(groups, resamples=2000, seed=0, **values):
     """The table of groups as the cells of `03_ablation` make it."""
-    return compared(groups, resamples, seed)["table"]
+    return compared(groups, resamples, seed, **values)["table"]
 
 
-def compared(groups, resamples=20, seed=0):
+def compared(groups, resamples=20, seed=0, **values):
     """All that these cells leave."""
     trained = [run for members in groups.values() for run in comparison.select_finished(members)]
-    params = AblationParams(resamples=resamples, seed=seed)
+    params = AblationParams(resamples=resamples, seed=seed, **values)
     return run_section("03_ablation.ipynb", "Comparison", groups=groups, trained=trained, params=params)
 
 
@@ -168,7 +169,8 @@ def test_one_seed_each_gives_no_verdict():
     )
     assert table["verdict"].tolist() == ["reference", "one seed only"]
     assert table["srcc_std"].isna().all()
-    assert table["p_value"].isna().all() and table["p_holm"].isna().all()
+    unknown = ["p_value", "p_holm", "detectable", "seeds_needed", "contents_needed", "p_equivalence"]
+    assert table[unknown].isna().all(axis=None)
     assert table["decision"].tolist() == ["", ""]
 
 
@@ -181,6 +183,45 @@ def test_verdicts_and_decisions_follow_from_the_corrected_p_values(table):
     assert measured.to_dict() == dict.fromkeys(table.index, True) | {"main": False, "jitter": False}
     assert np.allclose(table["p_holm"][measured], holm(table["p_value"][measured]))
     assert table.loc["attention", "delta_plcc"] == table.loc["attention", "plcc_mean"] - table.loc["main", "plcc_mean"]
+
+
+def test_a_comparison_tells_what_it_could_have_found(table, many):
+    measured = table["p_value"].notna()
+    assert table["detectable"].notna().equals(measured) and table["seeds_needed"].notna().equals(measured)
+    assert (table.loc[["rankless", "attention"], "detectable"] < table["delta"].abs()).all()
+    assert table.loc["last", "detectable"] > abs(table.loc["last", "delta"])
+    assert table.loc["rankless", "seeds_needed"] <= 3 < table.loc["last", "seeds_needed"]
+    assert table.loc["rankless", "contents_needed"] <= 300 < table.loc["last", "contents_needed"]
+    alone = compare(group(many[:6], "main"), resamples=400).set_index("group")
+    assert alone.loc["last", "p_holm"] == alone.loc["last", "p_value"]  # at a level that no correction divides
+
+
+def test_the_curves_of_power_fall_with_the_seeds_and_meet_the_table(many):
+    left = run_section("03_ablation.ipynb", "Power", **compared(group(many[:9], "main")))
+    curves, table = left["curves"], left["table"].set_index("label")
+    found = curves[np.isclose(curves["power"], 0.8)].groupby("label")["detectable"]
+    assert found.apply(lambda values: (np.diff(values) < 0).all()).all()
+    at_three = curves[np.isclose(curves["power"], 0.8) & (curves["seeds"] == 3)].set_index("label")["detectable"]
+    assert at_three.to_dict() == pytest.approx(table.loc[at_three.index, "detectable"].to_dict())
+    nothing = run_section("03_ablation.ipynb", "Power", **compared(group(many[:1], "main")))
+    assert nothing["curves"].empty and list(nothing["curves"]) == comparison.POWER
+
+
+def test_groups_that_lie_within_the_margin_are_equivalent_and_not_adopted(many):
+    found = {margin: compare(group(many, "main"), margin=margin).set_index("group") for margin in (None, 0.001, 0.2)}
+    assert [table.loc["last", "verdict"] for table in found.values()] == [*["not distinguishable"] * 2, "equivalent"]
+    table = found[0.2]
+    assert table.loc["last", "decision"] == "not adopted" and table.loc["last", "p_equivalence"] < 0.05
+    assert table.loc["attention", "verdict"] == "better"  # a difference that is clear is no equivalence, however small
+    assert found[None]["p_equivalence"].isna().all() and found[None]["margin"].isna().all()
+
+
+def test_verdicts_tell_how_large_a_difference_they_exclude():
+    row = {"verdict": "not distinguishable", "detectable": 0.0304, "margin": 0.01}
+    assert qualify(row) == "not distinguishable (differences above 0.030 would have been seen)"
+    assert qualify(row | {"verdict": "equivalent"}) == "equivalent (within ±0.01)"
+    assert qualify(row | {"verdict": "better"}) == "better"
+    assert qualify({"verdict": "not distinguishable"}) == qualify(row | {"detectable": np.nan}) == "not distinguishable"
 
 
 def test_a_difference_that_is_clear_alone_can_be_luck_in_a_large_table():

@@ -9,11 +9,24 @@ import pytest
 import tiny
 import torch
 from icc import P3, profile
+from notebook_section import run_section
 from PIL import Image
 from reference_models import blank
 
 from iqa.analysis import gathering
-from iqa.analysis.evaluation import COEFFICIENTS, breakdown, cross_table, evaluate, fitted5, results_json, score, stack
+from iqa.analysis.evaluation import (
+    COEFFICIENTS,
+    average_seeds,
+    breakdown,
+    cross_table,
+    evaluate,
+    fitted5,
+    pool_seeds,
+    resample,
+    results_json,
+    score,
+    stack,
+)
 from iqa.analysis.params import CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.data.pixels import Size
@@ -77,6 +90,94 @@ def test_contents_are_resampled_together(predictions):
 def test_a_collapsed_model_agrees_with_nothing(predictions):
     found = evaluate(predictions.assign(prediction=0.5), resamples=20)
     assert found["srcc"] == found["plcc"] == found["plcc_fitted"] == found["krcc"] == 0
+
+
+@pytest.fixture
+def trainings(predictions):
+    """What was measured of three seeds of one experiment, and its resampled values."""
+    generator = np.random.default_rng(3)
+    tables = [predictions.assign(prediction=predictions["mos"] + generator.normal(0, s, 240)) for s in (0.2, 0.3, 0.5)]
+    samples = [resample(table, 400) for table in tables]
+    return [evaluate(*pair[:1], samples=pair[1]) for pair in zip(tables, samples, strict=True)], samples
+
+
+def test_one_training_is_averaged_to_itself_and_its_interval_covers_contents_only(trainings, predictions):
+    found, samples = ([values[0]] for values in trainings)
+    alone = average_seeds(found, samples, {}, {})
+    assert alone | found[0] == alone and (alone["seeds"], alone["covers"]) == (1, "contents only")
+    assert alone["srcc_std"] is None and evaluate(predictions, 50) == evaluate(
+        predictions, samples=resample(predictions, 50)
+    )
+
+
+def test_the_mean_of_several_trainings_has_an_interval_that_covers_both_kinds_of_chance(trainings):
+    found, samples = trainings
+    noise, freedom = dict.fromkeys(COEFFICIENTS, 0.1), dict.fromkeys(COEFFICIENTS, 2)
+    blind, wide = average_seeds(found, samples, {}, {}), average_seeds(found, samples, noise, freedom)
+    for name in COEFFICIENTS:
+        assert blind[name] == wide[name] == pytest.approx(np.mean([each[name] for each in found]))
+        assert wide[f"{name}_low"] < blind[f"{name}_low"] < blind[name] < blind[f"{name}_high"] < wide[f"{name}_high"]
+    assert (blind["covers"], wide["covers"], wide["seeds"]) == ("contents only", "contents and trainings", 3)
+    assert wide["srcc_std"] == np.std([each["srcc"] for each in found], ddof=1) and wide["srcc_high"] <= 1
+
+
+def test_an_interval_over_trainings_is_students_where_images_are_no_noise(trainings):
+    found = [each | {"srcc": value} for each, value in zip(trainings[0], (0.5, 0.55, 0.6), strict=True)]
+    samples = [{name: np.full(20_000, each[name]) for name in COEFFICIENTS} for each in found]
+    wide = average_seeds(found, samples, dict.fromkeys(COEFFICIENTS, 0.05), dict.fromkeys(COEFFICIENTS, 2))
+    half = 4.3027 * 0.05 / np.sqrt(3)
+    assert (wide["srcc_low"], wide["srcc_high"]) == pytest.approx((0.55 - half, 0.55 + half), abs=0.01)
+
+
+def rows_of(database, title, values, model="main", length=1.0):
+    about = {"model": model, "database": database, "title": title, "trained_on": "Own", "range": length}
+    return [about | dict.fromkeys(COEFFICIENTS, 0.5) | {"srcc": value, "rmse": length * value} for value in values]
+
+
+def test_the_noise_of_seeds_is_pooled_over_databases_only_where_few_tell_it():
+    rows = (
+        rows_of("a", "A", [0.4, 0.6]) + rows_of("b", "B", [0.5, 0.5], length=100.0) + rows_of("own", "Own", [0.9, 0.9])
+    )
+    noise, freedom = pool_seeds(pd.DataFrame(rows))
+    assert freedom["srcc"].to_dict() == {"a": 2, "b": 2, "own": 1}
+    assert noise["srcc"].to_dict() == pytest.approx({"a": 0.1, "b": 0.1, "own": 0.0})
+    assert noise["rmse"].to_dict() == pytest.approx({"a": 0.1, "b": 10.0, "own": 0.0})  # in units of each scale
+    rows = [
+        row for name in "xyz" for row in rows_of("a", "A", [0.4, 0.6, 0.5], name) + rows_of("b", "B", [0.5] * 3, name)
+    ]
+    noise, freedom = pool_seeds(pd.DataFrame(rows))
+    assert freedom["srcc"].to_dict() == {"a": 6, "b": 6}
+    assert noise["srcc"].to_dict() == pytest.approx({"a": 0.1, "b": 0.0})
+
+
+def test_without_a_second_seed_the_noise_of_seeds_is_unknown():
+    for rows in (rows_of("a", "A", [0.4]), []):
+        noise, freedom = pool_seeds(pd.DataFrame(rows, columns=list(rows_of("a", "A", [0.4])[0])))
+        assert noise["srcc"].isna().all() and not freedom["srcc"].any()
+
+
+def test_models_of_all_kinds_are_brought_over_their_seeds(trainings):
+    """An experiment, one of its runs alone, and a checkpoint, as the cells of `05_cross_dataset` treat them."""
+    found, samples = trainings
+    runs = {"main": ["main_s1", "main_s2", "main_s3"], "main_s1": ["main_s1"], "a.pt": ["a.pt"]}
+    number = {"main_s1": 0, "main_s2": 1, "main_s3": 2, "a.pt": 0}
+    data = tiny.database(48)
+    rows = [
+        {"model": model, "run": run, "database": "up", "title": "Up", "trained_on": "T", "range": 10.0}
+        | found[number[run]]
+        for model, members in runs.items()
+        for run in members
+    ]
+    names = {"rows": rows, "files": ["a.pt"], "runs_of": runs, "opened": {"up": data}, "copies": {}}
+    names |= {"trained_on": dict.fromkeys(number, "T"), "commands": {"main": "iqa run toy/train/main_s4"}}
+    names |= {"measured": {(run, "up"): found[place] for run, place in number.items()}}
+    names |= {"samples": {(run, "up"): samples[place] for run, place in number.items()}}
+    names |= {"missing": {}, "untrained": {}, "params": CrossDatasetParams(models=list(runs), databases=["up"])}
+    cross = run_section("05_cross_dataset.ipynb", "Over the seeds", **names)["cross"].set_index("model")
+    assert cross["covers"].tolist() == ["contents and trainings", "contents only", "contents only"]
+    assert cross["seeds"].tolist() == [3, 1, 1] and cross["runs"].iloc[0] == "main_s1 main_s2 main_s3"
+    assert cross["command"].iloc[0] == "iqa run toy/train/main_s4"
+    assert cross.loc["main_s1", "srcc_low"] == found[0]["srcc_low"] == cross.loc["a.pt", "srcc_low"]
 
 
 def test_distortions_and_levels_are_evaluated_apart(predictions):
@@ -195,6 +296,15 @@ def test_the_record_holds_what_evaluation_tools_read(scored):
     assert set(up["predictions"][0]) == {"image", "score", "prediction"}
     assert found["datasets"]["far"] == {"available": False, "reason": "no folder"}
     assert [other["model_type"] for other in found["compared"]] == ["second"]
+
+
+def test_the_record_of_an_experiment_holds_the_predictions_of_its_first_run(scored):
+    _, _, predictions = scored
+    about = {"model": "both", "database": "up", "title": "Tiny", "available": True, "runs": "second first"}
+    cross = cross_table([about | evaluate(predictions["first", "up"], resamples=20)], {"both": "Tiny"}, {})
+    found = results_json(predictions, cross)["datasets"]["up"]
+    assert found["metrics"]["runs"] == "second first"
+    assert [image["prediction"] for image in found["predictions"]] == list(predictions["second", "up"]["prediction"])
 
 
 def test_tables_are_stacked_with_some_columns_in_front():

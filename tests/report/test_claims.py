@@ -379,6 +379,7 @@ def test_evidence_on_two_backbones_is_told_in_two_sentences(monkeypatch):
         (("worse", "worse"), "holds"),
         (("better", "worse"), "does not hold"),
         (("worse", "not distinguishable"), "not distinguishable"),
+        (("worse", "equivalent"), "does not hold"),
         (("worse", "one seed only"), None),
         (("worse", "not run"), None),
     ],
@@ -394,6 +395,18 @@ def test_an_ablation_on_koniq_settles_a_claim_about_it(made, settled, verdicts, 
     assert found.basis.startswith("measured in this study: KonIQ-10k" if settles else "published figures")
     if settles:
         assert "Measured: swin_base against swin_base_l1: SRCC +0.0200 [+0.0100, +0.0300]" in found.found
+
+
+@pytest.mark.parametrize(
+    ("verdict", "settles"),
+    [("equivalent", "holds"), ("better", "does not hold"), ("not distinguishable", "not distinguishable")],
+)
+def test_that_two_recipes_reach_one_srcc_is_confirmed_by_their_equivalence(made, verdict, settles):
+    made.database("k", "koniq10k")
+    made.train("swin_tiny_step", "k")
+    made.ablation("swin_tiny_step", {"group": "swin_tiny", "differs": "rank_weight: 0.5", "verdict": verdict})
+    found = finding("D49", made)
+    assert found.verdict == settles and ("equivalent (within ±0.01)" in found.found) == (verdict == "equivalent")
 
 
 def test_a_part_of_koniq_settles_nothing_and_is_named_as_a_part(made, settled):

@@ -272,7 +272,17 @@ def test_other_verdicts_and_no_variants_are_told_too(study, tmp_path):
     change_rows("ablation/main/ablation.csv", ablation_rows("better", "worse", "not distinguishable"))
     text = narrative(study, tmp_path)
     assert "Better than the reference: fusion: last" in text and "Worse than the reference: fusion: last" in text
-    assert "Not distinguishable from the reference" in text
+    assert "Not distinguishable from the reference" in text and "would have been seen" not in text
+    limits = {"detectable": [np.nan, 0.021, 0.034, 0.034], "margin": 0.01}
+    rows = ablation_rows("not distinguishable", "not distinguishable", "equivalent")
+    change_rows("ablation/main/ablation.csv", lambda frame: rows(frame).assign(**limits))
+    text = narrative(study, tmp_path)
+    assert "Differences above 0.021 to 0.034, depending on the group, would have been seen." in text
+    assert "| not distinguishable (differences above 0.021 would have been seen) |" in text
+    assert (
+        "all but differences within ±0.01 are excluded: fusion: last" in text
+        and "| equivalent (within ±0.01) |" in text
+    )
     change_rows("ablation/main/ablation.csv", ablation_rows())
     assert "no variants" in narrative(study, tmp_path)
 
@@ -302,6 +312,18 @@ def test_the_splits_of_one_database_stand_once_in_the_tables_of_data(study):
     (paths.PARAMS / "smoke/train/last.yaml").write_text("repeats: 1..2\n")
     experiments = listed["experiments"].set_index("Experiment")
     assert experiments.loc["last"].tolist() == ["1", "database demo_r1 to demo_r2"]
+
+
+def test_results_over_several_trainings_say_what_their_intervals_cover(study, tmp_path):
+    text = narrative(study, tmp_path)
+    assert "main was trained with one seed only" in text and "one training; the interval covers contents only" in text
+    several = {"seeds": 3, "covers": "contents and trainings", "command": "iqa run smoke/train/main_s4"}
+    change_rows("cross_dataset/main/cross.csv", lambda rows: rows.assign(**several))
+    change_rows("ablation/main/ablation.csv", lambda rows: rows.assign(seeds=3, srcc_std=0.01))
+    text = narrative(study, tmp_path)
+    assert text.count("The mean of 3 trainings of main is SRCC") == 2
+    assert "mean of 3 trainings; the interval covers contents and trainings" in text
+    assert "Not all seeds of main are trained; make the others with iqa run smoke/train/main_s4." in text
 
 
 def test_a_group_that_was_not_run_stands_in_the_table_with_its_command(study, tmp_path):

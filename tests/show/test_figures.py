@@ -30,6 +30,16 @@ ABLATION = pd.DataFrame(
         "command": ["", "", "", "", "iqa run demo/train/a_long_name_s1 demo/train/a_long_name_s2"],
     }
 )
+ABLATION = ABLATION.assign(seeds=[3, 3, 3, 2, 0], delta=ABLATION["srcc_mean"] - 0.91)
+POWER = pd.DataFrame(
+    [
+        (label, n, p, 0.04 * p / n)
+        for label in ABLATION["label"][1:4]
+        for n in range(2, 21)
+        for p in (0.2, 0.5, 0.8, 0.9)
+    ],
+    columns=["label", "seeds", "power", "detectable"],
+)
 ABLATION = ABLATION.assign(srcc_low=ABLATION["srcc_mean"] - 0.01, srcc_high=ABLATION["srcc_mean"] + 0.02)
 GROUPS = ["reference", *(f"fusion: {name}" for name in "abcde"), "one more than fits"]
 DYNAMICS = pd.DataFrame(
@@ -51,7 +61,7 @@ CROSS = pd.concat([CROSS, CROSS[CROSS["title"] == "D2"].assign(title="D3", srcc=
 CROSS = CROSS.assign(srcc_low=CROSS["srcc"] - 0.05, srcc_high=CROSS["srcc"] + 0.02)
 SWEEP = ABLATION.dropna(subset="rank_weight").sort_values("rank_weight")
 FRAMES = {"PREDICTIONS": PREDICTIONS, "TABLE": TABLE, "HISTORY": HISTORY, "ABLATION": ABLATION, "DYNAMICS": DYNAMICS}
-FRAMES |= {"CROSS": CROSS, "SWEEP": SWEEP}
+FRAMES |= {"CROSS": CROSS, "SWEEP": SWEEP, "POWER": POWER}
 
 
 def timed(models: int, sizes=(1, 8, 64)) -> pd.DataFrame:
@@ -103,6 +113,7 @@ DRAWN = {
     "prediction_scatter": lambda: train.prediction_scatter(PREDICTIONS, 1, 5, "title"),
     "scatter_grid": lambda: cross_dataset.scatter_grid({name: (PREDICTIONS, 1, 5) for name in "abcd"}),
     "ablation_forest": lambda: ablation.ablation_forest(ABLATION),
+    "power_curves": lambda: ablation.power_curves(POWER, ABLATION),
     "compare_trainings": lambda: ablation.compare_trainings(DYNAMICS),
     "scatter_pairs": lambda: ablation.scatter_pairs(PAIRS),
     "sensitivity": lambda: ablation.sensitivity(SWEEP, "rank_weight"),
@@ -174,6 +185,14 @@ def test_grid_has_a_panel_for_each_database():
 
 def test_a_grid_without_a_database_says_so():
     assert texts(cross_dataset.scatter_grid({})) == "no database was available"
+
+
+def test_the_curves_of_power_mark_what_was_measured_and_say_if_nothing_is_known():
+    left, right = ablation.power_curves(POWER, ABLATION).axes
+    assert [line.get_xdata().tolist() for line in left.lines[1::2]] == [[3], [3], [2]]
+    assert np.allclose([line.get_ydata()[0] for line in left.lines[1::2]], ABLATION["delta"].abs()[1:4])
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [f"{n} seeds" for n in (2, 3, 5, 10, 20)]
+    assert "the noise of trainings is unknown" in texts(ablation.power_curves(POWER.iloc[:0], ABLATION))
 
 
 def test_the_heat_map_shows_every_pair_and_what_is_not_available():

@@ -13,7 +13,7 @@ from finished import KEPT
 
 from iqa.analysis import residuals
 from iqa.report.appendix import latex
-from iqa.show import ablation, analysis, complexity, tables, train
+from iqa.show import ablation, analysis, complexity, cross_dataset, tables, train
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
 
@@ -42,6 +42,11 @@ def compared():
             "p_holm": [np.nan, 0.0004, 0.62, np.nan],
             "verdict": ["reference", "better", "not distinguishable", "not run"],
             "decision": ["", "adopted", "not adopted", ""],
+            "detectable": [np.nan, 0.012, 0.0161, np.nan],
+            "seeds_needed": [np.nan, 2, np.inf, np.nan],
+            "contents_needed": [np.nan, 100, 12_345, np.nan],
+            "margin": 0.01,
+            "p_equivalence": [np.nan, 1.0, 0.06, np.nan],
             "command": ["", "", "", "iqa run koniq10k/train/jitter"],
         }
     )
@@ -64,7 +69,11 @@ def test_the_ablation_table_shows_verdict_decision_and_corrected_p_value(compare
     assert shown.columns.tolist() == [
         *("Differs in", "Seeds", "SRCC", "SD of seeds", "PLCC", "SRCC difference", "p (Holm)"),
         *("Verdict", "Decision", "Validation SRCC"),
+        *("Detectable difference", "Seeds needed", "Contents needed", "p (equivalence)"),
     ]
+    assert shown.iloc[2]["Verdict"] == "not distinguishable (differences above 0.016 would have been seen)"
+    assert shown["Seeds needed"].tolist() == [tables.DASH, "2", "none is enough", tables.DASH]
+    assert shown["Contents needed"].tolist() == [tables.DASH, "100", "12,345", tables.DASH]
     dash = tables.DASH
     assert shown["p (Holm)"].tolist() == [dash, "<0.001", "0.620", dash]
     assert shown["Decision"].tolist() == [dash, "adopted", "not adopted", dash]
@@ -294,3 +303,15 @@ def test_the_parameters_of_all_experiments_are_told_by_what_differs_from_the_fir
     }
     assert others["Seeds"].tolist() == ["1, 2", "42"]
     assert others["Differs in"].tolist() == ["", "lr 5e-07; milestones []"]
+
+
+def test_results_on_other_databases_show_seeds_and_what_intervals_cover_where_models_have_seeds():
+    row = {"model": "main", "title": "Wild", "available": True, "reason": "", "n": 100, "srcc_std": 0.0312}
+    row |= {f"{name}{end}": 0.5 for name in ("srcc", "plcc") for end in ("", "_low", "_high")}
+    cross = pd.DataFrame([row | {"seeds": 3, "covers": "contents and trainings"}])
+    shown = tables.rounded(cross_dataset.cross_database_table(cross)).iloc[0]
+    assert shown[["Seeds", "SD of SRCC over seeds"]].tolist() == ["3", "0.031"]
+    assert shown["Intervals cover"] == "contents and trainings"
+    assert list(cross_dataset.cross_database_table(cross.assign(seeds=np.nan))) == [
+        *("Model", "Database", "Images", "SRCC", "PLCC")
+    ]
