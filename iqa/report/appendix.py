@@ -44,10 +44,11 @@ class Tables:
         for table in LISTED:
             step = table.files[0].partition("/")[0]
             for run in runs[step]:
+                named = table
                 if step == "ablation":  # a table of each comparison, with the title of that
-                    title = param_files.load(AblationParams, params.study, run).title
-                    table = table._replace(name=f"ablation/{run}", title=title)
-                self._listed[table.name] = table, step, run
+                    title = param_files.load(AblationParams, params.study, run).title + table.title
+                    named = table._replace(name=f"{table.name}/{run}", title=title)
+                self._listed[named.name] = named, step, run
         self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
