@@ -41,9 +41,12 @@ class Tables:
         runs = {"data_prep": self.here[:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
         runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
+        self._runs = runs
         for table in LISTED:
             step = table.files[0].partition("/")[0]
             for run in runs[step]:
+                if not self.reader.wrote(table.files[0].replace("/", f"/{run}/")):
+                    continue
                 named = table
                 if step == "ablation":  # a table of each comparison, with the title of that
                     title = param_files.load(AblationParams, params.study, run).title + table.title
@@ -52,8 +55,9 @@ class Tables:
         self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        table, _, run = self._find(name)
-        files = [file.replace("/", f"/{run}/") for file in table.files]
+        table, step, run = self._find(name)
+        runs = self._runs | {step: [run]}
+        files = [file.replace("/", f"/{runs[file.partition('/')[0]][0]}/") for file in table.files]
         try:
             return self._make(table, files)
         except LookupError as error:  # the files are not as the code of now writes them
@@ -62,7 +66,7 @@ class Tables:
 
     def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
-            return self.reader.tabulate(table.make, files[0])
+            return self.reader.tabulate(table.make, *files)
         special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)

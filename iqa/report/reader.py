@@ -12,7 +12,7 @@ from iqa.report import older
 from iqa.show import tables
 from iqa.study import paths
 from iqa.study.echo import cut
-from iqa.study.results import ResultsError, command_for, result_file
+from iqa.study.results import RECORD, ResultsError, command_for, result_file
 
 
 class ReportError(RuntimeError):
@@ -75,6 +75,14 @@ class Reader:
         except ResultsError as error:
             raise ReportError(str(error)) from None
 
+    def wrote(self, file: str) -> bool:
+        """Whether a run writes the file, by the record of a finished one, which an older version may have made."""
+        step, run, name = file.split("/")
+        record = paths.run_folder(self.study, step, run) / RECORD
+        if step == "report" or name == RECORD or not record.is_file():
+            return True
+        return name in self.record(f"{step}/{run}/{RECORD}")["outputs"]
+
     def shown(self, file: str) -> str:
         """The file as it is named in messages and in the report."""
         return f"results/{self.study}/{file}"
@@ -115,12 +123,12 @@ class Reader:
             rows.append({key: self._sourced(value, self.shown(file), f"{name}, {key}") for key, value in row.items()})
         return pd.DataFrame(rows, columns=frame.columns, dtype=object)
 
-    def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
-        """A table that a function of `iqa.show` makes of a CSV file."""
+    def tabulate(self, function: Callable[..., pd.DataFrame], *files: str) -> pd.DataFrame:
+        """A table that a function of `iqa.show` makes of CSV files."""
         try:
-            return function(self.rows(file))
+            return function(*map(self.rows, files))
         except KeyError as error:
-            raise ReportError(f"{self.shown(file)} has no column {error}") from None
+            raise ReportError(f"{', '.join(map(self.shown, files))} has no column {error}") from None
 
     def value(self, file: str, key: str) -> Any:
         """What a JSON file holds under a dotted key."""

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from iqa.show import diagram
 from iqa.show.common import LOOKS, draw_figure, epoch_axes
+from iqa.show.cross_dataset import breakdown_table
 from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
 from iqa.show.scatter import draw_scatter
@@ -186,4 +187,5 @@ TABLES = (
         main_result_table,
         ("train/metrics.json", "data_prep/audit.json"),
     ),
+    Table("breakdown", "Agreement per distortion and level", breakdown_table, ("train/breakdown.csv",)),
 )

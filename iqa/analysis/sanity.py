@@ -1,0 +1,178 @@
+"""What is wrong with predictions that a correlation does not tell: plateaus, ties, compression, no order at all."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iqa.analysis.evaluation import FEWEST, MOST, agreement
+from iqa.metrics import bootstrap
+
+WINDOW = 0.01  # width of a plateau, as a share of the scale
+SPREAD = 0.25  # of the scale, between the 10% and the 90% quantile of MOS that are called different
+CROWD, CROWDED = 0.05, 8  # share and number of the images of a group that a plateau has at least
+TIED = 0.01  # share of the images that tie with another, from which that is a finding
+TOO_CLOSE, TOO_FAR = 1.1, 1 / 1.1  # slopes of MOS against predictions beyond which these are stretched or compressed
+EVERYTHING = "all"  # group of all images
+COLUMNS = ["check", "group", "n", "of", "low", "high", "mos_low", "mos_high", "p_value", "found", "words"]
+
+
+def examine(
+    predictions: pd.DataFrame,
+    low: float,
+    high: float,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    uncalibrated: str = "",
+) -> pd.DataFrame:
+    """Checks of predictions on a scale from `low` to `high`, a row for each finding, and one for a check without any.
+
+    `plateau`: far more images than elsewhere get nearly the same prediction, though their MOS differ widely: those in
+    a window of `WINDOW` of the scale, overall or within a distortion. The p-value is that of the fullest such window
+    when the residuals from a line are dealt out anew (a permutation test), after Holm's correction over the groups.
+    `ties`: images share their prediction exactly. `order`: within a distortion the interval of the SRCC, over contents,
+    includes zero or less, though the MOS differ widely. `compression`: the slope of MOS against predictions, which is 1
+    where differences are predicted as large as they are, has its whole interval beyond `TOO_CLOSE` or `TOO_FAR`.
+    `outside`: predictions beyond an end of the scale by more than `WINDOW` of it.
+
+    Args:
+        predictions: one row per image: `prediction`, `mos`, `reference` (the content), `distortion` (NaN: not known).
+        resamples, confidence, seed: of permutations and of bootstraps.
+        uncalibrated: why the predictions have no scale; the last two checks are left out then.
+
+    Returns:
+        `COLUMNS`: the images concerned are `n` of the `of` of a `group` (a distortion, or `all`); `low` and `high` are
+        ends of their predictions, or of the interval of the SRCC or the slope; `mos_low` and `mos_high` ends of their
+        MOS; `found` whether it is a finding, and `words` what, to be read after "n of the images of the group".
+    """
+    table = predictions.assign(prediction=predictions["prediction"].astype(float))
+    if uncalibrated:  # only the order is known: brought to the spread of the MOS
+        ratio = table["mos"].std() / (table["prediction"].std() or 1)
+        table["prediction"] = table["mos"].mean() + ratio * (table["prediction"] - table["prediction"].mean())
+    groups = {EVERYTHING: table}
+    if 2 <= table["distortion"].nunique() <= MOST["distortion"]:
+        groups |= {str(name): part for name, part in table.groupby("distortion")}
+    how = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    rows = {"plateau": find_plateaus(groups, high - low, **how), "ties": _find_ties(table)}
+    parts = {name: part for name, part in groups.items() if len(groups) == 1 or name != EVERYTHING}
+    rows["order"] = [row for name, part in parts.items() for row in _find_no_order(name, part, high - low, **how)]
+    if not uncalibrated:
+        rows |= {"compression": _find_compression(table, **how), "outside": _find_outside(table, low, high)}
+    nothing = {"group": EVERYTHING, "n": 0, "of": len(table), "words": "concerned"}
+    listed = [
+        {"check": check} | row | {"found": row is not nothing}
+        for check, findings in rows.items()
+        for row in findings or [nothing]
+    ]
+    return pd.DataFrame(listed).reindex(columns=COLUMNS)
+
+
+def find_plateaus(
+    groups: dict[str, pd.DataFrame], scale: float, resamples: int, confidence: float, seed: int
+) -> list[dict[str, Any]]:
+    """The fullest window of each group that is a plateau; that of all images only if no part of them has one."""
+    tested = {name: row for name, part in groups.items() if (row := _plateau(name, part, scale, resamples, seed))}
+    for row, corrected in zip(
+        tested.values(), bootstrap.holm([row["p_value"] for row in tested.values()]), strict=True
+    ):
+        row["p_value"] = float(corrected)
+    found = [row for row in tested.values() if row["p_value"] < 1 - confidence and row["n"] > 2 * row["expected"]]
+    for row in found:
+        row["words"] = (
+            f"are predicted {row['low']:.3g} to {row['high']:.3g}, while their MOS are {row['mos_low']:.3g} to "
+            f"{row['mos_high']:.3g} (expected there: {row['expected']:.1f} images)"
+        )
+    parts = [row for row in found if row["group"] != EVERYTHING]
+    return parts or found
+
+
+def _plateau(name: str, part: pd.DataFrame, scale: float, resamples: int, seed: int) -> dict[str, Any] | None:
+    """The fullest window of a group whose MOS differ widely, with the p-value of so full a one; None without any."""
+    prediction, mos = part["prediction"].to_numpy(), part["mos"].to_numpy(dtype=float)
+    window = _fullest(prediction, mos, scale, max(CROWDED, CROWD * len(part)))
+    if not len(window) or np.ptp(mos) == 0:
+        return None
+    line = np.poly1d(np.polyfit(mos, prediction, 1))(mos)
+    generator, low = np.random.default_rng(seed), prediction[window].min()
+    fuller, inside = 0, 0
+    for _ in range(resamples):
+        drawn = line + generator.permutation(prediction - line)
+        fuller += len(_fullest(drawn, mos, scale, len(window))) > 0
+        inside += int(np.sum((drawn >= low) & (drawn <= low + WINDOW * scale)))
+    row = _concerned(name, part.iloc[window], len(part))
+    return row | {"expected": inside / resamples, "p_value": (1 + fuller) / (1 + resamples)}
+
+
+def _fullest(prediction: np.ndarray, mos: np.ndarray, scale: float, least: float) -> np.ndarray:
+    """Numbers of the images in the fullest window whose MOS differ widely; none where it has fewer than `least`."""
+    order = np.argsort(prediction, kind="stable")
+    ordered = prediction[order]
+    counts = np.searchsorted(ordered, ordered + WINDOW * scale, side="right") - np.arange(len(ordered))
+    for start in np.argsort(-counts, kind="stable")[: np.sum(counts >= least)]:
+        inside = order[start : start + counts[start]]
+        if _differ(mos[inside], scale):
+            return inside
+    return order[:0]
+
+
+def _differ(mos: np.ndarray, scale: float) -> bool:
+    return bool(np.subtract(*np.quantile(mos, (0.9, 0.1))) >= SPREAD * scale)
+
+
+def _concerned(name: str, part: pd.DataFrame, of: int) -> dict[str, Any]:
+    ends = {"low": part["prediction"].min(), "high": part["prediction"].max()}
+    return (
+        {"group": name, "n": len(part), "of": of} | ends | {"mos_low": part["mos"].min(), "mos_high": part["mos"].max()}
+    )
+
+
+def _find_ties(table: pd.DataFrame) -> list[dict[str, Any]]:
+    tied = table[table["prediction"].duplicated(keep=False)]
+    if len(tied) < max(2, TIED * len(table)):
+        return []
+    values = tied["prediction"].nunique()
+    return [_concerned(EVERYTHING, tied, len(table)) | {"words": f"share their prediction ({values} values)"}]
+
+
+def _find_no_order(name: str, part: pd.DataFrame, scale: float, **how: Any) -> list[dict[str, Any]]:
+    mos = part["mos"].to_numpy(dtype=float)
+    if len(part) < FEWEST or not _differ(mos, scale):
+        return []
+    found = agreement(part["prediction"].to_numpy(), mos, *how.values(), part["reference"], names=["srcc"])
+    if found["srcc_low"] > 0:
+        return []
+    row = _concerned(name, part, len(part)) | {"low": found["srcc_low"], "high": found["srcc_high"]}
+    ends = f"{mos.min():.3g} to {mos.max():.3g}"
+    interval = f"{found['srcc']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return [row | {"words": f"are in no order that differs from chance: SRCC {interval}, though MOS are {ends}"}]
+
+
+def slope(prediction: np.ndarray, mos: np.ndarray) -> float:
+    """Slope of the line through MOS against predictions: above 1 where differences are larger than predicted."""
+    spread = np.var(prediction)
+    return float(np.mean((prediction - prediction.mean()) * (mos - mos.mean())) / spread) if spread else np.inf
+
+
+def _find_compression(table: pd.DataFrame, resamples: int, confidence: float, seed: int) -> list[dict[str, Any]]:
+    pair = table["prediction"].to_numpy(), table["mos"].to_numpy(dtype=float)
+    low, high = bootstrap.bootstrap_interval(slope, *pair, resamples, confidence, seed, table["reference"])
+    if low <= TOO_CLOSE and high >= TOO_FAR:
+        return []
+    what = "close together" if low > TOO_CLOSE else "far apart"
+    ratio = pair[0].std() / pair[1].std()
+    words = (
+        f"are predicted too {what}: the slope of MOS against predictions is {slope(*pair):.2f} [{low:.2f}, {high:.2f}]"
+    )
+    words += f", and the SD of predictions {ratio:.2f} of that of the MOS"
+    return [_concerned(EVERYTHING, table, len(table)) | {"low": low, "high": high, "words": words}]
+
+
+def _find_outside(table: pd.DataFrame, low: float, high: float) -> list[dict[str, Any]]:
+    beyond = np.maximum(low - table["prediction"], table["prediction"] - high)
+    outside = table[beyond > WINDOW * (high - low)]
+    if outside.empty:
+        return []
+    farthest = table["prediction"][beyond.idxmax()]
+    words = f"are predicted outside of the scale of {low:g} to {high:g}, the farthest at {farthest:.4g}"
+    return [_concerned(EVERYTHING, outside, len(table)) | {"words": words}]
