@@ -30,7 +30,8 @@ def examine(
 
     `plateau`: far more images than elsewhere get nearly the same prediction, though their MOS differ widely: those in
     a window of `WINDOW` of the scale, overall or within a distortion. The p-value is that of the fullest such window
-    when the residuals from a line are dealt out anew (a permutation test), after Holm's correction over the groups.
+    when the residuals of all images from a line are dealt out anew (a permutation test), after Holm's correction over
+    the groups.
     `ties`: images share their prediction exactly. `order`: within a distortion the interval of the SRCC, over contents,
     includes zero or less, though the MOS differ widely. `compression`: the slope of MOS against predictions, which is 1
     where differences are predicted as large as they are, has its whole interval beyond `TOO_CLOSE` or `TOO_FAR`.
@@ -50,12 +51,12 @@ def examine(
     if uncalibrated:  # only the order is known: brought to the spread of the MOS
         ratio = table["mos"].std() / (table["prediction"].std() or 1)
         table["prediction"] = table["mos"].mean() + ratio * (table["prediction"] - table["prediction"].mean())
-    groups = {EVERYTHING: table}
+    groups = {EVERYTHING: np.arange(len(table))}
     if 2 <= table["distortion"].nunique() <= MOST["distortion"]:
-        groups |= {str(name): part for name, part in table.groupby("distortion")}
+        groups |= {str(name): places for name, places in table.groupby("distortion").indices.items()}
     how = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    rows = {"plateau": find_plateaus(groups, high - low, **how), "ties": _find_ties(table)}
-    parts = {name: part for name, part in groups.items() if len(groups) == 1 or name != EVERYTHING}
+    rows = {"plateau": find_plateaus(table, groups, high - low, **how), "ties": _find_ties(table)}
+    parts = {name: table.iloc[places] for name, places in groups.items() if len(groups) == 1 or name != EVERYTHING}
     rows["order"] = [row for name, part in parts.items() for row in _find_no_order(name, part, high - low, **how)]
     if not uncalibrated:
         rows |= {"compression": _find_compression(table, **how), "outside": _find_outside(table, low, high)}
@@ -69,39 +70,34 @@ def examine(
 
 
 def find_plateaus(
-    groups: dict[str, pd.DataFrame], scale: float, resamples: int, confidence: float, seed: int
+    table: pd.DataFrame, groups: dict[str, np.ndarray], scale: float, resamples: int, confidence: float, seed: int
 ) -> list[dict[str, Any]]:
-    """The fullest window of each group that is a plateau; that of all images only if no part of them has one."""
-    tested = {name: row for name, part in groups.items() if (row := _plateau(name, part, scale, resamples, seed))}
-    for row, corrected in zip(
-        tested.values(), bootstrap.holm([row["p_value"] for row in tested.values()]), strict=True
-    ):
-        row["p_value"] = float(corrected)
-    found = [row for row in tested.values() if row["p_value"] < 1 - confidence and row["n"] > 2 * row["expected"]]
-    for row in found:
-        row["words"] = (
-            f"are predicted {row['low']:.3g} to {row['high']:.3g}, while their MOS are {row['mos_low']:.3g} to "
-            f"{row['mos_high']:.3g} (expected there: {row['expected']:.1f} images)"
-        )
-    parts = [row for row in found if row["group"] != EVERYTHING]
-    return parts or found
+    """The fullest window of each group that is a plateau; that of all images only if no part of them has one.
 
-
-def _plateau(name: str, part: pd.DataFrame, scale: float, resamples: int, seed: int) -> dict[str, Any] | None:
-    """The fullest window of a group whose MOS differ widely, with the p-value of so full a one; None without any."""
-    prediction, mos = part["prediction"].to_numpy(), part["mos"].to_numpy(dtype=float)
-    window = _fullest(prediction, mos, scale, max(CROWDED, CROWD * len(part)))
-    if not len(window) or np.ptp(mos) == 0:
-        return None
-    line = np.poly1d(np.polyfit(mos, prediction, 1))(mos)
-    generator, low = np.random.default_rng(seed), prediction[window].min()
-    fuller, inside = 0, 0
-    for _ in range(resamples):
+    `groups` are places of images in the table, by name.
+    """
+    prediction, mos = table["prediction"].to_numpy(), table["mos"].to_numpy(dtype=float)
+    least = {name: max(CROWDED, CROWD * len(places)) for name, places in groups.items()}
+    windows = {name: groups[name][_fullest(prediction[p], mos[p], scale, least[name])] for name, p in groups.items()}
+    windows = {name: places for name, places in windows.items() if len(places)}
+    line = np.poly1d(np.polyfit(mos, prediction, 1))(mos) if windows else mos
+    generator, fuller, inside = np.random.default_rng(seed), dict.fromkeys(windows, 0), dict.fromkeys(windows, 0)
+    for _ in range(resamples if windows else 0):
         drawn = line + generator.permutation(prediction - line)
-        fuller += len(_fullest(drawn, mos, scale, len(window))) > 0
-        inside += int(np.sum((drawn >= low) & (drawn <= low + WINDOW * scale)))
-    row = _concerned(name, part.iloc[window], len(part))
-    return row | {"expected": inside / resamples, "p_value": (1 + fuller) / (1 + resamples)}
+        for name, window in windows.items():
+            values, low = drawn[groups[name]], prediction[window].min()
+            fuller[name] += len(_fullest(values, mos[groups[name]], scale, len(window))) > 0
+            inside[name] += int(np.sum((values >= low) & (values <= low + WINDOW * scale)))
+    corrected = bootstrap.holm([(1 + count) / (1 + resamples) for count in fuller.values()])
+    found = []
+    for (name, window), p_value in zip(windows.items(), corrected, strict=True):
+        expected = inside[name] / resamples
+        if p_value < 1 - confidence and len(window) > 2 * expected:
+            row = _concerned(name, table.iloc[window], len(groups[name])) | {"p_value": float(p_value)}
+            spans = {what: f"{row[f'{what}low']:.3g} to {row[f'{what}high']:.3g}" for what in ("", "mos_")}
+            words = f"are predicted {spans['']}, while their MOS are {spans['mos_']}"
+            found.append(row | {"words": f"{words} (expected there: {expected:.1f} images)"})
+    return [row for row in found if row["group"] != EVERYTHING] or found
 
 
 def _fullest(prediction: np.ndarray, mos: np.ndarray, scale: float, least: float) -> np.ndarray:
@@ -117,7 +113,8 @@ def _fullest(prediction: np.ndarray, mos: np.ndarray, scale: float, least: float
 
 
 def _differ(mos: np.ndarray, scale: float) -> bool:
-    return bool(np.subtract(*np.quantile(mos, (0.9, 0.1))) >= SPREAD * scale)
+    ordered, last = np.sort(mos), len(mos) - 1  # ten times as quick as quantiles
+    return bool(ordered[round(0.9 * last)] - ordered[round(0.1 * last)] >= SPREAD * scale)
 
 
 def _concerned(name: str, part: pd.DataFrame, of: int) -> dict[str, Any]:
@@ -151,11 +148,13 @@ def _find_no_order(name: str, part: pd.DataFrame, scale: float, **how: Any) -> l
 def slope(prediction: np.ndarray, mos: np.ndarray) -> float:
     """Slope of the line through MOS against predictions: above 1 where differences are larger than predicted."""
     spread = np.var(prediction)
-    return float(np.mean((prediction - prediction.mean()) * (mos - mos.mean())) / spread) if spread else np.inf
+    return float(np.mean((prediction - prediction.mean()) * (mos - mos.mean())) / spread) if spread else 0.0
 
 
 def _find_compression(table: pd.DataFrame, resamples: int, confidence: float, seed: int) -> list[dict[str, Any]]:
     pair = table["prediction"].to_numpy(), table["mos"].to_numpy(dtype=float)
+    if np.ptp(pair[0]) == 0:
+        return []  # they tie
     low, high = bootstrap.bootstrap_interval(slope, *pair, resamples, confidence, seed, table["reference"])
     if low <= TOO_CLOSE and high >= TOO_FAR:
         return []

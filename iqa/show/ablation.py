@@ -105,10 +105,9 @@ def _on_test(dynamics: pd.DataFrame) -> pd.DataFrame:
     A line is a group, and the database where it is not the group's own.
     """
     found = dynamics["quantity"].astype(str).str.extract(r"^(?!train_|val_)(.+)_(srcc|plcc)$")
-    rows = dynamics[found[1].notna()]
-    database = found[0].reindex(rows.index)
-    line = rows["label"] + (" on " + database).where(database != "test", "").astype(str)
-    return rows.assign(measure=found[1].reindex(rows.index).str.upper(), line=line)
+    place = (" on " + found[0]).where(found[0] != "test", "")
+    rows = dynamics.assign(measure=found[1].str.upper(), line=dynamics["label"].astype(str) + place)
+    return rows[rows["measure"].notna()]
 
 
 def monitored_table(dynamics: pd.DataFrame) -> pd.DataFrame:
@@ -164,10 +163,10 @@ def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
 def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     """SRCC against the value of one parameter: on the test images with its interval, and on the validation images.
 
-    The axis is logarithmic where the largest positive value is eight times the smallest, or more; a zero then stands to
-    their left, at the end of a linear stretch. A value that was not run is named without a mark. Of `train_share` the
-    number of training images stands below each value. `sweep` holds rows of a comparison with the parameter's value in
-    its column, as `iqa.analysis.comparison.sweep` returns them.
+    The axis is logarithmic where the positive values span more than a factor of ten; a zero then stands to their left,
+    at the end of a linear stretch. A value that was not run is named without a mark. Of `train_share`, whose axis is
+    always logarithmic, the number of training images stands below each value. `sweep` holds rows of a comparison with
+    the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
     """
     figure, [[ax]] = common.draw_figure(3.3, width=WIDTH * 0.75)
     run, reference = sweep[sweep["verdict"] != "not run"], sweep[sweep["verdict"] == "reference"]
@@ -182,8 +181,9 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     for value in sweep.loc[sweep["verdict"] == "not run", parameter]:
         place = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
         ax.text(value, 0.03, "not run", fontsize=7.5, color=MUTED, **place)
-    _scale_x(ax, sweep[parameter].to_numpy(dtype=float))
-    if parameter == "train_share":
+    of_shares = parameter == "train_share"
+    _scale_x(ax, sweep[parameter].to_numpy(dtype=float), factor=1 if of_shares else 10)
+    if of_shares:
         marks = sweep.drop_duplicates(parameter).set_index(parameter)["images"]
         names = [str(Fraction(share).limit_denominator(100)) for share in marks.index]
         counts = ["" if missing(count) else f"\n{count:,.0f}" for count in marks]
@@ -195,10 +195,10 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     return figure
 
 
-def _scale_x(ax: Axes, values: np.ndarray) -> None:
-    """A tick at each value, on a logarithmic axis where the positive ones span a factor of eight or more."""
+def _scale_x(ax: Axes, values: np.ndarray, factor: float) -> None:
+    """A tick at each value, on a logarithmic axis where the positive ones span more than a factor."""
     positive = values[values > 0]
-    if values.min() >= 0 and len(positive) and positive.max() >= 8 * positive.min():
+    if values.min() >= 0 and len(positive) and positive.max() > factor * positive.min():
         if values.min() == 0:
             ax.set_xscale("symlog", linthresh=positive.min(), linscale=0.5)
             ax.set_xlim(-0.15 * positive.min(), positive.max() * 1.3)
