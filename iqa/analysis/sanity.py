@@ -45,7 +45,7 @@ def examine(
     Returns:
         `COLUMNS`: the images concerned are `n` of the `of` of a `group` (a distortion, or `all`); `low` and `high` are
         ends of their predictions, or of the interval of the SRCC or the slope; `mos_low` and `mos_high` ends of their
-        MOS; `found` whether it is a finding, and `words` what, to be read after "n of the images of the group".
+        MOS; `found` whether it is a finding, and `words` what, to be read after "n of the images of the group:".
     """
     table = predictions.assign(prediction=predictions["prediction"].astype(float))
     if uncalibrated:  # only the order is known: brought to the spread of the MOS
@@ -60,7 +60,7 @@ def examine(
     rows["order"] = [row for name, part in parts.items() for row in _find_no_order(name, part, high - low, **how)]
     if not uncalibrated:
         rows |= {"compression": _find_compression(table, **how), "outside": _find_outside(table, low, high)}
-    nothing = {"group": EVERYTHING, "n": 0, "of": len(table), "words": "concerned"}
+    nothing = {"group": EVERYTHING, "n": 0, "of": len(table), "words": ""}
     listed = [
         {"check": check} | row | {"found": row is not nothing}
         for check, findings in rows.items()
@@ -95,8 +95,8 @@ def find_plateaus(
         if p_value < 1 - confidence and len(window) > 2 * expected:
             row = _concerned(name, table.iloc[window], len(groups[name])) | {"p_value": float(p_value)}
             spans = {what: f"{row[f'{what}low']:.3g} to {row[f'{what}high']:.3g}" for what in ("", "mos_")}
-            words = f"are predicted {spans['']}, while their MOS are {spans['mos_']}"
-            found.append(row | {"words": f"{words} (expected there: {expected:.1f} images)"})
+            words = f"predicted as {spans['']}, rated {spans['mos_']} ({expected:.1f} expected)"
+            found.append(row | {"words": words})
     return [row for row in found if row["group"] != EVERYTHING] or found
 
 
@@ -129,7 +129,9 @@ def _find_ties(table: pd.DataFrame) -> list[dict[str, Any]]:
     if len(tied) < max(2, TIED * len(table)):
         return []
     values = tied["prediction"].nunique()
-    return [_concerned(EVERYTHING, tied, len(table)) | {"words": f"share their prediction ({values} values)"}]
+    return [
+        _concerned(EVERYTHING, tied, len(table)) | {"words": f"predicted alike to the last digit ({values} values)"}
+    ]
 
 
 def _find_no_order(name: str, part: pd.DataFrame, scale: float, **how: Any) -> list[dict[str, Any]]:
@@ -142,7 +144,7 @@ def _find_no_order(name: str, part: pd.DataFrame, scale: float, **how: Any) -> l
     row = _concerned(name, part, len(part)) | {"low": found["srcc_low"], "high": found["srcc_high"]}
     ends = f"{mos.min():.3g} to {mos.max():.3g}"
     interval = f"{found['srcc']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-    return [row | {"words": f"are in no order that differs from chance: SRCC {interval}, though MOS are {ends}"}]
+    return [row | {"words": f"in no clear order: SRCC {interval}, rated {ends}"}]
 
 
 def slope(prediction: np.ndarray, mos: np.ndarray) -> float:
@@ -160,10 +162,7 @@ def _find_compression(table: pd.DataFrame, resamples: int, confidence: float, se
         return []
     what = "close together" if low > TOO_CLOSE else "far apart"
     ratio = pair[0].std() / pair[1].std()
-    words = (
-        f"are predicted too {what}: the slope of MOS against predictions is {slope(*pair):.2f} [{low:.2f}, {high:.2f}]"
-    )
-    words += f", and the SD of predictions {ratio:.2f} of that of the MOS"
+    words = f"too {what}: slope {slope(*pair):.2f} [{low:.2f}, {high:.2f}], SD ratio {ratio:.2f}"
     return [_concerned(EVERYTHING, table, len(table)) | {"low": low, "high": high, "words": words}]
 
 
@@ -173,5 +172,5 @@ def _find_outside(table: pd.DataFrame, low: float, high: float) -> list[dict[str
     if outside.empty:
         return []
     farthest = table["prediction"][beyond.idxmax()]
-    words = f"are predicted outside of the scale of {low:g} to {high:g}, the farthest at {farthest:.4g}"
+    words = f"predicted outside of {low:g} to {high:g}, the farthest as {farthest:.4g}"
     return [_concerned(EVERYTHING, outside, len(table)) | {"words": words}]

@@ -77,14 +77,15 @@ def training_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Fig
     for ax, key in zip(axes[0], ("loss", "srcc", "plcc"), strict=True):
         for split, look in looks.items():
             ax.plot(history["epoch"], history[f"{split}_{key}"], color=SPLIT_COLOURS[split], label=split, **look)
-        watched = [name.removesuffix(f"_{key}") for name in history if name.endswith(f"_{key}") and key != "loss"]
-        for name, look in zip([name for name in watched if name not in looks], LOOKS[2:], strict=False):
+        named = [name.removesuffix(f"_{key}") for name in history if name.endswith(f"_{key}") and key != "loss"]
+        watched = [name for name in named if name not in looks]
+        for name, look in zip(watched, [LOOKS[2], *LOOKS[4:]], strict=False):
             style = {"color": look["color"], "marker": look["marker"], "linestyle": ":", "markersize": 3.5}
             label = "TEST" if name == "test" else f"{name} (test)"
             ax.plot(history["epoch"], history[f"{name}_{key}"], label=label, **style)
         ax.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best: {best_epoch}")
         epoch_axes(ax, key if key == "loss" else key.upper())
-        ax.legend(loc="upper right" if key == "loss" else "lower right")
+        ax.legend(loc="upper right" if key == "loss" else "best" if watched else "lower right")
     return figure
 
 

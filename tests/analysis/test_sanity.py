@@ -55,7 +55,7 @@ def test_a_plateau_within_one_distortion_is_found_with_its_images_and_their_mos(
     assert len(inside) <= row["n"] <= len(inside) + 2 and row["p_value"] < 0.05
     assert 26 <= row["low"] <= 26.5 <= row["high"] <= 27
     assert row["mos_low"] <= inside["mos"].min() and row["mos_high"] >= inside["mos"].max()
-    assert row["words"].startswith("are predicted 26") and "order" not in rows.index
+    assert row["words"].startswith("predicted as 26") and "order" not in rows.index
 
 
 def test_a_plateau_of_a_database_without_distortions_is_one_of_all_images():
