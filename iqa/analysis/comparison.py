@@ -26,6 +26,7 @@ NOT_COMPARED = {
     *("compile", "channels_last", "fused", "deterministic", "save_all_epochs", "monitor_databases"),
 }
 QUANTITIES = ("train_loss", "val_loss", "val_srcc", "val_plcc")
+NOT_TESTED = ("train_", "val_")  # how the names of coefficients begin that are not of test images
 MEANS = ["srcc_mean", "srcc_std", "plcc_mean", "plcc_std", "val_srcc_mean"]
 COLUMNS = [  # of `ablation.csv`
     *("group", "label", "differs", "seeds", "runs", "srcc_mean", "srcc_std", "srcc_low", "srcc_high"),
@@ -88,6 +89,9 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
         kept = read_json(study, "train", run, "params")
         params = {key: kept.get(key, default) for key, default in defaults.items()}
         tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
+        if "test_srcc" not in tables["history"]:  # the own test images may be monitored under the database's name
+            own = {f"{params['database']}_{name}": f"test_{name}" for name in ("srcc", "plcc")}
+            tables["history"] = tables["history"].rename(columns=own)
         metrics = read_json(study, "train", run, "metrics")
         if lacking := [key for key in ("srcc", "plcc", "val_srcc") if key not in metrics]:
             file = paths.shown(paths.run_folder(study, "train", run) / "metrics.json")
@@ -285,8 +289,17 @@ def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: st
     return None
 
 
+def monitored(runs: Sequence[Trained]) -> list[str]:
+    """The coefficients of test images that all of some runs wrote after each epoch: `test_srcc`, `<database>_srcc`."""
+    columns = [run.history.columns for run in runs]
+    named = [name for name in columns[0] if name.endswith(("_srcc", "_plcc")) and not name.startswith(NOT_TESTED)]
+    return [name for name in named if all(name in other for other in columns)]
+
+
 def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
     """The rows of a comparison that differ in one parameter alone, sorted by its value, a column with its name.
+
+    Column `images` is the mean number of training images, NaN where no run is finished or an older one does not tell.
 
     Raises:
         ValueError: a value of the parameter is not a number.
@@ -294,8 +307,14 @@ def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
     base = groups["reference"][0].params
     alone = [changed(members[0].params, base) in ([], [parameter]) for members in groups.values()]
     values = [members[0].params[parameter] for members in groups.values()]
-    rows = table.assign(**{parameter: values})[alone]
+    rows = table.assign(**{parameter: values}, images=[_train_images(members) for members in groups.values()])[alone]
     for value in rows[parameter]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"key 'parameter': '{parameter}' is {value!r} in a run; a curve needs numbers")
     return rows.astype({parameter: float}).sort_values(parameter, kind="stable")
+
+
+def _train_images(members: Sequence[Run]) -> float:
+    """Mean number of training images of the finished runs of a group."""
+    known = [run.metrics.get("train_images", np.nan) for run in select_finished(members)]
+    return float(np.mean(known)) if known else np.nan

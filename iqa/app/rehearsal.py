@@ -238,14 +238,15 @@ def forecast(study: str, device: str = "auto") -> pd.DataFrame:
             model = HyperIQA(params.architecture())
         macs = complexity.macs_torch(model.eval(), params.crop, params.crop)
         weights = sum(parameter.numel() for parameter in model.parameters())
-        patches = counts["train"] * params.train_patches
+        images = max(1, round(counts["train"] * params.train_share))
+        patches = images * params.train_patches
         scored = counts["val"] * params.validation()["patches"]
         hours = params.epochs * (3 * patches + scored) * macs * speed / 3600
         batch = params.batch_size // params.processes()
         width = 4 if params.precision == "32-true" else 2
         memory = weights * 16 + batch * _outputs(model, params.crop) * width
         rows.append(
-            {"experiment": name, "runs": len(runs), "images": counts["train"], "gmacs": macs / 1e9, "hours": hours}
+            {"experiment": name, "runs": len(runs), "images": images, "gmacs": macs / 1e9, "hours": hours}
             | {"memory_gb": memory / 2**30, "disk_gb": weights * 16 / 2**30, "total_hours": hours * len(runs)}
         )
     return pd.DataFrame(rows)

@@ -15,7 +15,8 @@ def main(folder: Path) -> None:
     held = results.lock(paths.results_of(folder), alone=False)  # noqa: F841  (until this process ends)
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
     opened = {name: open_database(params.study, name) for name in params.databases()}
-    train(params, opened.pop(params.database), folder, opened)
+    monitored = {name: opened[name] for name in params.monitor_databases}
+    train(params, opened[params.database], folder, monitored)
 
 
 if __name__ == "__main__":

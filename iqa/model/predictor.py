@@ -3,6 +3,7 @@
     model = iqa.load_model("demo/main_s1")
     model.score("photo.jpg")  # on model.scale
     model.quality_map("photo.jpg").per_pixel()
+    model.score(images)  # a tensor (B, 3, H, W), RGB on 0..1: scores (B,) that can be differentiated, as in a loss
 
 1. A file is decoded to 8-bit RGB (`iqa.data.pixels.decode`: EXIF orientation, grey, palette, CMYK, transparency over
    white, 16 bits, first of several frames). Floating-point pixels cannot be read. Its colour profile is applied if that
@@ -35,12 +36,13 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.nn import functional
 
 from iqa.data import DataError
 from iqa.data.colours import to_srgb
 from iqa.data.crops import dense
 from iqa.data.params import Crops, Input
-from iqa.data.pixels import PIXELS, Undecodable, decode, resize, rgb
+from iqa.data.pixels import PIXELS, REACH, Undecodable, decode, resize, rgb
 from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
@@ -64,7 +66,21 @@ AHEAD = 2**25  # pixels of the images that are prepared at once
 HELD = 15  # bytes that a pixel takes while it is prepared
 WATCHED = 2**21  # pixels of a forward pass from which its memory is watched
 
+BEYOND = 0.5  # by how much floats on 0..1 may lie outside, as those of networks do
+
 ImageLike = str | Path | Image.Image | np.ndarray
+
+
+def smooth_mscn(image: Tensor) -> Tensor:
+    """`iqa.data.pixels.mscn` without rounding, so that it can be differentiated: (B, 3, H, W), from 0..1 to 0..1."""
+    padded, side = functional.pad(image, [REACH] * 4, mode="reflect"), 2 * REACH + 1
+    mean = functional.avg_pool2d(padded, side, 1)
+    variance = functional.avg_pool2d(padded**2, side, 1) - mean**2
+    value = (image - mean) / (variance.clip(min=1e-10).sqrt() + 0.04)
+    return (value * 40 + 128).clip(0, 255) / 255
+
+
+SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {"rgb": lambda image: image, "mscn": smooth_mscn}
 
 
 class ModelError(ValueError):
@@ -182,11 +198,16 @@ class Predictor:
         """Scores (B,) on `scale` of pixels (B, 3, H, W) of its kind of input, uint8 or float on 0..1."""
         return self.scale.denormalise(self.network(pixels.to(self.network.mean.device)))
 
-    def score(self, image: ImageLike, batch_size: int | None = None, **how: Any) -> float:
-        """An image's score on `scale`: the mean over its patches.
+    def score(self, image: ImageLike | Tensor, batch_size: int | None = None, **how: Any) -> float | Tensor:
+        """An image's score on `scale`: the mean over its patches; or the scores of a tensor of images.
+
+        A tensor is scored as it is, each image as one patch: nothing is resized or cut. The scores (B,) on `scale` can
+        be differentiated, and so be (a part of) a loss: `-model.score(images).mean()` where higher is better. Call
+        `model.network.requires_grad_(False)` to leave out gradients of the model's own weights.
 
         Args:
-            image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow.
+            image: a file; or pixels (H, W, 3), uint8 RGB; or an RGB image of Pillow; or RGB pixels (B, 3, H, W) as a
+                tensor, uint8 or float on 0..1. The other arguments are not for tensors.
             batch_size: most patches per forward pass; by default what suits the device and the crop.
             how: `crops`, `patches`, `seed`, `stride`, see `iqa.data.crops.positions`; by default those of the model's
                 own test (`options`), and `PATCHES` of other crops. `precision`: `32-true`, or `bf16-mixed`, about twice
@@ -195,9 +216,29 @@ class Predictor:
 
         Raises:
             Unreadable: the file cannot be decoded, the image is too narrow to be enlarged, or its score is not finite.
-            ValueError: the pixels have another shape or type, or the crops do not take `patches` or `stride`.
+            ValueError: the pixels have another shape, type or range, or the crops do not take `patches` or `stride`.
         """
+        if isinstance(image, Tensor):
+            if how or batch_size:
+                raise ValueError(f"a tensor is scored as it is; leave out {', '.join(how) or 'batch_size'}")
+            return self(self._input_of(image))
         return self.patch_scores(image, batch_size, **how).score
+
+    def _input_of(self, rgb: Tensor) -> Tensor:
+        """The network's input, float on 0..1, for RGB pixels (B, 3, H, W); can be differentiated."""
+        if rgb.ndim != 4 or rgb.shape[1] != 3:
+            raise ValueError(f"a tensor of images has the shape (B, 3, H, W), not {tuple(rgb.shape)}")
+        if rgb.dtype != torch.uint8 and not rgb.is_floating_point():
+            raise ValueError(f"a tensor of images is uint8, or float on 0..1, not {rgb.dtype}")
+        image = rgb / 255 if rgb.dtype == torch.uint8 else rgb
+        low, high = (float(end) for end in image.detach().aminmax())
+        if not (low >= -BEYOND and high <= 1 + BEYOND):  # nor NaN
+            raise ValueError(f"pixels reach from {low:.4g} to {high:.4g}; floats are on 0..1, so divide them")
+        if self.input not in SMOOTH:
+            raise ValueError(
+                f"input '{self.input}' cannot be made of a tensor; call the model with pixels of that kind"
+            )
+        return SMOOTH[self.input](image)
 
     def quality_map(self, image: ImageLike, stride: int | None = None, batch_size: int | None = None) -> PatchScores:
         """Scores of a dense grid of crops, every `stride` pixels (by default a quarter of the crop); see `score`."""

@@ -22,7 +22,13 @@ from iqa.training.params import TrainParams
 
 LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
 LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
-MEASURED = ("train/metrics", "cross_dataset/", "analysis/")  # files that parameters alone do not decide
+MEASURED = (
+    "train/metrics",
+    "train/breakdown",
+    "ablation/dynamics",
+    "cross_dataset/",
+    "analysis/",
+)  # files that parameters alone do not decide
 END = "% end of a table\n"
 
 
@@ -49,13 +55,17 @@ class Tables:
         runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
         runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
+        self._runs = runs
         for table in LISTED:
             step = table.files[0].partition("/")[0]
             for run in runs[step]:
+                if not self.reader.wrote(table.files[0].replace("/", f"/{run}/")):
+                    continue
+                named = table
                 if step == "ablation":  # a table of each comparison, with the title of that
-                    title = param_files.load(AblationParams, params.study, run).title
-                    table = table._replace(name=f"ablation/{run}", title=title)
-                self._listed[table.name] = table, step, run
+                    title = param_files.load(AblationParams, params.study, run).title + table.title
+                    named = table._replace(name=f"{table.name}/{run}", title=title)
+                self._listed[named.name] = named, step, run
         self.titles = {name: table.title for name, (table, _, _) in self._listed.items()}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
@@ -64,8 +74,9 @@ class Tables:
         return self._tables[name]
 
     def _make(self, name: str) -> pd.DataFrame:
-        table, _, run = self._find(name)
-        files = [file.replace("/", f"/{run}/") for file in table.files]
+        table, step, run = self._find(name)
+        runs = self._runs | {step: [run]}
+        files = [file.replace("/", f"/{runs[file.partition('/')[0]][0]}/") for file in table.files]
         if self._waits(name):
             self.reader.path(files[0])  # says how to make it
         try:
@@ -76,7 +87,7 @@ class Tables:
 
     def _read(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
-            return self.reader.tabulate(table.make, files[0])
+            return self.reader.tabulate(table.make, *files)
         special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)

@@ -12,7 +12,7 @@ from iqa.report import older, untrained
 from iqa.show import tables
 from iqa.study import param_files, paths
 from iqa.study.echo import cut
-from iqa.study.results import ResultsError, command_for, finished, result_file
+from iqa.study.results import RECORD, ResultsError, command_for, finished, result_file
 
 
 class ReportError(RuntimeError):
@@ -77,6 +77,14 @@ class Reader:
         except ResultsError as error:
             raise ReportError(str(error)) from None
 
+    def wrote(self, file: str) -> bool:
+        """Whether a run writes the file, by the record of a finished one, which an older version may have made."""
+        step, run, name = file.split("/")
+        record = paths.run_folder(self.study, step, run) / RECORD
+        if step == "report" or name == RECORD or not record.is_file():
+            return True
+        return name in self.record(f"{step}/{run}/{RECORD}")["outputs"]
+
     def shown(self, file: str) -> str:
         """The file as it is named in messages and in the report."""
         return f"results/{self.study}/{file}"
@@ -116,12 +124,15 @@ class Reader:
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column.
 
-        Of a comparison that is not made: its groups, and published values with their file as the source.
+        Of a comparison that is not made: its groups, and published values with their file as the source; of an evaluation
+        on other databases: its models and databases.
         """
         step, run, name = file.split("/")
         source = self.shown(file)
         if name == "ablation.csv" and not finished(self.study, step, run):
             frame, source = self._ablation(run), "report/published.csv"
+        elif name == "cross.csv" and not finished(self.study, step, run):
+            frame = untrained.cross(self.study, run)
         else:
             frame = self._parse(file, partial(pd.read_csv, keep_default_na=False, na_values=[""]))
         repeats = frame.iloc[:, 0].duplicated(keep=False)
@@ -132,12 +143,12 @@ class Reader:
             rows.append({key: self._sourced(value, source, f"{name}, {key}") for key, value in row.items()})
         return pd.DataFrame(rows, columns=frame.columns, dtype=object)
 
-    def tabulate(self, function: Callable[[pd.DataFrame], pd.DataFrame], file: str) -> pd.DataFrame:
-        """A table that a function of `iqa.show` makes of a CSV file."""
+    def tabulate(self, function: Callable[..., pd.DataFrame], *files: str) -> pd.DataFrame:
+        """A table that a function of `iqa.show` makes of CSV files."""
         try:
-            return function(self.rows(file))
+            return function(*map(self.rows, files))
         except KeyError as error:
-            raise ReportError(f"{self.shown(file)} has no column {error}") from None
+            raise ReportError(f"{', '.join(map(self.shown, files))} has no column {error}") from None
 
     def value(self, file: str, key: str) -> Any:
         """What a JSON file holds under a dotted key."""

@@ -245,7 +245,7 @@ def _fill(listed: Tables, folder: Path, place: Path) -> str:
     )
     environment.filters |= {name: getattr(writer, name) for name in ("show", "code", "words", "tex")}
     names = ("num", "table", "record", "rows", "breakdowns", "figure", "link")
-    functions = {name: getattr(writer, name) for name in names}
+    functions = {name: getattr(writer, name) for name in names} | {"wrote": listed.reader.wrote}
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.analysis import comparison, published
-from iqa.analysis.params import AblationParams
+from iqa.analysis import comparison, evaluation, published
+from iqa.analysis.params import AblationParams, CrossDatasetParams
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import release_of
 from iqa.model.params import ModelParams
@@ -56,3 +56,15 @@ def ablation(study: str, run: str) -> pd.DataFrame:
     table = table.assign(verdict="not run", command=table["command"].replace("", command_for(study, "ablation", run)))
     database = published.title(study, groups["reference"][0].params["database"])
     return published.with_published(table, published.read_published(), database, database)
+
+
+def cross(study: str, run: str) -> pd.DataFrame:
+    """`cross.csv` of an evaluation that is not made: a row for each model and database, with the command."""
+    params = param_files.load(CrossDatasetParams, study, run)
+    reason = f"not run: {command_for(study, 'cross_dataset', run)}"
+    rows = [
+        {"model": model, "database": name, "title": published.title(study, name), "available": False, "reason": reason}
+        for model in params.models
+        for name in params.databases
+    ]
+    return pd.DataFrame(rows, columns=evaluation.COLUMNS)

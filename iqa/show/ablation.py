@@ -1,5 +1,6 @@
 """Tables and figures of `03_ablation`."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from iqa.metrics.verdicts import qualify
 from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, WIDTH, in_style
-from iqa.show.tables import PUBLISHED, Table, ends, renamed
+from iqa.show.tables import PUBLISHED, Table, ends, missing, records, renamed
 
 
 def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
@@ -159,6 +160,47 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
     return figure
 
 
+def _on_test(dynamics: pd.DataFrame) -> pd.DataFrame:
+    """The rows of test images that were monitored, with the `measure` (SRCC, PLCC) and the `line` that they belong to.
+
+    A line is a group, and the database where it is not the group's own.
+    """
+    found = dynamics["quantity"].astype(str).str.extract(r"^(?!train_|val_)(.+)_(srcc|plcc)$")
+    place = (" on " + found[0]).where(found[0] != "test", "")
+    rows = dynamics.assign(measure=found[1].str.upper(), line=dynamics["label"].astype(str) + place)
+    return rows[rows["measure"].notna()]
+
+
+def monitored_table(dynamics: pd.DataFrame) -> pd.DataFrame:
+    """Mean SRCC over seeds on monitored test images by epoch, from `dynamics.csv`; no rows where none was monitored."""
+    rows: dict[int, dict[str, Any]] = {}
+    for row in records(_on_test(dynamics)):
+        if row["measure"] == "SRCC":
+            rows.setdefault(row["epoch"], {"Epoch": row["epoch"]})[row["line"]] = row["mean"]
+    table = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], dtype=object)
+    table.attrs["formats"] = {"Epoch": ".0f"}  # the names of lines may have colons
+    return table
+
+
+@in_style
+def monitored(dynamics: pd.DataFrame) -> Figure:
+    """SRCC and PLCC of monitored test images against the epoch: mean over seeds, and from the smallest to the largest.
+
+    `dynamics` is `dynamics.csv`, with such rows.
+    """
+    rows = _on_test(dynamics)
+    lines = list(rows["line"].unique())[: len(LOOKS)]
+    figure, axes = common.draw_figure(2.6 + 0.16 * -(-len(lines) // 2), 1, 2)
+    for ax, measure in zip(axes[0], ("SRCC", "PLCC"), strict=True):
+        for name, look in zip(lines, LOOKS, strict=False):
+            part = rows[(rows["line"] == name) & (rows["measure"] == measure)]
+            ax.plot(part["epoch"], part["mean"], label=wrapped(name, 48), markersize=3.5, **look)
+            ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
+        common.epoch_axes(ax, f"{measure}, monitored on TEST")
+    common.add_legend(figure, axes[0, 0], 2, "left", handlelength=3.5)
+    return figure
+
+
 @in_style
 def scatter_pairs(panels: dict[str, pd.DataFrame]) -> Figure:
     """Predicted against mean opinion score of several trainings on the same test images, on the same axes.
@@ -183,8 +225,9 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     """SRCC against the value of one parameter: on the test images with its interval, and on the validation images.
 
     The axis is logarithmic where the positive values span more than a factor of ten; a zero then stands to their left,
-    at the end of a linear stretch. A value that was not run is named without a mark. `sweep` holds rows of a comparison
-    with the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
+    at the end of a linear stretch. A value that was not run is named without a mark. Of `train_share`, whose axis is
+    always logarithmic, the number of training images stands below each value. `sweep` holds rows of a comparison with
+    the parameter's value in its column, as `iqa.analysis.comparison.sweep` returns them.
     """
     over, average, _ = _average(sweep)
     value_of = f"srcc_{average}"
@@ -193,6 +236,7 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     test = {"color": BLUE, "marker": "o", "markersize": 5, "capsize": 3, "label": "test, with interval"}
     bars = common.error_bars(run, value_of, "srcc_low", "srcc_high")
     ax.errorbar(run[parameter], run[value_of], yerr=bars, **test)
+    ax.fill_between(run[parameter], run["srcc_low"], run["srcc_high"], color=BLUE, alpha=0.15, linewidth=0)
     validation = {"color": GREEN, "linestyle": "--", "marker": "s", "markersize": 5, "markerfacecolor": "white"}
     ax.plot(run[parameter], run["val_srcc_mean"], label="validation (decides)", **validation)
     ring = {"marker": "o", "markersize": 12, "linestyle": "none", "color": INK, "markerfacecolor": "none"}
@@ -200,17 +244,24 @@ def sensitivity(sweep: pd.DataFrame, parameter: str) -> Figure:
     for value in sweep.loc[sweep["verdict"] == "not run", parameter]:
         place = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "bottom", "rotation": 90}
         ax.text(value, 0.03, "not run", fontsize=7.5, color=MUTED, **place)
-    _scale_x(ax, sweep[parameter].to_numpy(dtype=float))
+    of_shares = parameter == "train_share"
+    _scale_x(ax, sweep[parameter].to_numpy(dtype=float), factor=1 if of_shares else 10)
+    if of_shares:
+        marks = sweep.drop_duplicates(parameter).set_index(parameter)["images"]
+        names = [str(Fraction(share).limit_denominator(100)) for share in marks.index]
+        counts = ["" if missing(count) else f"\n{count:,.0f}" for count in marks]
+        ax.set_xticks(marks.index, [f"{name}{count}" for name, count in zip(names, counts, strict=True)])
+        parameter = "share of the training contents, and number of training images"
     ax.set_xlabel(parameter)
     ax.set_ylabel(f"SRCC, {average} over {over}")
     common.add_legend(figure, ax, 3)
     return figure
 
 
-def _scale_x(ax: Axes, values: np.ndarray) -> None:
-    """A tick at each value, on a logarithmic axis where the positive ones span more than a factor of ten."""
+def _scale_x(ax: Axes, values: np.ndarray, factor: float) -> None:
+    """A tick at each value, on a logarithmic axis where the positive ones span more than a factor."""
     positive = values[values > 0]
-    if values.min() >= 0 and len(positive) and positive.max() > 10 * positive.min():
+    if values.min() >= 0 and len(positive) and positive.max() > factor * positive.min():
         if values.min() == 0:
             ax.set_xscale("symlog", linthresh=positive.min(), linscale=0.5)
             ax.set_xlim(-0.15 * positive.min(), positive.max() * 1.3)
@@ -224,4 +275,7 @@ def _scale_x(ax: Axes, values: np.ndarray) -> None:
     ax.set_xticks([], minor=True)
 
 
-TABLES = (Table("ablation", "", ablation_table, ("ablation/ablation.csv",)),)  # one of each run, which has a title
+TABLES = (  # of each run, whose title comes first
+    Table("ablation", "", ablation_table, ("ablation/ablation.csv",)),
+    Table("monitored", ": test SRCC by epoch", monitored_table, ("ablation/dynamics.csv",)),
+)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
+from iqa.show.cross_dataset import sanity_table
 from iqa.show.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
 from iqa.show.tables import Interval, Table, ends, missing, records, renamed, table_of
 
@@ -281,6 +282,7 @@ TABLES = (
     Table("attention_bands", "Attention weights in bands of MOS", attention_bands_table, ("analysis/bands.csv",)),
     Table("attention", "The statement on attention weights", attention_tests_table, ("analysis/attention.csv",)),
     Table("errors", "Errors by kind of image", errors_table, ("analysis/errors.csv",)),
+    Table("sanity", "Checks of predictions", sanity_table, ("analysis/sanity.csv",)),
     Table("cases", "Images with the largest and smallest errors", cases_table, ("analysis/cases.csv",)),
     Table("ceiling", "Agreement and the ceiling of rating noise", ceiling_table, ("analysis/ceiling.csv",)),
 )

@@ -26,6 +26,7 @@ from iqa.show.tables import (
     table_of,
 )
 
+COEFFICIENTS = ("srcc", "plcc")
 SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}
 
 
@@ -99,12 +100,45 @@ def overview_table(overview: pd.DataFrame) -> pd.DataFrame:
     columns |= {"Parameters (M):.2fM": "parameters", "GMACs:.4gG": "macs_torch"}
     columns |= {"Device": "device"} if len(set(overview["device"])) > 1 else {}
     columns |= {"Latency (ms):.1f": "latency_ms", "Images/s:,.1f": "images_per_second"}
-    columns |= {name.upper(): partial(_measured, name=name) for name in ("srcc", "plcc")}
+    columns |= {name.upper(): partial(_measured, name=name) for name in COEFFICIENTS}
     columns |= {"Chosen on": "chosen_on"} if (overview["chosen_on"] == "TEST").any() else {}
     if overview["published_srcc"].notna().any():
         columns |= {f"Published {name.upper()}:{PUBLISHED}": f"published_{name}" for name in ("srcc", "plcc")}
         columns |= {"Published protocol": "published_protocol"}
     return renamed(overview, columns)
+
+
+def backbones_table(overview: pd.DataFrame, cross: pd.DataFrame) -> pd.DataFrame:
+    """Each model's cost, and its agreement on every test set, from `overview.csv` and `cross.csv`.
+
+    The cost stands in the first row of a model; test sets without a result share its last row. Results on other
+    databases may be those of the run's experiment, over its seeds.
+    """
+    costs = {row["run"]: row for row in records(overview.drop_duplicates("run", keep="last"))}
+    tested = {name: records(part) for name, part in cross.groupby("model", sort=False)}
+    models = {run: run if run in tested else re.sub(r"_s\d+$", "", run) for run in costs}
+    models |= {model: model for model in tested if model not in models.values()}
+    rows = []
+    for run, model in models.items():
+        cost, sets = costs.get(run, {}), [row for row in tested.get(model, []) if row["title"] != row["trained_on"]]
+        about = {"Run": run, "Backbone": cost.get("backbone"), "Parameters (M):.2fM": cost.get("parameters")}
+        about |= {"GMACs:.4gG": cost.get("macs_torch"), "Latency (ms):.1f": cost.get("latency_ms")}
+        found = {"the run's own": {name: _measured(cost, name) for name in COEFFICIENTS}} if cost else {}
+        for row in sets:
+            if row["available"]:
+                values = {name: interval_or_none(*(row[end] for end in ends(name))) for name in COEFFICIENTS}
+                found[row["title"]] = values
+        for why in ("not run", "not available"):
+            lacking = [row["title"] for row in sets if not row["available"] and _why(row) == why]
+            found |= {", ".join(lacking): dict.fromkeys(COEFFICIENTS, why)} if lacking else {}
+        for place, (title, values) in enumerate(found.items()):
+            first = about if place == 0 else dict.fromkeys(about, "")
+            rows.append(first | {"Test set": title} | {name.upper(): value for name, value in values.items()})
+    return table_of(rows)
+
+
+def _why(row: dict[str, Any]) -> str:
+    return "not run" if str(row["reason"]).startswith("not run") else "not available"
 
 
 def _measured(row: dict[str, Any], name: str) -> Any:
@@ -267,6 +301,12 @@ def _first_number(value: Any) -> float:
 TABLES = (
     Table("complexity", "Parameters and MACs", complexity_table, ("complexity/complexity.csv",)),
     Table("overview", "Cost and agreement", overview_table, ("complexity/overview.csv",)),
+    Table(
+        "backbones",
+        "Cost, and agreement on every test set",
+        backbones_table,
+        ("complexity/overview.csv", "cross_dataset/cross.csv"),
+    ),
     Table("counters", "MACs by kind of operation", counters_table, ("complexity/counters.csv",)),
     Table("parts", "Parameters and MACs of the parts", parts_table, ("complexity/parts.csv",)),
     Table("latency", "Time of one image", latency_table, ("complexity/latency.csv",)),

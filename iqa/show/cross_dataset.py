@@ -51,17 +51,36 @@ def _database(row: dict[str, Any]) -> dict[str, Any]:
 def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
     """Agreement of one model per distortion and per level, by title of the database, from `breakdown.csv`."""
     of_model = breakdown[breakdown["model"] == model]
-    return {
-        str(title): table_of(
-            {
-                "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
-                "Images:,.0f": row["n"],
-                **with_intervals(row, "srcc", "plcc", "bias"),
-            }
-            for row in records(part)
-        )
-        for title, part in of_model.groupby("title", sort=False)
-    }
+    return {str(title): breakdown_table(part) for title, part in of_model.groupby("title", sort=False)}
+
+
+def breakdown_table(breakdown: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of one model on one database per distortion and per level."""
+    return table_of(
+        {
+            "Part": row["value"] if row["by"] == "distortion" else f"level {row['value']}",
+            "Images:,.0f": row["n"],
+            **with_intervals(row, "srcc", "plcc", "bias"),
+        }
+        for row in records(breakdown)
+    )
+
+
+def sanity_table(sanity: pd.DataFrame) -> pd.DataFrame:
+    """What checks of predictions found, and which found nothing, from `sanity.csv`.
+
+    Findings have a row each; the other checks of a model (and database) share one.
+    """
+    places = {name: title for name, title in (("model", "Model"), ("title", "Database")) if name in sanity}
+    rows = []
+    for place, part in sanity.groupby(list(places), sort=False):
+        where = dict(zip(places.values(), place, strict=True))
+        for row in records(part[part["found"].astype(bool)]):
+            counts = {"Concerned:,.0f": row["n"], "Of:,.0f": row["of"], "Images": row["group"]}
+            rows.append(where | {"Check": row["check"]} | counts | {"Finding": row["words"], "p:p": row["p_value"]})
+        if clear := ", ".join(part.loc[~part["found"].astype(bool), "check"]):
+            rows.append(where | {"Check": "others", "Finding": f"nothing ({clear})"})
+    return table_of(rows)
 
 
 @in_style
@@ -134,4 +153,5 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
 TABLES = (
     Table("cross", "Other databases", cross_database_table, ("cross_dataset/cross.csv",)),
     Table("cross_further", "Other databases: further measures", cross_further_table, ("cross_dataset/cross.csv",)),
+    Table("cross_sanity", "Other databases: checks of predictions", sanity_table, ("cross_dataset/sanity.csv",)),
 )

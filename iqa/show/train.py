@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iqa.show import diagram
-from iqa.show.common import draw_figure, epoch_axes
+from iqa.show.common import LOOKS, draw_figure, epoch_axes
+from iqa.show.cross_dataset import breakdown_table
 from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
 from iqa.show.scatter import draw_scatter
@@ -66,7 +67,8 @@ def _chain(widths: Iterable[float]) -> str:
 def training_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Figure:
     """Loss, SRCC and PLCC against the epoch on training and validation images, with the best epoch marked.
 
-    `history` has a row per epoch, as `history.csv`; `best_epoch` is that of the highest `val_srcc` when not given.
+    Test images that were monitored have dotted lines, named by their database, or `TEST` where the epoch is chosen by
+    them. `history` has a row per epoch, as `history.csv`; `best_epoch` is by default that of the highest `val_srcc`.
     """
     if best_epoch is None:
         best_epoch = int(history.loc[history["val_srcc"].idxmax(), "epoch"])
@@ -75,9 +77,15 @@ def training_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Fig
     for ax, key in zip(axes[0], ("loss", "srcc", "plcc"), strict=True):
         for split, look in looks.items():
             ax.plot(history["epoch"], history[f"{split}_{key}"], color=SPLIT_COLOURS[split], label=split, **look)
+        named = [name.removesuffix(f"_{key}") for name in history if name.endswith(f"_{key}") and key != "loss"]
+        watched = [name for name in named if name not in looks]
+        for name, look in zip(watched, [LOOKS[2], *LOOKS[4:]], strict=False):
+            style = {"color": look["color"], "marker": look["marker"], "linestyle": ":", "markersize": 3.5}
+            label = "TEST" if name == "test" else f"{name} (test)"
+            ax.plot(history["epoch"], history[f"{name}_{key}"], label=label, **style)
         ax.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best: {best_epoch}")
         epoch_axes(ax, key if key == "loss" else key.upper())
-        ax.legend(loc="upper right" if key == "loss" else "lower right")
+        ax.legend(loc="upper right" if key == "loss" else "best" if watched else "lower right")
     return figure
 
 
@@ -180,4 +188,5 @@ TABLES = (
         main_result_table,
         ("train/metrics.json", "data_prep/audit.json"),
     ),
+    Table("breakdown", "Agreement per distortion and level", breakdown_table, ("train/breakdown.csv",)),
 )

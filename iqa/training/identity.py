@@ -21,6 +21,7 @@ LAST = "last.ckpt"  # to go on from after the last epoch
 LOG = "train.log"
 # the code that trains: a function and what it is called with
 ROOTS = ("iqa.training.fit.fit", "iqa.training.params.TrainParams", "iqa.data.database.Database")
+SHARE = "iqa.training.train.take_share"  # trains where a share of the images is asked for
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 
 
@@ -33,7 +34,7 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     by_rule = params.monitor_databases or params.selects_on_test or None in (params.val_crops, params.val_patches)
     return {
         "values": params.model_dump(exclude=NOT_DECIDING | (set() if by_rule else {"test_patches"})),
-        "code": code.definitions(*ROOTS, names=params.words()),
+        "code": code.definitions(*ROOTS, *[SHARE] * (params.train_share < 1), names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": {file: hash_of(file) for file in params.files()},  # one that is missing is the model's error
         "versions": versions(params.packages),

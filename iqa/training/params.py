@@ -46,6 +46,7 @@ class TrainParams(ModelParams, FigureParams):
     monitor_databases: types.Names = []
     input: Input = "mscn"
     crop: types.Size = 96
+    train_share: Annotated[types.Number, Field(gt=0, le=1)] = 1.0
     train_patches: types.Positive = 1
     color_jitter: types.Fraction = 0.0
     test_crops: Crops = "grid"

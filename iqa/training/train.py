@@ -1,7 +1,9 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import distributed
@@ -17,6 +19,8 @@ from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
 from iqa.training.launch import launch
 from iqa.training.params import TrainParams
+
+SHARED = 1  # tells the draw of a share from other draws with the same seed
 
 
 def train(
@@ -44,6 +48,7 @@ def train(
         RuntimeError: one of several processes failed.
     """
     monitored = monitored or {}
+    database = take_share(database, params)
     _check_splits(params, database, monitored)
     _check_sizes(params, database, monitored)
     data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
@@ -69,6 +74,22 @@ def train(
     if not launched or distributed.get_rank() == 0:
         identity.finish(folder, now, history)
     return pd.DataFrame(history)
+
+
+def take_share(database: Database, params: TrainParams) -> Database:
+    """The database with the share `train_share` of its training contents; images of the others are `unused`.
+
+    The seed orders the contents, and the first of them are taken: a smaller share is a part of every larger one, and
+    runs of another seed learn from other images. Validation and test images stay.
+    """
+    if params.train_share == 1:
+        return database
+    table, train = database.table, database.table["split"] == "train"
+    contents = np.sort(table.loc[train, "reference"].unique())
+    ordered = np.random.default_rng([params.seed, SHARED]).permutation(contents)
+    kept = ordered[: max(1, round(params.train_share * len(ordered)))]
+    split = table["split"].mask(train & ~table["reference"].isin(kept), "unused")
+    return replace(database, table=table.assign(split=split))
 
 
 def _check_splits(params: TrainParams, database: Database, monitored: dict[str, Database]) -> None:

@@ -368,6 +368,34 @@ def study(tmp_path, monkeypatch):
     return tmp_path / "results" / "toy" / "train"
 
 
+def test_a_learning_curve_knows_how_many_images_each_share_has():
+    runs = seeds("main", 0.1) + seeds("half", 0.2, train_share=0.5) + [planned("few_s1", 1, train_share=0.125)]
+    for run in runs[:3]:
+        run.metrics["train_images"] = 1000 + run.params["seed"]
+    groups = group(runs, "main")
+    sweep = comparison.sweep(groups, compare(groups, resamples=20), "train_share")
+    assert sweep["train_share"].tolist() == [0.125, 0.5, 1.0]
+    assert sweep["images"].fillna(0).tolist() == [0, 0, 1002]  # not run, of an older version, the mean over seeds
+
+
+def test_monitored_test_images_are_followed_epoch_by_epoch_and_are_not_among_what_all_runs_have():
+    tested, plain = seeds("tested", 0.1, select_on="test_srcc"), seeds("main", 0.1)
+    for run in tested:
+        run.history["test_srcc"] = [0.2, 0.4, 0.3]
+        run.history["test_plcc"] = [0.2, 0.3, 0.4]
+        run.history["other_srcc"] = [0.1, 0.1, 0.2]
+    assert comparison.monitored(tested) == ["test_srcc", "test_plcc", "other_srcc"]
+    assert comparison.monitored(plain) == comparison.monitored([*tested, *plain]) == []
+    dynamics = followed(group([*plain, *tested], "main"))["dynamics"]
+    rows = dynamics[dynamics["quantity"] == "test_srcc"]
+    assert rows["group"].unique().tolist() == ["tested"]
+    assert rows["mean"].tolist() == pytest.approx([0.2, 0.4, 0.3])
+    shown = ablation.monitored_table(dynamics)
+    assert list(shown) == ["Epoch", "select_on: test_srcc", "select_on: test_srcc on other"]
+    assert shown["select_on: test_srcc"].tolist() == rows["mean"].tolist()
+    assert ablation.monitored_table(dynamics[dynamics["group"] == "main"]).empty
+
+
 RUNS = ["main_s1", "main_s2", "last_s1", "last_s2"]
 
 
@@ -381,6 +409,15 @@ def test_finished_and_unfinished_runs_are_collected_apart(study):
     assert table["verdict"].tolist() == ["reference", "not run"]
     assert table["command"].tolist() == ["", "iqa run toy/train/last"]
     assert comparison.databases("toy", [run.name for run in finished]) == {"demo": "f"}
+
+
+def test_the_own_test_images_are_called_so_when_a_run_monitored_them(study):
+    file = study / "main_s1" / "history.csv"
+    history = pd.read_csv(file)
+    history.assign(demo_srcc=0.5, demo_plcc=0.6, demo_photos_srcc=0.4).to_csv(file, index=False)
+    tiny.finish(file.parent)
+    finished, _ = comparison.collect("toy", RUNS)
+    assert comparison.monitored(finished[:1]) == ["test_srcc", "test_plcc", "demo_photos_srcc"]
 
 
 def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(study):

@@ -1,5 +1,6 @@
 """Files in, scores out: one rule per kind of file, and the same score in any company."""
 
+import dataclasses
 import os
 import socket
 from collections import Counter
@@ -112,6 +113,44 @@ def test_called_with_pixels_it_gives_scores_on_its_scale(model):
     pixels = torch.from_numpy(mscn(photo())).permute(2, 0, 1)[None]
     assert model(pixels).shape == (1,)
     assert model(pixels).item() == pytest.approx(model.score(photo(), crops="whole"), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "mscn"])
+def test_a_tensor_of_images_is_scored_as_they_are_on_the_models_scale(model, kind):
+    model = dataclasses.replace(model, input=kind, scale=Scale(1.0, 5.0, False, "Tiny"))
+    images = [photo(seed=seed) for seed in (1, 2)]
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    expected = [model.score(image, crops="whole") for image in images]
+    assert model.score(pixels).tolist() == pytest.approx(expected, abs=0.02)  # MSCN is rounded in files
+    assert torch.allclose(model.score(pixels / 255), model.score(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "mscn"])
+def test_gradients_of_a_score_reach_the_pixels_and_point_uphill(model, kind):
+    model = dataclasses.replace(model, input=kind)
+    images = torch.from_numpy(photo() / 255).float().permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
+    images[1] = 0.5  # nothing varies in it
+    images.requires_grad_()
+    before = model.score(images)
+    before.sum().backward()
+    assert images.grad.shape == images.shape and images.grad.isfinite().all() and images.grad[0].abs().max() > 0
+    step = images.grad[:1] / images.grad[0].norm()
+    assert model.score(images[:1] + 0.05 * step).item() > before[0].item()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "how", "message"),
+    [
+        (torch.zeros(3, 64, 64), {}, r"shape \(B, 3, H, W\), not \(3, 64, 64\)"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.int64), {}, "uint8, or float on 0..1, not torch.int64"),
+        (torch.full((1, 3, 64, 64), 255.0), {}, "pixels reach from 255 to 255; floats are on 0..1"),
+        (torch.zeros(1, 3, 64, 64), {"crops": "grid"}, "scored as it is; leave out crops"),
+    ],
+    ids=["shape", "type", "range", "crops"],
+)
+def test_a_tensor_that_is_no_batch_of_images_is_refused(model, pixels, how, message):
+    with pytest.raises(ValueError, match=message):
+        model.score(pixels, **how)
 
 
 def test_a_file_that_is_no_model_is_an_error(tmp_path):

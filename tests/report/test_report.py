@@ -424,6 +424,35 @@ def test_a_run_with_attention_that_is_not_trained_is_named_with_its_command(stud
     assert "attention_s1 is not run; make it with: iqa run smoke/train/attention_s1" in text
 
 
+def test_the_summary_warns_of_what_checks_of_the_predictions_found(study, tmp_path):
+    assert "Correlations hide" not in narrative(study, tmp_path)
+    assert "older version, which did not check the predictions" in narrative(study, tmp_path)
+    found = {"check": "plateau", "group": "gaussian_blur", "n": 33, "of": 84, "p_value": 0.002, "found": True}
+    checks = pd.DataFrame([found, {"check": "ties", "group": "all", "n": 0, "of": 504, "found": False}])
+    checks["words"] = ["predicted as 26.3 to 26.7, rated 10 to 62 (1.2 expected)", ""]
+    parts = {"by": "distortion", "value": "gaussian_blur", "n": 84, "srcc": 0.7, "srcc_low": 0.6, "srcc_high": 0.8}
+    parts = pd.DataFrame([parts | {f"{name}{end}": 0.5 for name in ("plcc", "bias") for end in ("", "_low", "_high")}])
+    for name, rows in (("main_s1/sanity", checks), ("main_s1/breakdown", parts)):
+        rows.to_csv(result(f"train/{name}.csv"), index=False)
+    checks.assign(model="main_s1").to_csv(result("analysis/main/sanity.csv"), index=False)
+    checks.assign(model="main_s1", title="Far").to_csv(result("cross_dataset/main/sanity.csv"), index=False)
+    for folder in ("train/main_s1", "analysis/main", "cross_dataset/main"):
+        tiny.finish(result(folder))
+    text = narrative(study, tmp_path)
+    assert "33 of the 84 test images with gaussian\\_blur, predicted as 26.3 to 26.7" in text.replace("_", "\\_")
+    assert "| nothing (ties)" in text and "Far | plateau" in text
+    assert "0.700 0.600, 0.800" in text
+
+
+def test_test_images_that_were_monitored_are_shown_with_a_warning(study, tmp_path):
+    assert "Nothing may be chosen" not in narrative(study, tmp_path)
+    result("ablation/main/monitored.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    row = {"group": "main", "label": "reference", "quantity": "test_srcc", "epoch": 7, "seeds": 1, "mean": 0.4321}
+    change_rows("ablation/main/dynamics.csv", lambda rows: pd.concat([rows, pd.DataFrame([row])]))
+    text = narrative(study, tmp_path)
+    assert "Nothing may be chosen by these numbers" in text and "| 7 | 0.432 |" in text
+
+
 def test_a_study_without_ratings_says_what_they_would_need(study, tmp_path):
     reason = "the database gives no deviation of the ratings"
     change_rows("analysis/main/ceiling.csv", lambda rows: rows.assign(reason=["", *[reason] * (len(rows) - 1)]))

@@ -52,6 +52,14 @@ DYNAMICS = pd.DataFrame(
     columns=["label", "quantity", "epoch", "mean"],
 )
 DYNAMICS = DYNAMICS.assign(min=DYNAMICS["mean"] - 0.02, max=DYNAMICS["mean"] + 0.03)
+MONITORED = pd.concat(
+    [
+        DYNAMICS[DYNAMICS["quantity"].isin(["val_srcc", "val_plcc"])].replace(
+            {"quantity": {"val_srcc": f"{name}_srcc", "val_plcc": f"{name}_plcc"}}
+        )
+        for name in ("test", "demo_photos")
+    ]
+)
 PAIRS = {f"group {name}": PREDICTIONS * factor for name, factor in zip("abcd", (1, 0.5, 1, 2), strict=True)}
 CROSS = pd.DataFrame(
     [(f"model {m}", title, 0.9 - 0.1 * d - 0.02 * m) for m in range(3) for d, title in enumerate(["D1", "D2"])],
@@ -60,6 +68,7 @@ CROSS = pd.DataFrame(
 CROSS = pd.concat([CROSS, CROSS[CROSS["title"] == "D2"].assign(title="D3", srcc=np.nan, available=False)])
 CROSS = CROSS.assign(srcc_low=CROSS["srcc"] - 0.05, srcc_high=CROSS["srcc"] + 0.02)
 SWEEP = ABLATION.dropna(subset="rank_weight").sort_values("rank_weight")
+CURVE = ABLATION.iloc[[1, 2, 0]].assign(train_share=[0.125, 0.5, 1.0], images=[158, np.nan, 1260])
 FRAMES = {"PREDICTIONS": PREDICTIONS, "TABLE": TABLE, "HISTORY": HISTORY, "ABLATION": ABLATION, "DYNAMICS": DYNAMICS}
 FRAMES |= {"CROSS": CROSS, "SWEEP": SWEEP, "POWER": POWER}
 
@@ -115,6 +124,9 @@ DRAWN = {
     "ablation_forest": lambda: ablation.ablation_forest(ABLATION),
     "power_curves": lambda: ablation.power_curves(POWER, ABLATION),
     "compare_trainings": lambda: ablation.compare_trainings(DYNAMICS),
+    "monitored": lambda: ablation.monitored(pd.concat([DYNAMICS, MONITORED])),
+    "learning curve": lambda: ablation.sensitivity(CURVE, "train_share"),
+    "monitored curves": lambda: train.training_curves(HISTORY.assign(test_srcc=0.6, test_plcc=0.5, live_srcc=0.4)),
     "scatter_pairs": lambda: ablation.scatter_pairs(PAIRS),
     "sensitivity": lambda: ablation.sensitivity(SWEEP, "rank_weight"),
     "compare_evaluations": lambda: cross_dataset.compare_evaluations(CROSS),
@@ -214,6 +226,20 @@ def test_curves_mark_the_best_epoch():
     assert "best: 3" in texts(train.training_curves(HISTORY, best_epoch=3))
 
 
+def test_monitored_test_images_have_lines_that_are_named():
+    shown = texts(train.training_curves(HISTORY.assign(test_srcc=0.6, test_plcc=0.5, live_srcc=0.4, live_plcc=0.4)))
+    assert shown.count("TEST") == shown.count("live (test)") == 2
+    shown = texts(ablation.monitored(MONITORED[MONITORED["label"] == "reference"]))
+    assert "SRCC, monitored on TEST" in shown and "reference on demo_photos" in shown
+
+
+def test_a_learning_curve_has_shares_and_numbers_of_images_on_a_logarithmic_axis():
+    ax = DRAWN["learning curve"]().axes[0]
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1/8\n158", "1/2", "1\n1,260"]
+    assert "number of training images" in ax.get_xlabel()
+
+
 def test_samples_show_every_image_in_the_last_row_too():
     figure = common.sample_images([np.zeros((4, 4, 3), np.uint8)] * 8, [str(i) for i in range(8)])
     assert sum(len(ax.images) for ax in figure.axes) == 8
@@ -221,7 +247,15 @@ def test_samples_show_every_image_in_the_last_row_too():
         common.sample_images([np.zeros((4, 4))], [])
 
 
-NEW = ["ablation_forest", "compare_trainings", "scatter_pairs", "sensitivity", "compare_evaluations"]
+NEW = [
+    "monitored",
+    "learning curve",
+    "ablation_forest",
+    "compare_trainings",
+    "scatter_pairs",
+    "sensitivity",
+    "compare_evaluations",
+]
 NEW += [name for name in DRAWN if name.startswith(("latency", "throughput", "tradeoff"))]
 
 

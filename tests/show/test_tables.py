@@ -315,3 +315,43 @@ def test_results_on_other_databases_show_seeds_and_what_intervals_cover_where_mo
     assert list(cross_dataset.cross_database_table(cross.assign(seeds=np.nan))) == [
         *("Model", "Database", "Images", "SRCC", "PLCC")
     ]
+
+
+def test_a_model_has_its_cost_once_and_a_row_for_each_test_set():
+    cost = {"backbone": "resnet50", "parameters": 25e6, "macs_torch": 4e9, "latency_ms": 9.0, "status": "finished"}
+    own = {f"{name}{end}": 0.9 for name in ("srcc", "plcc") for end in ("", "_low", "_high")}
+    unknown = dict.fromkeys(own, np.nan) | {"status": "not run"}
+    overview = pd.DataFrame([{"run": "a"} | cost | own, {"run": "b"} | cost | unknown])
+    rows = [
+        {"model": "a", "title": title, "trained_on": "Own", "available": True, "reason": np.nan} | own
+        for title in ("Own", "Far")
+    ]
+    absent = [
+        {"model": "a", "title": title, "trained_on": "Own", "available": False, "reason": "no files"} for title in "XY"
+    ]
+    waiting = [
+        {"model": "b", "title": title, "available": False, "reason": "not run: iqa run b"}
+        for title in ("Own", "Far", "X")
+    ]
+    table = complexity.backbones_table(overview, pd.DataFrame([*rows, *absent, *waiting]))
+    shown = tables.rounded(table)
+    assert shown["Run"].tolist() == ["a", "\u2013", "\u2013", "b", "\u2013"]
+    assert shown["Test set"].tolist() == ["the run's own", "Far", "X, Y", "the run's own", "Own, Far, X"]
+    assert shown["SRCC"].tolist()[1:] == ["0.900 [0.900, 0.900]", "not available", "not run", "not run"]
+    assert shown["Parameters (M)"].tolist()[:2] == ["25.00", "\u2013"]
+
+
+def test_findings_have_a_row_each_and_what_found_nothing_shares_one():
+    about = {"group": "all", "n": 0, "of": 84, "p_value": np.nan, "found": False, "words": "concerned"}
+    plateau = {"group": "blur", "n": 33, "p_value": 0.0004, "found": True, "words": "are predicted 26 to 27"}
+    checks = pd.DataFrame(
+        [
+            {"model": "a", "check": "plateau"} | about | plateau,
+            *({"model": "a", "check": check} | about for check in ("ties", "order")),
+        ]
+    )
+    shown = tables.rounded(cross_dataset.sanity_table(checks))
+    assert shown.iloc[0].tolist() == ["a", "plateau", "33", "84", "blur", "are predicted 26 to 27", "<0.001"]
+    assert shown["Finding"].tolist()[1:] == ["nothing (ties, order)"]
+    both = tables.rounded(cross_dataset.sanity_table(checks.assign(title="Far")))
+    assert both["Database"].tolist() == ["Far", "Far"]

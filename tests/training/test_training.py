@@ -31,7 +31,7 @@ from iqa.training.batches import EpochOrder, Patches, train_loader
 from iqa.training.fit import Fit, best_epoch, fit
 from iqa.training.identity import ROOTS, find_earlier, fit_identity
 from iqa.training.params import TrainParams
-from iqa.training.train import train
+from iqa.training.train import take_share, train
 
 
 @pytest.fixture(scope="module")
@@ -565,6 +565,39 @@ def test_monitored_databases_are_in_the_history_and_choose_nothing(data, fitted,
     assert {"other_srcc", "other_plcc"} <= set(history)
     expected = fitted[1].drop(columns="seconds")
     pd.testing.assert_frame_equal(history[expected.columns], expected, check_exact=True)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_shares_of_the_training_images_are_whole_contents_and_lie_inside_each_other(seed):
+    data = tiny.database(80)
+    data.table["reference"] = [str(number // 2) for number in range(80)]
+    taken = {}
+    for share in (0.125, 0.25, 0.5):
+        part = take_share(data, tiny.PARAMS.model_copy(update={"train_share": share, "seed": seed}))
+        taken[share] = set(part.indices("train"))
+        assert len(taken[share]) == share * len(data.indices("train")) // 2 * 2
+        assert {index ^ 1 for index in taken[share]} == taken[share]
+        assert all((part.indices(split) == data.indices(split)).all() for split in ("val", "test"))
+    assert taken[0.125] < taken[0.25] < taken[0.5] < set(data.indices("train"))
+    other = take_share(data, tiny.PARAMS.model_copy(update={"train_share": 0.5, "seed": 3 - seed}))
+    assert set(other.indices("train")) != taken[0.5]
+
+
+def test_a_share_of_the_training_images_is_another_fit_and_the_whole_is_the_same_as_before(data, fitted, tmp_path):
+    assert take_share(data, tiny.PARAMS) is data
+    half = tiny.PARAMS.model_copy(update={"train_share": 0.5, "epochs": 1})
+    train(half, data, tmp_path)
+    assert "(10 in train, 10 in val)" in (tmp_path / "train.log").read_text()
+    whole = fit_identity(tiny.PARAMS, {})["code"]
+    assert fit_identity(half, {})["code"].keys() - whole.keys() >= {"iqa/training/train.py: take_share"}
+
+
+def test_the_own_test_images_can_be_monitored_without_being_chosen_by(data, fitted, tmp_path):
+    params = tiny.PARAMS.model_copy(update={"monitor_databases": ["tiny"], "database": "tiny", "epochs": 1})
+    history = train(params, data, tmp_path, {"tiny": data})
+    model = load_model(tmp_path, "cpu")
+    predicted = predict(model.network, data, data.indices("test"), **model.options)
+    assert history["tiny_srcc"].iloc[0] == pytest.approx(predicted["prediction"].corr(predicted["mos"], "spearman"))
 
 
 def test_the_log_has_a_line_for_each_epoch_with_terms_and_rates(fitted):
