@@ -45,6 +45,7 @@ from iqa.training.params import TrainParams
 # `features`, `regressor` with the `grid` of its constants, and a `note`; `title` and `words` are for the report.
 BASELINES = Registry("baseline")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in the grey image (ITU-R BT.601)
+STATISTICS = 36
 SHAPES = np.arange(0.2, 10.0005, 0.001)  # of generalised Gaussians
 RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # E|x|^2 / E x^2 of each, rising
 RANDOM = "The training starts from random weights, so these are random features."
@@ -112,6 +113,8 @@ def scene_statistics(image: np.ndarray) -> np.ndarray:
 
     Source: Mittal, Moorthy & Bovik 2012, "No-reference image quality assessment in the spatial domain".
     """
+    if (image == image[0, 0]).all():  # else what rounding leaves would be taken for a texture
+        return np.full(STATISTICS, np.nan)
     grey, found = image @ LUMA, []
     half = Image.fromarray(grey).resize((grey.shape[1] // 2, grey.shape[0] // 2), Image.Resampling.BICUBIC)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from iqa.analysis.params import AblationParams
 from iqa.data.params import DataPrepParams
+from iqa.report import older
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, Record, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
@@ -61,8 +62,10 @@ class Tables:
 
     def _make(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
-            return self.reader.tabulate(table.make, files[0])
+            others = [self.baselines for _ in files[1:]]
+            return self.reader.tabulate(lambda frame: table.make(frame, *others), files[0])
         special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
+        special |= {"cross_dataset": lambda: self.baselines}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)
 
@@ -81,6 +84,13 @@ class Tables:
         """`audit.json` of each database that is not absent, by name."""
         found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in self.here}
         return Record(found, self.reader.shown("data_prep"))
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """`baselines.csv` beside the report's cross-database results; no rows where there is none (yet)."""
+        study, step, run, file = self.params.study, "cross_dataset", self.params.cross, "baselines.csv"
+        here = finished(study, step, run) and not older.lacks(study, step, run, file)
+        return self.reader.rows(f"{step}/{run}/{file}") if here else pd.DataFrame()
 
     def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""

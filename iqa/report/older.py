@@ -17,9 +17,9 @@ def complete_architecture(description: dict[str, Any]) -> dict[str, Any]:
     return description | {"parts": [words.get(part["name"], {}) | part for part in description["parts"]]}
 
 
-def lacks_loss(study: str, run: str) -> bool:
-    """Whether a finished training run was made by a version that wrote no `loss.json`."""
-    return finished(study, "train", run) and "loss.json" not in read_json(study, "train", run, "record")["outputs"]
+def lacks(study: str, step: str, run: str, file: str) -> bool:
+    """Whether a finished run was made by a version that wrote no such file."""
+    return finished(study, step, run) and file not in read_json(study, step, run, "record")["outputs"]
 
 
 def describe_loss(study: str, run: str) -> dict[str, Any]:

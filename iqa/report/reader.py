@@ -96,7 +96,7 @@ class Reader:
     def record(self, file: str) -> dict[str, Any]:
         """A JSON file; keys of its numbers are dotted (`splits.train.n`)."""
         step, run, name = file.split("/")
-        if name == "loss.json" and older.lacks_loss(self.study, run):
+        if name == "loss.json" and older.lacks(self.study, step, run, name):
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
         values = self._parse(file, json.load)
         if not isinstance(values, dict):

@@ -256,6 +256,7 @@ def _context(listed: Tables) -> dict[str, Any]:
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
+        "baselines": tables.records(listed.baselines),
     }
     return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
 
