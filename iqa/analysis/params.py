@@ -2,14 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops
 from iqa.study import types
 from iqa.study.echo import quoted
 from iqa.study.param_files import experiments, load
 from iqa.study.params import FigureParams
-from iqa.study.registry import registered
+from iqa.study.registry import one_of, registered
 from iqa.training.params import TrainParams
 
 
@@ -79,11 +79,14 @@ class ComplexityParams(FigureParams):
         return [("train", run) for run in self.runs]
 
 
+Baseline = Annotated[str, AfterValidator(one_of("iqa.analysis.baselines"))]
+
+
 class CrossDatasetParams(FigureParams):
     """`05_cross_dataset`: score whole databases with the models of training runs, or with published checkpoints."""
 
     step: ClassVar[str] = "cross_dataset"
-    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy", "scikit-learn")
 
     models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main"]
     databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
@@ -91,6 +94,7 @@ class CrossDatasetParams(FigureParams):
     test_crops: Crops | None = None
     test_patches: types.Positive | None = None
     batch_size: types.Size = 32
+    baselines: Annotated[list[Baseline], Field(max_length=types.MOST)] = ["nss_svr", "ridge"]
     resamples: types.Positive = 1000
     seed: types.Seed = 0
     device: types.Device = "auto"
@@ -108,7 +112,11 @@ class CrossDatasetParams(FigureParams):
 
     def trained_on(self, model: str) -> str:
         """The database of a training run."""
-        return load(TrainParams, self.study, model).database
+        return self.training(model).database
+
+    def training(self, model: str) -> TrainParams:
+        """The parameters of a training run."""
+        return load(TrainParams, self.study, model)
 
     def files(self) -> list[str]:
         return self.checkpoints()

@@ -87,8 +87,11 @@ class Tables:
 
     def _read(self, table: Table, files: list[str]) -> pd.DataFrame:
         if files[0].endswith(".csv"):
-            return self.reader.tabulate(table.make, *files)
+            first, *others = files
+            rest = [self.baselines if "/baselines." in file else self.reader.rows(file) for file in others]
+            return self.reader.tabulate(lambda frame: table.make(frame, *rest), first)
         special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
+        special |= {"cross_dataset": lambda: self.baselines}
         read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
         return table.make(*read)
 
@@ -119,6 +122,13 @@ class Tables:
         """`audit.json` of each database that is here, by name."""
         found = {run: self.reader.record(f"data_prep/{run}/audit.json") for run in self.here}
         return Record(found, self.reader.shown("data_prep"))
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """`baselines.csv` beside the report's cross-database results; no rows where there is none (yet)."""
+        study, step, run, file = self.params.study, "cross_dataset", self.params.cross, "baselines.csv"
+        here = finished(study, step, run) and self.reader.wrote(f"{step}/{run}/{file}")
+        return self.reader.rows(f"{step}/{run}/{file}") if here else pd.DataFrame()
 
     def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from iqa.study.results import finished, read_json, result_file
+from iqa.study.results import read_json, result_file
 
 
 def complete_architecture(description: dict[str, Any]) -> dict[str, Any]:
@@ -15,11 +15,6 @@ def complete_architecture(description: dict[str, Any]) -> dict[str, Any]:
     entries = {"fusion": FUSIONS[description["fusion"]], "local": TARGET_INPUTS[description["target_input"]]}
     words = {name: {key: getattr(entry, key) for key in WORDS[name]} for name, entry in entries.items()}
     return description | {"parts": [words.get(part["name"], {}) | part for part in description["parts"]]}
-
-
-def lacks_loss(study: str, run: str) -> bool:
-    """Whether a finished training run was made by a version that wrote no `loss.json`."""
-    return finished(study, "train", run) and "loss.json" not in read_json(study, "train", run, "record")["outputs"]
 
 
 def describe_loss(study: str, run: str) -> dict[str, Any]:

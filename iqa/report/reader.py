@@ -113,7 +113,7 @@ class Reader:
             values = self._untrained(step, run, name)
             if values is not None:
                 return self._sourced(values, paths.shown(param_files.params_file(self.study, step, run)))
-        if name == "loss.json" and older.lacks_loss(self.study, run):
+        if name == "loss.json" and not self.wrote(file):
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
         values = self._parse(file, json.load)
         if not isinstance(values, dict):
@@ -124,8 +124,8 @@ class Reader:
     def rows(self, file: str) -> pd.DataFrame:
         """A CSV file; the key of a number is the row's first cell, with its place if that repeats, and the column.
 
-        Of a comparison that is not made: its groups, and published values with their file as the source; of an evaluation
-        on other databases: its models and databases.
+        Of a comparison that is not made: its groups, and published values with their file as the source; of an
+        evaluation on other databases: its models and databases.
         """
         step, run, name = file.split("/")
         source = self.shown(file)

@@ -271,6 +271,7 @@ def _context(listed: Tables) -> dict[str, Any]:
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
+        "baselines": tables.records(listed.baselines),
     }
     command = partial(command_for, listed.params.study)
     found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}

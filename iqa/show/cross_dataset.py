@@ -9,20 +9,26 @@ from matplotlib.figure import Figure
 from iqa.show import common, scatter
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import INK, WIDTH, in_style
-from iqa.show.tables import Table, records, table_of, with_intervals
+from iqa.show.tables import Table, records, table_of, with_difference, with_intervals
 
 
-def cross_database_table(cross: pd.DataFrame) -> pd.DataFrame:
+def cross_database_table(cross: pd.DataFrame, baselines: pd.DataFrame | None = None) -> pd.DataFrame:
     """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available.
 
-    Where models have seeds, columns give their number, their spread, and what the intervals cover.
+    Where models have seeds, columns give their number, their spread, and what the intervals cover. With `baselines.csv`,
+    baselines have rows too, and what was compared with the first model has its difference.
     """
+    beside = [] if baselines is None else records(baselines)
+    compared = {(row["model"], row["database"]): row for row in beside}
+    databases = set(cross["database"])
+    simple = [row for row in beside if row["kind"] == "baseline" and row["database"] in databases]
     several = "seeds" in cross and cross["seeds"].notna().any()
     rows = []
-    for row in records(cross):
-        cells = _database(row) | {"Images:,.0f": row["n"]} | ({"Seeds:,.0f": row["seeds"]} if several else {})
-        cells |= with_intervals(row, "srcc") | ({"SD of SRCC over seeds": row["srcc_std"]} if several else {})
-        cells |= with_intervals(row, "plcc") | ({"Intervals cover": row["covers"]} if several else {})
+    for row in [*records(cross), *simple]:
+        cells = _database(row) | {"Images:,.0f": row["n"]} | ({"Seeds:,.0f": row.get("seeds")} if several else {})
+        cells |= with_intervals(row, "srcc") | ({"SD of SRCC over seeds": row.get("srcc_std")} if several else {})
+        cells |= with_intervals(row, "plcc") | ({"Intervals cover": row.get("covers")} if several else {})
+        cells |= with_difference(compared.get((row["model"], row["database"]), {})) if beside else {}
         rows.append(cells)
     return table_of(rows)
 
@@ -45,7 +51,7 @@ def cross_further_table(cross: pd.DataFrame) -> pd.DataFrame:
 def _database(row: dict[str, Any]) -> dict[str, Any]:
     not_run = isinstance(row["reason"], str) and row["reason"].startswith("not run")
     absent = "" if row["available"] else " (not run)" if not_run else " (not available)"
-    return {"Model": row["model"], "Database": f"{row['title']}{absent}"}
+    return {"Model": row.get("label", row["model"]), "Database": f"{row['title']}{absent}"}
 
 
 def breakdown_tables(breakdown: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
@@ -151,7 +157,12 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
 
 
 TABLES = (
-    Table("cross", "Other databases", cross_database_table, ("cross_dataset/cross.csv",)),
+    Table(
+        "cross",
+        "Other databases",
+        cross_database_table,
+        ("cross_dataset/cross.csv", "cross_dataset/baselines.csv"),
+    ),
     Table("cross_further", "Other databases: further measures", cross_further_table, ("cross_dataset/cross.csv",)),
     Table("cross_sanity", "Other databases: checks of predictions", sanity_table, ("cross_dataset/sanity.csv",)),
 )

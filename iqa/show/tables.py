@@ -191,6 +191,12 @@ def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {titles[name]: _pick(row, ends(name)) for name in names}
 
 
-def interval_or_none(value: float, low: float, high: float) -> Interval | None:
+def with_difference(row: dict[str, Any]) -> dict[str, Any]:
+    """How far a row of `baselines.csv` is from the first model; dashes for one that was not compared."""
+    delta = interval_or_none(*(row.get(name) for name in ends("delta")))
+    return {"SRCC difference:+.3f": delta, "p (Holm):p": row.get("p_holm"), "Verdict": row.get("verdict")}
+
+
+def interval_or_none(value: float | None, low: float | None, high: float | None) -> Interval | None:
     """An interval, or None where the value is missing."""
     return None if missing(value) else Interval(value, low, high)

@@ -13,18 +13,30 @@ from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
 from iqa.show.scatter import draw_scatter
 from iqa.show.style import GREY, WIDTH, in_style
-from iqa.show.tables import ARROW, TIMES, Table, shape, table_of, with_intervals
+from iqa.show.tables import ARROW, TIMES, Table, records, shape, table_of, with_difference, with_intervals
 
 SIZES = ("channels", "height", "width")  # of a feature map
 
 
-def main_result_table(metrics: dict[str, Any], audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Agreement with the MOS on the test split, from `metrics.json`, and the ceiling of the run's database."""
-    audit = audits[metrics["database"]]
-    further = {"PLCC, fitted": metrics["plcc_fitted"], "KRCC": metrics["krcc"], "RMSE": metrics["rmse"]}
-    further |= with_intervals(metrics, "bias")
-    about = {"Database": audit["title"], "Images:,.0f": metrics["n"], **with_intervals(metrics, "srcc", "plcc")}
-    return table_of([about | further | {"Ceiling": None if "absent" in audit else audit["ceiling_srcc"]}])
+def main_result_table(
+    metrics: dict[str, Any], params: dict[str, Any], baselines: pd.DataFrame, audits: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
+    """Agreement with the MOS on the test split, and the ceiling of the run's database; below, models beside the run.
+
+    From `metrics.json` and `params.json` of the run, and `baselines.csv`.
+    """
+    audit, run, database = audits[metrics["database"]], params["run"], metrics["database"]
+    beside = [row for row in records(baselines) if row["database"] == database]
+    rows = [{**metrics, "label": run, "verdict": next((r["verdict"] for r in beside if r["model"] == run), None)}]
+    return table_of(
+        {"Model": row["label"], "Database": audit["title"], "Images:,.0f": row["n"]}
+        | with_intervals(row, "srcc", "plcc")
+        | with_difference(row)
+        | {"PLCC, fitted": row["plcc_fitted"], "KRCC": row["krcc"], "RMSE": row["rmse"]}
+        | with_intervals(row, "bias")
+        | {"Ceiling": None if "absent" in audit else audit["ceiling_srcc"]}
+        for row in [*rows, *(row for row in beside if row["model"] != run)]
+    )
 
 
 def architecture_table(description: dict[str, Any]) -> pd.DataFrame:
@@ -186,7 +198,7 @@ TABLES = (
         "main",
         "Agreement with the MOS on the test images",
         main_result_table,
-        ("train/metrics.json", "data_prep/audit.json"),
+        ("train/metrics.json", "train/params.json", "cross_dataset/baselines.csv", "data_prep/audit.json"),
     ),
     Table("breakdown", "Agreement per distortion and level", breakdown_table, ("train/breakdown.csv",)),
 )
