@@ -138,8 +138,11 @@ def experiment_of(study: str, step: str = "train") -> dict[str, str]:
 def runs_of(study: str, step: str) -> Runs:
     """File of each run of a step, and the seed or split (the repeat, or the database) that it has for itself."""
     found: Runs = {}
-    for file in _files(study_folder(study) / step):
-        runs = {f"{file.stem}{ending}": (file, values) for ending, values in _several(file).items()}
+    folder = study_folder(study)
+    splits = {file.stem: _numbers(file, "repeats") for file in _files(folder / "data_prep")} if step in LISTING else {}
+    for file in _files(folder / step):
+        several = _several(file, splits) if step in LISTING else {}
+        runs = {f"{file.stem}{ending}": (file, values) for ending, values in several.items()} or {file.stem: (file, {})}
         for run in runs.keys() & found.keys():
             raise ParameterError(f"{paths.shown(file)} and {paths.shown(found[run][0])} both stand for the run '{run}'")
         found |= runs
@@ -179,15 +182,19 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _several(file: Path) -> dict[str, dict[str, Any]]:
-    """What each run of a file has for itself, by the ending of its name; one without ending where it has one run."""
-    seeds, repeats = (_numbers(file, key) if key in LISTING.get(file.parent.name, ()) else [] for key in SEVERAL)
-    if file.parent.name != "train":
-        return {f"_r{number}": {"repeat": number} for number in repeats} or {"": {}}
-    database = _database(file)
-    prepared = file.parent.parent / "data_prep" / f"{database}.yaml"
-    known = _numbers(prepared, "repeats") if prepared.is_file() else []
+def _several(file: Path, splits: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
+    """What each run of a file has for itself, by the ending of its name; nothing where the file stands for one run.
+
+    Args:
+        splits: the repeats that each file of data_prep lists.
+    """
+    if file.parent.name == "data_prep":
+        return {f"_r{number}": {"repeat": number} for number in splits[file.stem]}
+    seeds, repeats = _numbers(file, "seeds"), _numbers(file, "repeats")
+    database = _database(file) if repeats or any(splits.values()) else None
+    known = splits.get(database, [])
     if unknown := sorted(set(repeats) - set(known)):
+        prepared = file.parent.parent / "data_prep" / f"{database}.yaml"
         remedy = f"list it in {paths.shown(prepared)}" if database else "set 'database'"
         raise ParameterError(f"{paths.shown(file)}: key 'repeats': its database has no repeat {unknown[0]}; {remedy}")
     if seeds and known:
@@ -195,7 +202,7 @@ def _several(file: Path) -> dict[str, dict[str, Any]]:
         remedy = f"remove it, or name one split, such as {database}_r{known[0]}"
         raise ParameterError(f"{paths.shown(file)}: key 'seeds': {problem}; {remedy}")
     runs = {f"_r{number}": {"database": f"{database}_r{number}"} for number in repeats or known}
-    return runs or {f"_s{seed}": {"seed": seed} for seed in seeds} or {"": {}}
+    return runs or {f"_s{seed}": {"seed": seed} for seed in seeds}
 
 
 def _database(file: Path) -> str | None:

@@ -17,11 +17,12 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
 
 
-@pytest.mark.parametrize("study", ["demo", "biq2021", "koniq10k"])
+@pytest.mark.parametrize("study", ["demo", "biq2021", "koniq10k", "literature"])
 def test_a_study_has_a_small_project_with_the_same_runs(study, tmp_path, monkeypatch):
     runs = list(steps.all_params(study))
     rehearsal.make_project(tmp_path / "home", runs)
-    databases = {params.run for params in runs if params.step == "data_prep" and params.reader != "synthetic"}
+    file_of = param_files.experiment_of(study, "data_prep")
+    databases = {file_of[params.run] for params in runs if params.step == "data_prep" and params.reader != "synthetic"}
     data = tmp_path / "home" / "data"
     assert {folder.name for folder in data.iterdir()} == databases if databases else not data.exists()
     monkeypatch.setattr(paths, "PARAMS", tmp_path / "home" / "params")
@@ -30,6 +31,7 @@ def test_a_study_has_a_small_project_with_the_same_runs(study, tmp_path, monkeyp
     for params, real in zip(small, runs, strict=True):
         if isinstance(params, TrainParams):
             assert (params.epochs, params.pretrained, params.seed) == (2, False, real.seed)
+            assert params.database == real.database
             assert params.fusion == real.fusion and params.crop <= rehearsal.CROP
     assert next(params for params in small if params.step == "report").notice == rehearsal.NOTICE
 
