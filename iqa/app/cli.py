@@ -71,22 +71,27 @@ def _rehearse(options: Namespace) -> int:
     """
     import time
 
-    from iqa.app import rehearsal
+    from iqa.app import rehearsal, steps
     from iqa.study import paths
 
     started = time.perf_counter()
     home, found = rehearsal.rehearse(options.study, options.jobs)
     minutes = (time.perf_counter() - started) / 60
+    unfinished = found["problem"].str.match("failed|not run")
     print(f"\n{options.study}: rehearsed in {minutes:.1f} min; {paths.shown(home / 'report' / options.study)}")
+    print(f"{len(list(steps.all_params(options.study)))} runs, {unfinished.sum()} of them not finished", end="; ")
+    print(f"{(~unfinished).sum()} tables and figures are empty or hard to read")
     if len(found):
         _print_table(found)
     cost = rehearsal.forecast(options.study, options.device)
-    print(f"\nForecast of the real study on this machine's {rehearsal.choose_device(options.device).type}:")
+    device = rehearsal.choose_device(options.device).type
+    print(f"\nForecast of the real trainings on this machine's {device}:")
     _print_table(cost)
     hours, disk = cost["total_hours"].sum(), (cost["disk_gb"] * cost["runs"]).sum()
     cached = rehearsal.cache_gb(options.study)
-    print(f"{cost['runs'].sum()} trainings, {hours:,.1f} hours; {disk:.1f} GB of models, {cached:.1f} GB of pixels")
-    return int(found["problem"].str.startswith("failed").any())
+    print(f"{cost['runs'].sum()} trainings, {hours:,.1f} {device} hours; {disk:.1f} GB of models", end=", ")
+    print(f"{cached:.1f} GB of pixels")
+    return int(unfinished.any())
 
 
 def _why(options: Namespace) -> None:

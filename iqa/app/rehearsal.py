@@ -6,27 +6,38 @@ smallest of their family, with random weights, and are trained for a few steps. 
 report says so. It shows whether every run works, and how tables and figures of this size look.
 """
 
+import importlib
+import multiprocessing
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from nbformat.v4 import new_output
+from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
+import iqa
 from iqa.analysis import complexity
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
-from iqa.app import steps
+from iqa.app import machine, steps
+from iqa.app.run import RunFailed, run
 from iqa.app.stale import State
+from iqa.data import prepare
 from iqa.data.params import DataPrepParams
 from iqa.data.releases import OWN_FILES, OWN_SCALE, release_of
 from iqa.data.stand_ins import HEIGHT, WIDTH, write_own, write_stand_in
@@ -35,7 +46,7 @@ from iqa.model.scoring import LOWER, choose_device
 from iqa.report.params import ReportParams
 from iqa.study import param_files, paths
 from iqa.study.params import Params
-from iqa.study.results import RECORD
+from iqa.study.results import FORMATS, RECORD, finished
 from iqa.training import losses, schedules
 from iqa.training.params import TrainParams
 
@@ -43,6 +54,7 @@ COPIED = ("iqa", "notebooks", "report", "profiles", "Snakefile")
 NOTICE = "This is a rehearsal with stand-ins for images and networks: no number in it means anything."
 IMAGES = 60  # of each stand-in
 CROP = 64
+DPI = 60  # of figures
 SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {  # by the start of a backbone's name: a small one of its family
     "swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8]}),
     "resnet": ("resnet10t", {"stem_width": 8, "channels": [16, 32, 64, 128]}),
@@ -68,10 +80,61 @@ def rehearse(study: str, cores: int | None = None) -> tuple[Path, pd.DataFrame]:
     home = paths.CACHE / "rehearsals" / study
     shutil.rmtree(home, ignore_errors=True)
     make_project(home, runs)
-    command = [sys.executable, "-m", "iqa.app.cli", "report", study, *(["--jobs", str(cores)] if cores else [])]
+    cores = cores or os.cpu_count() or 1
     environment = os.environ | {"PYTHONPATH": str(home), "IQA_CACHE": str(home / "cache")}
-    subprocess.run(command, cwd=home, env=environment, check=False)
+    environment |= {machine.CORES: "1", "OMP_NUM_THREADS": "1", "IQA_BATCH": "1"}
+    environment[FORMATS] = "png svg"  # what `examine` looks at, and what the report shows
+    quickly = f"from iqa.app import rehearsal; rehearsal.make_quickly({study!r}, {cores})"
+    for command in (["-c", quickly], ["-m", "iqa.app.cli", "report", study, f"--jobs={cores}"]):
+        subprocess.run([sys.executable, *command], cwd=home, env=environment, check=False)
     return home, pd.DataFrame(examine(home, runs), columns=["place", "problem"])
+
+
+def make_quickly(study: str, cores: int) -> None:
+    """Make the runs of a study but its report in copies of this process, none of which loads libraries or a kernel.
+
+    What fails here is made again, and told, by `iqa report`.
+    """
+    papermill_engines.register(None, Here)
+    for module in pkgutil.walk_packages(iqa.__path__, "iqa."):
+        importlib.import_module(module.name)
+    copies = multiprocessing.get_context("fork")
+    for _, runs in groupby(steps.all_params(study), key=lambda params: params.step):
+        for params in runs:
+            while len(multiprocessing.active_children()) >= cores:
+                time.sleep(0.05)
+            if params.step != "report" and all(finished(study, *need) for need in params.needs()):
+                copies.Process(target=_make, args=(study, params.step, params.run)).start()
+        for child in multiprocessing.active_children():
+            child.join()
+
+
+def _make(*place: str) -> None:
+    with suppress(RunFailed):  # the log tells it
+        run(*place)
+
+
+class Here(Engine):
+    """Executes notebooks in this process, and keeps none of what their cells show."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, stdout_file: IO[str], **_options: Any
+    ) -> None:
+        """Execute the cells of a notebook until one fails."""
+        names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_shown: None}
+        with redirect_stdout(stdout_file):
+            for index, cell in enumerate(nb_man.nb.cells):
+                if cell.cell_type != "code":
+                    continue
+                nb_man.cell_start(cell, index)
+                try:
+                    exec(re.sub(r"^%.*", "", cell.source), names)  # without the line that places figures
+                except Exception as error:
+                    traceback.print_exc()
+                    cell.outputs = [new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[])]
+                    return nb_man.cell_exception(cell, index, exception=error)
+                nb_man.cell_complete(cell, index)
 
 
 def make_project(home: Path, runs: list[Params]) -> None:
@@ -136,6 +199,7 @@ def write_release(params: DataPrepParams, folder: Path) -> None:
 def shrink(params: Params, home: Path) -> dict[str, Any]:
     """The values of a run's parameter file in the rehearsal."""
     values = params.model_dump(exclude={"study", "run"})
+    values |= {key: small for key, small in {"dpi": DPI, "threads": 1}.items() if key in values}
     if isinstance(params, DataPrepParams):
         folder = _release_folder(params, home)
         if params.reader == "synthetic":
@@ -183,7 +247,7 @@ def examine(home: Path, runs: list[Params]) -> Iterator[tuple[str, str]]:
         folder = home / "results" / study / params.step / params.run
         name = f"{params.step}/{params.run}"
         if not (folder / RECORD).is_file():
-            yield name, f"failed: {_last_line(folder)}"
+            yield name, _why(folder)
             continue
         for file in sorted(folder.rglob("*.png")):
             with Image.open(file) as image:
@@ -205,11 +269,12 @@ def examine(home: Path, runs: list[Params]) -> Iterator[tuple[str, str]]:
             yield name, f"table: a cell of {longest} characters"
 
 
-def _last_line(folder: Path) -> str:
+def _why(folder: Path) -> str:
+    """Why a run is not finished."""
     logs = sorted([*folder.parent.glob(f"{folder.name}*/log.txt")], key=lambda file: file.stat().st_mtime)
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
     failed = [line for line in lines if line.startswith("failed: ")]
-    return re.sub(r"^failed: ", "", failed[-1])[:160] if failed else "it was not run, as one that it needs failed"
+    return f"failed: {re.sub('^failed: ', '', failed[-1])[:160]}" if failed else "not run, as one that it needs failed"
 
 
 # --- what the real study costs
@@ -257,44 +322,54 @@ def cache_gb(study: str) -> float:
     total = 0
     for params in steps.all_params(study):
         if isinstance(params, DataPrepParams) and params.height and params.width:
-            images = release_of(params).images or 0
-            total += images * params.height * params.width * 3 * len(params.inputs)
+            total += _images(params)["all"] * params.height * params.width * 3 * len(params.inputs)
     return total / 1e9
 
 
 def _images(params: DataPrepParams) -> dict[str, int]:
-    """Images for training and validation, by the facts of the release."""
+    """Images in all, for training and for validation: those that are here, or else by the facts of the release."""
+    if params.reader != "synthetic" and prepare.absent(params) is None:
+        splits = prepare.read(params).table["split"]
+        return {"all": len(splits)} | {split: int((splits == split).sum()) for split in ("train", "val")}
     release = release_of(params)
-    splits = release.splits or {"train": round((release.images or 1200) * params.train_fraction)}
+    images = release.images or 1200
+    splits = release.splits or {"train": round(images * params.train_fraction)}
     train = splits["train"]
     val = splits.get("val", round(train * params.val_fraction))
-    return {"train": train if "val" in splits else train - val, "val": val}
+    return {"all": images, "train": train if "val" in splits else train - val, "val": val}
 
 
 def _seconds_per_mac(params: TrainParams, device: torch.device) -> float:
-    """Seconds per multiply-accumulate of a training step, by timing one of a model."""
+    """Seconds per multiply-accumulate of a training step, by timing one of a model.
+
+    On a CPU the step is timed with one thread, by what it takes of the processor, so that other work on the machine
+    does not count; the threads of the run are taken to share it evenly.
+    """
     torch.manual_seed(0)
+    cuda = device.type == "cuda"
+    clock = time.perf_counter if cuda else time.process_time
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     model = HyperIQA(params.architecture()).train().to(device, memory_format=torch.channels_last)
-    batch = params.batch_size if device.type == "cuda" else 2
+    batch = params.batch_size if cuda else 2
     pixels = torch.randint(0, 256, (batch, 3, params.crop, params.crop), dtype=torch.uint8, device=device)
     target = torch.linspace(0, 1, batch, device=device)
     optimizer = schedules.optimizer(model, params)
-    lowered = params.precision in LOWER and device.type == "cuda"
-    lower = torch.autocast(device.type, LOWER.get(params.precision), enabled=lowered)
-    started = 0.0
-    for _ in range(2):  # the first warms up
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
+    lower = torch.autocast(device.type, LOWER.get(params.precision), enabled=params.precision in LOWER and cuda)
+    spent = []
+    for _ in range(3):  # the first warms up
+        started = clock()
         with lower:
             prediction = model(pixels).float()
         losses.total(prediction, target, params.terms(), vars(params))["total"].backward()
         optimizer.step()
         optimizer.zero_grad()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+        if cuda:
+            torch.cuda.synchronize()
+        spent.append(clock() - started)
+    torch.set_num_threads(threads)
     macs = complexity.macs_torch(model.eval(), params.crop, params.crop)
-    return (time.perf_counter() - started) / (3 * batch * macs)
+    return min(spent[1:]) / (3 * batch * macs) / (1 if cuda else params.threads)
 
 
 def _outputs(model: nn.Module, crop: int) -> int:

@@ -34,6 +34,7 @@ EPOCHS = "epochs"  # folder of the models of all epochs
 ELSEWHERE = "elsewhere"  # folder of the files that belong outside of the run's folder, until the run is finished
 PACKAGES = ("iqa", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "pandas", "papermill", "snakemake")
 FIGURE_FORMATS = ("png", "svg", "pdf")
+FORMATS = "IQA_FIGURES"  # environment variable: the formats that runs write, where not all of these
 
 
 class ResultsError(RuntimeError):
@@ -159,7 +160,7 @@ class RunFolder:
         undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
         settings = {"svg.hashsalt": name, "svg.fonttype": "path", "pdf.fonttype": 42}
         with rc_context(settings), disk.full_disk_explained(self.path):
-            for kind in FIGURE_FORMATS:
+            for kind in os.environ.get(FORMATS, " ".join(FIGURE_FORMATS)).split():
                 figure.savefig(self.path / f"{name}.{kind}", dpi=dpi, bbox_inches="tight", metadata=undated[kind])
 
     def finish(self, data: dict[str, str] | None = None, elsewhere: Iterable[Path] = ()) -> dict[str, Any]:
