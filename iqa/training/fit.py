@@ -293,6 +293,7 @@ def fit(
     after_epoch: AfterEpoch | None = None,
     mark: str = "",
     resume: bool = False,
+    start: dict[str, Tensor] | None = None,
 ) -> list[dict[str, float]]:
     """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
 
@@ -301,12 +302,14 @@ def fit(
     validation images (`val_loss`), and `seconds`.
 
     Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`; `mark`
-    is that of `iqa.training.identity.mark`.
+    is that of `iqa.training.identity.mark`, and `start` holds the weights to begin with, if not those of the seed.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
+    if start is not None:
+        model.load_state_dict(start)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
     module = Fit(model, database, params, folder, monitored, after_epoch, mark)
