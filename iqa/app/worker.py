@@ -15,7 +15,9 @@ def main(folder: Path) -> None:
     held = results.lock(paths.results_of(folder), alone=False)  # noqa: F841  (until this process ends)
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
     opened = {name: open_database(params.study, name) for name in params.databases()}
-    train(params, opened.pop(params.database), folder, opened)
+    monitored = {name: opened[name] for name in params.monitor_databases}
+    others = [opened[name] for name in params.with_databases]
+    train(params, opened[params.database], folder, monitored, others=others)
 
 
 if __name__ == "__main__":

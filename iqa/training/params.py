@@ -55,6 +55,8 @@ class TrainParams(ModelParams, FigureParams):
 
     # data
     database: types.Name = "demo"
+    with_databases: types.Names = []
+    mix: Literal["proportional", "equal"] = "proportional"
     monitor_databases: types.Names = []
     input: Input = "mscn"
     crop: types.Size = 96
@@ -141,6 +143,11 @@ class TrainParams(ModelParams, FigureParams):
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
+        joined = [self.database, *self.with_databases]
+        if len(set(joined)) < len(joined):
+            raise ValueError(f"'with_databases' lists others than 'database' ({self.database}), each once")
+        if self.with_databases and (taken := self.terms().keys() & set(joined)):
+            raise ValueError(f"'with_databases': '{taken.pop()}' names a column of the history; rename the database")
         if taken := {"train", "val", "test"} & set(self.monitor_databases):
             raise ValueError(f"'monitor_databases': '{taken.pop()}' names a column of the history; rename the database")
         return self
@@ -178,8 +185,8 @@ class TrainParams(ModelParams, FigureParams):
         return super().words() | self.terms().keys()
 
     def databases(self) -> list[str]:
-        """The database to train on, then the monitored ones."""
-        return list(dict.fromkeys([self.database, *self.monitor_databases]))
+        """The databases to train on, then the monitored ones."""
+        return list(dict.fromkeys([self.database, *self.with_databases, *self.monitor_databases]))
 
     @property
     def selects_on_test(self) -> bool:

@@ -1,5 +1,6 @@
 """The weights of a trained model, for a training that starts from them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,10 +17,10 @@ class StartError(ValueError):
     """A model that a training cannot start from; the message says why, and what to do."""
 
 
-def load_start(params: TrainParams, database: Database) -> dict[str, Tensor]:
+def load_start(params: TrainParams, databases: Sequence[Database]) -> dict[str, Tensor]:
     """The weights of the model that `start_from` names, by the names of its tensors.
 
-    Architecture and kind of input must be those of the training, and the database stored in the size and colours in
+    Architecture and kind of input must be those of the training, and its databases stored in the size and colours in
     which the model saw its images. What the network gives is on 0..1, where 1 is best, whatever the database's scale.
 
     Raises:
@@ -36,11 +37,12 @@ def load_start(params: TrainParams, database: Database) -> dict[str, Tensor]:
     keys = [key for key in wanted if key not in params.free and _plain(wanted[key]) != _plain(given[key])]
     if differing := _listed(wanted, given, keys):
         raise StartError(f"start_from: {params.start_from} is another model; set as it has them: {differing}")
-    seen, stored = vars(model.size), vars(database.size)
-    keys = ["height", "width", "keep_aspect", "filter", "colours"] if model.size.height else ["colours"]
-    if differing := _listed(seen, stored, [key for key in keys if seen[key] != stored[key]]):
-        place = f"database '{database.name}' is not stored as {model.name} saw its images"
-        raise StartError(f"{place}; set in its parameter file under data_prep: {differing}")
+    for database in databases:
+        seen, stored = vars(model.size), vars(database.size)
+        keys = ["height", "width", "keep_aspect", "filter", "colours"] if model.size.height else ["colours"]
+        if differing := _listed(seen, stored, [key for key in keys if seen[key] != stored[key]]):
+            place = f"database '{database.name}' is not stored as {model.name} saw its images"
+            raise StartError(f"{place}; set in its parameter file under data_prep: {differing}")
     return model.network.state_dict()
 
 

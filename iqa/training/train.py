@@ -1,5 +1,6 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ def train(
     folder: Path,
     monitored: dict[str, Database] | None = None,
     after_epoch: AfterEpoch | None = None,
+    others: Sequence[Database] = (),
 ) -> pd.DataFrame:
     """Train, and return the history, one row per epoch.
 
@@ -39,17 +41,20 @@ def train(
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
         after_epoch: called with the history after each epoch, in place of a progress bar (of one process); an error
             that it raises ends the fit, which can go on later.
+        others: further databases to train on (`with_databases`).
 
     Raises:
-        ValueError: the database has no images to train on, to validate with, or to select on.
+        ValueError: a database has no images to train on, to validate with, or to select on.
         StartError, ModelError, CheckpointError, ResultsError: the model of `start_from` cannot be used.
         FloatingPointError: the loss is not finite.
         RuntimeError: one of several processes failed.
     """
     monitored = monitored or {}
-    _check_splits(params, database, monitored)
-    _check_sizes(params, database, monitored)
-    data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
+    for each in (database, *others):
+        _check_splits(params, each, monitored)
+        _check_sizes(params, each, monitored)
+    read = (database, *others, *monitored.values())
+    data = {data.name: contents_hash(data.fingerprint, params.input) for data in read}
     now = identity.fit_identity(params, data)
     earlier = identity.find_earlier(folder, now)
     launched = distributed.is_torchelastic_launched()
@@ -63,14 +68,14 @@ def train(
             identity.finish(folder, now, history)
         return write_history(folder, history)
     resume = not earlier.reasons
-    start = load_start(params, database) if params.start_from and not resume else None
+    start = load_start(params, (database, *others)) if params.start_from and not resume else None
     if not launched:
-        _begin(params, database, folder, now, earlier)
+        _begin(params, (database, *others), folder, now, earlier)
     if params.processes() > 1 and not launched:
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
     mark = identity.mark(identity.read_state(folder).get("identity", now))
-    history = fit(params, database, folder, monitored, after_epoch, mark, resume, start)
+    history = fit(params, database, folder, monitored, after_epoch, mark, resume, start, others)
     if not launched or distributed.get_rank() == 0:
         _update_params(folder, params)
         identity.finish(folder, now, history)
@@ -110,7 +115,9 @@ def _update_params(folder: Path, params: TrainParams) -> bool:
     return differs
 
 
-def _begin(params: TrainParams, database: Database, folder: Path, now: Identity, earlier: identity.Earlier) -> None:
+def _begin(
+    params: TrainParams, databases: Sequence[Database], folder: Path, now: Identity, earlier: identity.Earlier
+) -> None:
     """Log what is done and why, and remove what another fit left."""
     if not earlier.reasons:
         before = earlier.state["identity"]
@@ -124,7 +131,10 @@ def _begin(params: TrainParams, database: Database, folder: Path, now: Identity,
     identity.begin(folder, now)
     for reason in reasons:
         log(folder, f"training anew: {reason}")
-    counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
-    model = f"{params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
+    counts = [
+        f"'{data.name}' ({len(data.indices('train')):,} in train, {len(data.indices('val')):,} in val)"
+        for data in databases
+    ]
+    model = f"{params.backbone}, {params.fusion}, on {' and '.join(counts)}, seed {params.seed}"
     model += f", starting from {params.start_from}" * bool(params.start_from)
     log(folder, f"{params.run}: {model}")

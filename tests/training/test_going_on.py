@@ -175,10 +175,10 @@ def test_a_training_starts_from_a_published_checkpoint_once_its_parameters_are_t
     with pytest.raises(
         StartError, match=r"set as it has them: backbone: 'resnet50' \(not 'resnet10t'\), backbone_args"
     ):
-        load_start(params, data)
+        load_start(params, [data])
     theirs = ModelParams(backbone="resnet50.tv_in1k", output_scale=100).model_dump()
     data = replace(data, size=Size(512, 384, keep_aspect=False, filter="bilinear"))
-    assert not load_start(copy(params, **theirs), data)["hyper.last_bias.bias"].any()
+    assert not load_start(copy(params, **theirs), [data])["hyper.last_bias.bias"].any()
 
 
 REFUSED = {
