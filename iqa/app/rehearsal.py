@@ -48,7 +48,7 @@ from iqa.study import param_files, paths
 from iqa.study.params import Params
 from iqa.study.results import FORMATS, RECORD, finished
 from iqa.training import losses, schedules
-from iqa.training.params import TrainParams
+from iqa.training.params import TrainParams, source_run
 
 COPIED = ("iqa", "notebooks", "report", "profiles", "Snakefile")
 NOTICE = "This is a rehearsal with stand-ins for images and networks: no number in it means anything."
@@ -214,6 +214,8 @@ def shrink(params: Params, home: Path) -> dict[str, Any]:
         values |= {"backbone": backbone, "backbone_args": arguments | given, "pretrained": False, "weights": None}
         values |= {"crop": min(params.crop, CROP), "fpn_channels": min(params.fpn_channels, 32)}
         values |= {"epochs": 2, "batch_size": 8, "train_patches": 1, "test_patches": min(params.test_patches, 2)}
+        own = source_run(params.start_from, params.study)
+        values |= {"start_from": params.start_from if own and own[0] == params.study else None}
         values |= {"devices": 1, "nodes": 1, "workers": 0, "compile": False, "precision": "32-true", "patience": None}
     elif isinstance(params, AblationParams):
         values |= {"resamples": 50}

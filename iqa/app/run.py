@@ -17,7 +17,7 @@ from iqa.study import disk, param_files, paths, results
 from iqa.study.params import ParameterError, Params
 from iqa.study.results import RECORD, write_json
 from iqa.training.identity import MODEL, NOT_DECIDING
-from iqa.training.params import TrainParams
+from iqa.training.params import TrainParams, source_run
 
 ORPHANS = 5.0  # seconds that the kernel of a killed run takes to notice it, and to end
 
@@ -36,6 +36,7 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
     Raises:
         ParameterError: a parameter file or the notebook is wrong, an override names another run or would replace a
             trained model, or a file to read is not there.
+        ResultsError: the run that this one starts from is not trained.
         DataError: a database cannot be read.
         RunFailed: another process makes this run, or a cell of the notebook raised an error.
         DiskError: the disk is full.
@@ -112,6 +113,8 @@ def _check_inputs(params: Params, overrides: dict[str, Any]) -> None:
     if moved := overrides.keys() & {"study", "run"}:
         raise ParameterError(f"-p {min(moved)}: a run writes to its own folder; name the run that you mean instead")
     file = paths.shown(param_files.params_file(params.study, params.step, params.run))
+    if isinstance(params, TrainParams) and (source := source_run(params.start_from, params.study)):
+        results.result_file(source[0], "train", source[1], MODEL)
     if lacking := [name for name in params.files() if not paths.resolve(name).is_file()]:
         raise ParameterError(f"{file}: {lacking[0]} is not there; correct its path, or bring the file there")
     if isinstance(params, DataPrepParams):

@@ -116,7 +116,11 @@ class State:
             return reasons  # results that were brought here without the images
         if record.get("identity", {}).keys() != PARTS:
             return [*reasons, Reason("record", UNKNOWN)]
-        return reasons + differences(record["identity"], self.identity(params), type(params).defaults())
+        before, now = record["identity"], self.identity(params)
+        differing = differences(before, now, type(params).defaults())
+        if isinstance(params, TrainParams):
+            differing = training_identity.explain_length(differing, before, now)
+        return reasons + differing
 
     def out_of_date_needs(self, params: Params) -> dict[str, list[str]]:
         """Results that a run reads and that would come out differently now: why, by `<step>/<run>`."""
@@ -129,7 +133,9 @@ class State:
 
     def identity(self, params: Params) -> Identity:
         """What the results of a run would be made from now."""
-        reads = {f"{step}/{run}": self._contents(params, step, run) for step, run in params.needs()}
+        starts = isinstance(params, TrainParams)  # from a model, which is among its files, and reads nothing else of it
+        needs = [need for need in params.needs() if not (starts and need[0] == "train")]
+        reads = {f"{step}/{run}": self._contents(params, step, run) for step, run in needs}
         if isinstance(params, DataPrepParams):
             reads |= {"images": self.data(params.run), "release": code.digest(repr(prepare.release_of(params)))}
         return {

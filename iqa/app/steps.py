@@ -1,6 +1,7 @@
 """The steps of a study in their order, their notebooks and parameters, and the runs that a name refers to."""
 
 from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def load(study: str, step: str, run: str, overrides: dict[str, Any] | None = Non
 
 
 def all_params(study: str) -> Iterator[Params]:
-    """Parameters of every run of a study, in the order of the steps.
+    """Parameters of every run of a study, in the order of the steps; a run comes after those that it needs.
 
     Raises:
         ParameterError: the study does not exist, or a parameter file is wrong.
@@ -43,8 +44,9 @@ def all_params(study: str) -> Iterator[Params]:
     param_files.check_all_read(study, STEPS)
     for step in STEPS:
         known = param_files.runs_of(study, step)
-        for run in known:
-            yield param_files.load(STEPS[step], study, run, known=known)
+        runs = {run: param_files.load(STEPS[step], study, run, known=known) for run in known}
+        needs = {run: [name for kind, name in params.needs() if kind == step] for run, params in runs.items()}
+        yield from (runs[run] for run in TopologicalSorter(needs).static_order())
 
 
 def has_work(params: Params, ready: Container[tuple[str, str]]) -> bool:

@@ -16,7 +16,8 @@ def main(folder: Path) -> None:
     params = TrainParams.build(json.loads((folder / "params.json").read_text(encoding="utf-8")), str(folder))
     opened = {name: open_database(params.study, name) for name in params.databases()}
     monitored = {name: opened[name] for name in params.monitor_databases}
-    train(params, opened[params.database], folder, monitored)
+    others = [opened[name] for name in params.with_databases]
+    train(params, opened[params.database], folder, monitored, others=others)
 
 
 if __name__ == "__main__":

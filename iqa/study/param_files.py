@@ -10,6 +10,9 @@ Some files stand for several runs. A training file `<name>.yaml` with `seeds: [1
 several seeded splits: the runs `<name>_r1` and `<name>_r2`, with `repeat: 1` and `repeat: 2`. A training file whose
 `database` is that file has a run on each of these splits, `<name>_r1` and `<name>_r2`, or on those that its own
 `repeats` chooses. Where these keys have no effect, they are refused.
+
+A training that goes on with the weights of another one (`start_from`) takes the values from it that belong to these
+weights.
 """
 
 import re
@@ -236,15 +239,24 @@ def params_file(study: str, step: str, run: str) -> Path:
     return runs_of(study, step).get(run, (paths.PARAMS / study / step / f"{run}.yaml", {}))[0]
 
 
-def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = None, known: Runs | None = None) -> P:
+def load(
+    cls: type[P],
+    study: str,
+    run: str,
+    overrides: dict[str, Any] | None = None,
+    known: Runs | None = None,
+    behind: tuple[tuple[str, str], ...] = (),
+) -> P:
     """Typed parameters of one run: defaults, then `<step>.yaml`, then the run's file, then `overrides`.
 
     Args:
         cls: class of the step's parameters.
         known: `runs_of` the step, where the caller has it already.
+        behind: study and run of those that start from this one.
 
     Raises:
-        ParameterError: no such file, an unknown key or a wrong type, with the file and the key.
+        ParameterError: no such file, an unknown key, a wrong type, or a value that contradicts the run that this one
+            starts from, with the file and the key.
     """
     step = cls.step
     known = runs_of(study, step) if known is None else known
@@ -258,9 +270,28 @@ def load(cls: type[P], study: str, run: str, overrides: dict[str, Any] | None = 
         own = read_yaml(source)
         _refuse_misplaced(own, source, step)
         values |= {key: value for key, value in own.items() if key not in ("like", *LISTING.get(step, ()))}
-        cls.build({**values, "study": study, "run": run}, paths.shown(source))
-    values |= alone
-    return cls.build({**values, "study": study, "run": run, **(overrides or {})}, f"{paths.shown(file)} (overrides)")
+        _build(cls, {**values, "study": study, "run": run}, paths.shown(source), (*behind, (study, run)))
+    values |= {**alone, "study": study, "run": run, **(overrides or {})}
+    return _build(cls, values, f"{paths.shown(file)} (overrides)", (*behind, (study, run)))
+
+
+def _build(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple[str, str], ...]) -> P:
+    """Typed values, with those that the run takes from the one that it starts from."""
+    source = cls.source(values, behind[-1][0])
+    if source is None:
+        return cls.build(values, place)
+    place, name = f"{place}: key 'start_from'", "/".join(source)
+    if source in behind:
+        raise ParameterError(f"{place}: {name} starts from itself in the end; name another run")
+    try:
+        other = load(cls, *source, behind=behind).model_dump(include=set(cls.taken))
+    except ParameterError as error:
+        raise ParameterError(f"{place}: {error}") from None
+    for key in other.keys() & values.keys() - cls.free:
+        if values[key] != other[key]:
+            differs = f"{name} has {key}: {quoted(other[key])}, and this run {quoted(values[key])}"
+            raise ParameterError(f"{place}: {differs}; remove the key, which is then taken from there")
+    return cls.build(other | values, place.removesuffix(": key 'start_from'"))
 
 
 def _refuse_misplaced(values: dict[str, Any], source: Path, step: str) -> None:

@@ -50,7 +50,14 @@ class Params(Checked):
         return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
 
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step
+    taken: ClassVar[tuple[str, ...]] = ()  # keys that a run takes from the one that it starts from
+    free: ClassVar[frozenset[str]] = frozenset()  # those of them that it may set otherwise
     not_deciding: ClassVar[tuple[str, ...]] = ("study", "run")  # keys that change no result
+
+    @classmethod
+    def source(cls, values: dict[str, Any], study: str) -> tuple[str, str] | None:
+        """Study and run that a run with these values starts from, if there is one."""
+        return None
 
     def needs(self) -> list[tuple[str, str]]:
         """Runs `(step, run)` of the same study whose results this run reads."""

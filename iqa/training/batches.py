@@ -54,20 +54,34 @@ class Patches(Dataset):
 class EpochOrder(Sampler):
     """Every patch of the given images once per epoch, in an order decided by seed and epoch alone.
 
+    Of several groups of images each gives as many patches as the one with most: of its images further ones.
+
     Each of several processes takes its share of every batch, so together they see the batches that one would see. Where
     the last batch cannot be shared evenly, its first patches are taken twice.
 
     Args:
-        images: rows of the database's table.
+        images: rows of the database's table, or of groups of them.
         patches: of each image.
         share: this process and the number of processes.
         batch_size: of all processes together.
     """
 
     def __init__(
-        self, images: np.ndarray, patches: int, seed: int, share: tuple[int, int] = (0, 1), batch_size: int = 1
+        self,
+        images: np.ndarray | list[np.ndarray],
+        patches: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+        batch_size: int = 1,
     ):
-        self.items = [(int(image), patch) for image in images for patch in range(patches)]
+        groups = images if isinstance(images, list) else [images]
+        most = max(map(len, groups)) * patches
+        self.items = [
+            (int(image), patch)
+            for group in groups
+            for place, image in enumerate(group)
+            for patch in range(len(range(place, most, len(group))))
+        ]
         self.seed = seed
         self.rank, self.processes = share
         self.batch_size = batch_size
@@ -90,8 +104,13 @@ class EpochOrder(Sampler):
 
 
 def train_loader(database: Database, params: TrainParams, share: tuple[int, int] = (0, 1)) -> DataLoader:
-    """Batches of random patches of the training split; `share` as in `EpochOrder`."""
-    order = EpochOrder(database.indices("train"), params.train_patches, params.seed, share, params.batch_size)
+    """Batches of random patches of the training split; `share` as in `EpochOrder`.
+
+    Of databases that were joined, each is in the batches as often as it has images, or all are alike (`mix`).
+    """
+    train = database.indices("train")
+    images = [np.intersect1d(train, part) for part in database.parts()] if params.mix == "equal" else train
+    order = EpochOrder(images, params.train_patches, params.seed, share, params.batch_size)
     return DataLoader(
         Patches(database, params),
         batch_size=params.batch_size // share[1],

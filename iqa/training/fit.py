@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from timm.utils import ModelEmaV3
 from torch import Tensor, distributed, nn
 
-from iqa.data.database import Database
+from iqa.data.database import Database, join
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
@@ -47,6 +47,7 @@ class Fit(lightning.LightningModule):
     """What Lightning needs to know: the loss of a batch, the optimiser, and what is measured after an epoch.
 
     Args:
+        database: to train on, or several, the first of which gives the model its scale.
         monitored: further databases whose test splits are scored after each epoch, by name.
         after_epoch: called with the history after each epoch.
         mark: what its files are told by from those of other fits.
@@ -55,7 +56,7 @@ class Fit(lightning.LightningModule):
     def __init__(
         self,
         model: HyperIQA,
-        database: Database,
+        databases: list[Database],
         params: TrainParams,
         folder: Path,
         monitored: dict[str, Database],
@@ -64,7 +65,11 @@ class Fit(lightning.LightningModule):
     ):
         super().__init__()
         self.model = model
-        self.database = database
+        self.databases = databases
+        self.joined = join(databases)
+        self.part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
+        for number, rows in enumerate(self.joined.parts()):
+            self.part[rows] = number
         self.params = params
         self.sees_scale = losses.sees_scale(params.terms())
         self.line = 0.0, 1.0  # intercept and slope that map scores to 0..1; fitted anew after each epoch if it must be
@@ -73,7 +78,7 @@ class Fit(lightning.LightningModule):
         self.after_epoch = after_epoch
         self.mark = mark
         self.history: list[dict[str, float]] = []
-        self.seen: list[Tensor] = []  # predictions and targets (2, B) of each batch
+        self.seen: list[Tensor] = []  # predictions, targets and numbers of the databases (3, B) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
         # a function, not a module: what is saved keeps the names of the model's own tensors
         self.predict = torch.compile(model.forward) if params.compile else model.forward
@@ -117,13 +122,34 @@ class Fit(lightning.LightningModule):
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
-        terms = losses.total(prediction, target, self.params.terms(), vars(self.params))
+        part = self.part.to(images.device)[images]
+        terms = self._losses(prediction, target, part)
         if not torch.isfinite(terms["total"]):
             raise FloatingPointError(self._diverged(terms, prediction, images, index))
-        self.seen.append(torch.stack([prediction.detach(), target]))
+        self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]))
         self.terms.append({name: value.detach() for name, value in terms.items()})
         self.log("loss", terms["total"].detach(), prog_bar=True)
         return terms["total"]
+
+    def _losses(self, prediction: Tensor, target: Tensor, part: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss and their sum: means over the databases in a batch, weighted by their images.
+
+        No term compares an image with one of another database. Of several databases each has its own sum, too.
+        """
+        options = self.params.terms(), vars(self.params)
+        if len(self.databases) == 1:
+            return losses.total(prediction, target, *options)
+        counts = torch.bincount(part, minlength=len(self.databases))
+        found = {
+            number: losses.total(prediction[part == number], target[part == number], *options)
+            for number in counts.nonzero().flatten().tolist()
+        }
+        shares = counts / len(part)
+        names = next(iter(found.values()))
+        means = {name: torch.stack([shares[n] * terms[name] for n, terms in found.items()]).sum() for name in names}
+        absent = torch.zeros_like(means["total"])
+        own = {data.name: found[n]["total"] if n in found else absent for n, data in enumerate(self.databases)}
+        return means | own
 
     def _diverged(self, terms: dict[str, Tensor], prediction: Tensor, images: Tensor, index: int) -> str:
         """The error message for a loss that is not finite: epoch, batch, terms and images."""
@@ -132,7 +158,7 @@ class Fit(lightning.LightningModule):
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
         where = f"epoch {self.current_epoch + 1}, batch {index + 1} ({values})"
-        return f"the loss is not finite in {where}; {which}: {self._named(self.database, rows)}. {REMEDY}"
+        return f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
 
     @staticmethod
     def _named(database: Database, rows: np.ndarray) -> str:
@@ -152,16 +178,23 @@ class Fit(lightning.LightningModule):
             self.average.update(self.model, self.steps)
 
     def on_train_epoch_end(self) -> None:
-        prediction, target = torch.cat(self.seen, dim=1).cpu().numpy()
-        sizes = np.array([batch.shape[1] for batch in self.seen])
+        prediction, target, part = torch.cat(self.seen, dim=1).cpu().numpy()
+        sizes = {name: [batch.shape[1] for batch in self.seen] for name in self.terms[0]}
+        for number, data in enumerate(self.databases):
+            if data.name in sizes:
+                sizes[data.name] = [int((batch[2] == number).sum()) for batch in self.seen]
         values = {name: [float(terms[name]) for terms in self.terms] for name in self.terms[0]}
-        means = {name: float(np.average(of_batches, weights=sizes)) for name, of_batches in values.items()}
+        means = {name: float(np.average(of_batches, weights=sizes[name])) for name, of_batches in values.items()}
+        trained = {
+            data.name: _agreement("train", prediction[part == number], target[part == number])
+            for number, data in enumerate(self.databases)
+        }
         row = {
             "epoch": self.current_epoch + 1,
             "train_loss": means.pop("total"),
             **{f"train_loss_{name}": mean for name, mean in means.items()},
             **self.rates,
-            **_agreement("train", prediction, target),
+            **_mean(trained),
             **self._validate(),
             "seconds": round(time.perf_counter() - self.started, 3),
         }
@@ -173,17 +206,30 @@ class Fit(lightning.LightningModule):
                 self.after_epoch(pd.DataFrame(self.history))
 
     def _validate(self) -> dict[str, float]:
-        """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on the test splits that are watched."""
-        value, truth = self._score(self.database, "val", self.params.validation())
-        if not self.sees_scale:
-            self.line = fit_line(value, truth)
-        intercept, slope = self.line
-        error = np.abs(intercept + slope * value - truth)
-        row = {"val_loss": float(error.mean()), **_agreement("val", value, truth)}
-        watched = {"test": self.database} if self.params.selects_on_test else {}
-        for name, database in (watched | self.monitored).items():
-            row |= _agreement(name, *self._score(database, "test", self.params.scoring()))
+        """Loss, SRCC and PLCC on the validation split; SRCC and PLCC on the test splits that are watched.
+
+        Of several databases their means, then those of each. A line that maps scores to the scale is the first one's.
+        """
+        rows: dict[str, dict[str, float]] = {}
+        for data in self.databases:
+            value, truth = self._score(data, "val", self.params.validation())
+            if not self.sees_scale and not rows:
+                self.line = fit_line(value, truth)
+            intercept, slope = self.line
+            error = np.abs(intercept + slope * value - truth)
+            rows[data.name] = {"val_loss": float(error.mean()), **_agreement("val", value, truth)}
+        row = _mean(rows)
+        if len(rows) > 1:
+            row |= {f"{key}_{name}": value for name, of_one in rows.items() for key, value in of_one.items()}
+        tested = self.databases if self.params.selects_on_test else []
+        if tested:
+            row |= _mean({data.name: self._tested("test", data) for data in tested})
+        for name, database in self.monitored.items():
+            row |= self._tested(name, database)
         return row
+
+    def _tested(self, name: str, database: Database) -> dict[str, float]:
+        return _agreement(name, *self._score(database, "test", self.params.scoring()))
 
     def _score(self, database: Database, split: str, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true scores of a split on 0..1; several processes share the images."""
@@ -204,7 +250,7 @@ class Fit(lightning.LightningModule):
     def _write(self, row: dict[str, float]) -> None:
         """History, log and models of the epoch that ended."""
         write_history(self.folder, self.history)
-        saved = describe(self.params, self.database) | {"fit": self.mark, "history_row": row}
+        saved = describe(self.params, self.databases[0]) | {"fit": self.mark, "history_row": row}
         intercept, slope = self.line
         saved["calibration"] = {"intercept": intercept, "slope": slope} if slope else {"uncalibrated": UNCALIBRATED}
         saved["state_dict"] = self.scored.state_dict()
@@ -213,7 +259,8 @@ class Fit(lightning.LightningModule):
         if self.params.save_all_epochs:
             (self.folder / "epochs").mkdir(exist_ok=True)
             save(saved, self.folder / "epochs" / f"epoch_{row['epoch']:03}.pt")
-        terms = "".join(f"  {term} {row[f'train_loss_{term}']:.4f}" for term in self.params.terms())
+        names = [*self.params.terms(), *(data.name for data in self.databases[1:] and self.databases)]
+        terms = "".join(f"  {term} {row[f'train_loss_{term}']:.4f}" for term in names)
         others = "".join(f"  {key} {row[key]:.3f}" for key in row if key.endswith("srcc") and key != "train_srcc")
         log(
             self.folder,
@@ -231,6 +278,12 @@ class Fit(lightning.LightningModule):
 
 def _agreement(name: str, value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {f"{name}_srcc": coefficients.srcc(value, truth), f"{name}_plcc": coefficients.plcc(value, truth)}
+
+
+def _mean(rows: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over databases."""
+    first = next(iter(rows.values()))
+    return {key: float(np.mean([row[key] for row in rows.values()])) for key in first} if len(rows) > 1 else first
 
 
 def fit_line(value: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -293,23 +346,29 @@ def fit(
     after_epoch: AfterEpoch | None = None,
     mark: str = "",
     resume: bool = False,
+    start: dict[str, Tensor] | None = None,
+    others: Sequence[Database] = (),
 ) -> list[dict[str, float]]:
     """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
 
     A row holds the training loss (`train_loss`) and its terms (`train_loss_<term>`), the learning rates of the epoch's
     first step (`lr_backbone`, `lr_heads`), `<split or database>_srcc` and `_plcc`, the mean absolute error on the
-    validation images (`val_loss`), and `seconds`.
+    validation images (`val_loss`), and `seconds`. Of several databases these are means, and `train_loss_<database>`,
+    `val_loss_<database>`, `val_srcc_<database>` and `val_plcc_<database>` those of each.
 
     Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`; `mark`
-    is that of `iqa.training.identity.mark`.
+    is that of `iqa.training.identity.mark`, `start` holds the weights to begin with, if not those of the seed, and
+    `others` are the further databases to train on.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False
     model = HyperIQA(params.architecture(), params.pretrained, params.weights)
+    if start is not None:
+        model.load_state_dict(start)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
-    module = Fit(model, database, params, folder, monitored, after_epoch, mark)
+    module = Fit(model, [database, *others], params, folder, monitored, after_epoch, mark)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     ]
@@ -340,6 +399,6 @@ def fit(
         enable_model_summary=False,
     )
     share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
-    loader = train_loader(database, params, share)
+    loader = train_loader(module.joined, params, share)
     trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
     return module.history

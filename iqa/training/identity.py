@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
@@ -13,6 +14,7 @@ from iqa.study import code, folders, paths
 from iqa.study.hashes import is_intact, seal
 from iqa.study.identity import PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.results import EPOCHS, write_json
+from iqa.training import schedules
 from iqa.training.params import TrainParams
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
@@ -22,6 +24,7 @@ LOG = "train.log"
 # the code that trains: a function and what it is called with
 ROOTS = ("iqa.training.fit.fit", "iqa.training.params.TrainParams", "iqa.data.database.Database")
 SHARE = "iqa.training.train.take_share"  # trains where a share of the images is asked for
+STARTED = ("iqa.model.checkpoints.read", "iqa.model.tensors.fill")  # and that reads the weights to start from
 NOT_DECIDING = {"study", "run", "dpi", "workers"}  # parameters that change neither weights nor history
 
 
@@ -31,10 +34,11 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     Args:
         data: hash of each database that is read, by name; see `iqa.data.cache.contents_hash`.
     """
+    roots = ROOTS + (SHARE,) * (params.train_share < 1) + STARTED * bool(params.start_from)
     by_rule = params.monitor_databases or params.selects_on_test or None in (params.val_crops, params.val_patches)
     return {
         "values": params.model_dump(exclude=NOT_DECIDING | (set() if by_rule else {"test_patches"})),
-        "code": code.definitions(*ROOTS, *[SHARE] * (params.train_share < 1), names=params.words()),
+        "code": code.definitions(*roots, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": {file: hash_of(file) for file in params.files()},  # one that is missing is the model's error
         "versions": versions(params.packages),
@@ -60,10 +64,11 @@ class Earlier(NamedTuple):
     folder: Path
     state: State
     reasons: list[Reason]
+    extended: bool = False  # whether it is finished, and more epochs are asked for
 
     @property
     def finished(self) -> bool:
-        return "history" in self.state and not self.reasons
+        return "history" in self.state and not self.reasons and not self.extended
 
 
 def read_state(folder: Path) -> State:
@@ -90,18 +95,26 @@ def find_earlier(folder: Path, now: Identity) -> Earlier:
     found = []
     for place in dict.fromkeys((folder, paths.results_of(folder))):
         state = read_state(place)
-        found.append(Earlier(place, state, _compare(state, now, place)))
+        found.append(_compare(state, now, place))
     return min(found, key=lambda fit: (bool(fit.reasons), not fit.finished, not fit.state))
 
 
-def _compare(state: State, now: Identity, folder: Path) -> list[Reason]:
+def _compare(state: State, now: Identity, folder: Path) -> Earlier:
     if state.get("identity", {}).keys() != PARTS or ("history" in state) != ("model" in state):
-        return [Reason("record", "it is not known what the earlier training was made from")]
-    if reasons := differences(state["identity"], now, TrainParams.defaults()):
-        return reasons
+        return Earlier(folder, state, [Reason("record", "it is not known what the earlier training was made from")])
+    before = state["identity"]
+    longer = goes_on(before["values"], now["values"])
+    if longer:
+        before = with_epochs(before, now["values"]["epochs"])
+    if reasons := differences(before, now, TrainParams.defaults()):
+        return Earlier(folder, state, explain_length(reasons, before, now))
+    extended = longer and "history" in state and not _ended_early(state, folder)
     if "history" in state:
         files = state.get("others", {}) | {MODEL: state["model"]}
-        files.pop(LAST, None)  # nothing goes on from it
+        if extended:
+            files.setdefault(LAST, "")
+        else:
+            files.pop(LAST, None)  # nothing goes on from it
         lost = [name for name, sha in files.items() if _hash(folder / name) != sha]
         what = "is not the file that the training wrote"
     else:
@@ -111,9 +124,39 @@ def _compare(state: State, now: Identity, folder: Path) -> list[Reason]:
         lost = [LAST] * (not last) + [name for name in files if not _load(folder / name, state)]
         what = "is damaged, or of another training"
     gone = [name for name in lost if not (folder / name).exists()]
-    return [
+    reasons = [
         Reason("output", f"{paths.shown(folder / name)} {'is missing' if name in gone else what}") for name in lost[:1]
     ]
+    return Earlier(folder, state, reasons, extended)
+
+
+def goes_on(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a fit with these values can be gone on with to reach more epochs, as if it had been to reach them."""
+    return before["epochs"] < now["epochs"] and schedules.is_open(now["schedule"])
+
+
+def explain_length(reasons: list[Reason], before: Identity, now: Identity) -> list[Reason]:
+    """Why a fit is due, with what becomes of the epochs that there are where more are asked for."""
+    text, schedule = "", now["values"]["schedule"]
+    if goes_on(before["values"], now["values"]):
+        text = f"; it goes on from {LAST}" if len(reasons) == 1 else ""
+    elif before["values"]["epochs"] < now["values"]["epochs"]:
+        text = f"; schedule '{schedule}' spans all epochs: to go on from this model, use `start_from` in another file"
+    rises = "parameter epochs:"
+    return [replace(each, text=each.text + text) if each.text.startswith(rises) else each for each in reasons]
+
+
+def with_epochs(identity: Identity, epochs: int) -> Identity:
+    """The identity of the same fit with another number of epochs."""
+    return identity | {"values": identity["values"] | {"epochs": epochs}}
+
+
+def _ended_early(state: State, folder: Path) -> bool:
+    """Whether a finished fit ended by `patience`, and not because it had reached its number of epochs."""
+    if len(state["history"]) < state["identity"]["values"]["epochs"]:
+        return True
+    last = _content(folder / LAST)
+    return any(part.get("stopped_epoch") for part in last["callbacks"].values()) if last else False
 
 
 def _hash(file: Path) -> str | None:
@@ -121,19 +164,25 @@ def _hash(file: Path) -> str | None:
 
 
 def mark(identity: Identity) -> str:
-    """What the model and the checkpoint of a fit carry, to be told from those of another one."""
-    return code.digest(identity)
+    """What the model and the checkpoint of a fit carry, however long it is, to be told from those of another one."""
+    return code.digest(with_epochs(identity, 0))
 
 
 def _load(file: Path, state: State) -> dict[str, Any] | None:
     """A model or checkpoint; None where it is not whole, or was not written by this fit."""
+    content = _content(file)
+    return content if content and content.get("fit") == mark(state["identity"]) else None
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """What a model or checkpoint holds; None where it is not whole."""
     import torch
 
     try:
         with zipfile.ZipFile(file) as archive:
             whole = archive.testzip() is None  # compares each part with its checksum
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        return content if whole and content["fit"] == mark(state["identity"]) else None
+        return content if whole and isinstance(content, dict) else None
     except Exception:  # whatever a damaged file makes of a reader
         return None
 

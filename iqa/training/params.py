@@ -7,13 +7,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops, Input
 from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams, describe_rule
-from iqa.study import types
+from iqa.study import paths, types
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
 
 # groups of parameters, by the first of each
 GROUPS = {"database": "data", "backbone": "model", "loss": "loss", "epochs": "optimisation", "seed": "machine"}
 HEAVIEST = 1e6  # weight of a term of a loss
+REGULARISING = {"semantic_dropout", "dropout", "dropout_layers", "attention_dropout", "drop_path"}  # change no weight
 
 
 def loss_terms(text: str) -> dict[str, float]:
@@ -34,15 +35,28 @@ def loss_terms(text: str) -> dict[str, float]:
     return weights
 
 
+def source_run(start_from: Any, study: str) -> tuple[str, str] | None:
+    """Study and run that `start_from` names: `<study>/<run>`, or `<run>` of this study; None for a file."""
+    other, slash, run = start_from.rpartition("/") if isinstance(start_from, str) else ("", "", "")
+    named = types.NAME.fullmatch(run) and not run.endswith((".pt", ".pth", ".pkl", ".ckpt", ".safetensors"))
+    if not named or (slash and not (types.NAME.fullmatch(other) and (paths.PARAMS / other).is_dir())):
+        return None
+    return other or study, run
+
+
 class TrainParams(ModelParams, FigureParams):
     """`02_train`: one training run. The defaults are the demo study's."""
 
     step: ClassVar[str] = "train"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "lightning", "numpy")
     not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
+    taken: ClassVar[tuple[str, ...]] = (*ModelParams.model_fields, "input", "crop")
+    free: ClassVar[frozenset[str]] = frozenset({*REGULARISING, "crop"})
 
     # data
     database: types.Name = "demo"
+    with_databases: types.Names = []
+    mix: Literal["proportional", "equal"] = "proportional"
     monitor_databases: types.Names = []
     input: Input = "mscn"
     crop: types.Size = 96
@@ -67,6 +81,7 @@ class TrainParams(ModelParams, FigureParams):
     target_widths: types.Sizes = [64, 32, 16, 8, 4]
     pretrained: bool = False
     weights: types.FileName | None = None
+    start_from: types.FileName | None = None
     # loss
     loss: Annotated[types.Text, AfterValidator(lambda text: loss_terms(text) and text)] = "l1"
     rank_weight: types.Rate = 0.3
@@ -124,9 +139,16 @@ class TrainParams(ModelParams, FigureParams):
             raise ValueError("'milestones' lists the epochs after which schedule 'milestones' divides the rates by 10")
         if self.schedule == "one_cycle" and self.warmup_epochs:
             raise ValueError("schedule 'one_cycle' warms up by itself; set 'warmup_epochs: 0'")
+        if self.start_from and (self.pretrained or self.weights):
+            raise ValueError("'start_from' brings all weights of a model; set 'pretrained: false' and 'weights: null'")
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
+        joined = [self.database, *self.with_databases]
+        if len(set(joined)) < len(joined):
+            raise ValueError(f"'with_databases' lists others than 'database' ({self.database}), each once")
+        if self.with_databases and (taken := self.terms().keys() & set(joined)):
+            raise ValueError(f"'with_databases': '{taken.pop()}' names a column of the history; rename the database")
         if taken := {"train", "val", "test"} & set(self.monitor_databases):
             raise ValueError(f"'monitor_databases': '{taken.pop()}' names a column of the history; rename the database")
         return self
@@ -146,18 +168,26 @@ class TrainParams(ModelParams, FigureParams):
         """Number of processes that share each batch: `devices` on each of `nodes`."""
         return self.devices * self.nodes
 
+    @classmethod
+    def source(cls, values: dict[str, Any], study: str) -> tuple[str, str] | None:
+        return source_run(values.get("start_from"), study)
+
     def needs(self) -> list[tuple[str, str]]:
-        return [("data_prep", name) for name in self.databases()]
+        source = source_run(self.start_from, self.study)
+        own = [("train", source[1])] if source and source[0] == self.study else []
+        return [*own, *(("data_prep", name) for name in self.databases())]
 
     def files(self) -> list[str]:
-        return [self.weights] if self.weights else []
+        source = source_run(self.start_from, self.study)
+        model = paths.shown(paths.run_folder(source[0], "train", source[1]) / "best.pt") if source else self.start_from
+        return [file for file in (self.weights, model) if file]
 
     def words(self) -> frozenset[str]:
         return super().words() | self.terms().keys()
 
     def databases(self) -> list[str]:
-        """The database to train on, then the monitored ones."""
-        return list(dict.fromkeys([self.database, *self.monitor_databases]))
+        """The databases to train on, then the monitored ones."""
+        return list(dict.fromkeys([self.database, *self.with_databases, *self.monitor_databases]))
 
     @property
     def selects_on_test(self) -> bool:

@@ -1,5 +1,6 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from iqa.data.crops import whole
 from iqa.data.database import Database
 from iqa.data.files import refuse
 from iqa.study import folders
-from iqa.study.identity import Identity, Reason
+from iqa.study.identity import Identity
 from iqa.study.results import EPOCHS
 from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
 from iqa.training.launch import launch
 from iqa.training.params import TrainParams
+from iqa.training.start import load_start
 
 SHARED = 1  # tells the draw of a share from other draws with the same seed
 
@@ -29,29 +31,35 @@ def train(
     folder: Path,
     monitored: dict[str, Database] | None = None,
     after_epoch: AfterEpoch | None = None,
+    others: Sequence[Database] = (),
 ) -> pd.DataFrame:
     """Train, and return the history, one row per epoch.
 
     `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (to go on after
     the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
     epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
-    (`iqa.training.identity`); anything else starts anew, and the log says why.
+    (`iqa.training.identity`); anything else starts anew, and the log says why. A finished fit is extended if `epochs`
+    alone has risen, and no rate of the epochs before depends on their number (`schedules.is_open`).
 
     Args:
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
         after_epoch: called with the history after each epoch, in place of a progress bar (of one process); an error
             that it raises ends the fit, which can go on later.
+        others: further databases to train on (`with_databases`).
 
     Raises:
-        ValueError: the database has no images to train on, to validate with, or to select on.
+        ValueError: a database has no images to train on, to validate with, or to select on.
+        StartError, ModelError, CheckpointError, ResultsError: the model of `start_from` cannot be used.
         FloatingPointError: the loss is not finite.
         RuntimeError: one of several processes failed.
     """
     monitored = monitored or {}
-    database = take_share(database, params)
-    _check_splits(params, database, monitored)
-    _check_sizes(params, database, monitored)
-    data = {data.name: contents_hash(data.fingerprint, params.input) for data in (database, *monitored.values())}
+    database, others = take_share(database, params), [take_share(each, params) for each in others]
+    for each in (database, *others):
+        _check_splits(params, each, monitored)
+        _check_sizes(params, each, monitored)
+    read = (database, *others, *monitored.values())
+    data = {data.name: contents_hash(data.fingerprint, params.input) for data in read}
     now = identity.fit_identity(params, data)
     earlier = identity.find_earlier(folder, now)
     launched = distributed.is_torchelastic_launched()
@@ -61,17 +69,20 @@ def train(
         history = earlier.state["history"]
         identity.drop_damaged_last(folder, earlier.state)
         print(f"these parameters were already trained here: {len(history)} epochs are taken as they are")
-        _update_params(folder, params, now, history)
+        if _update_params(folder, params):
+            identity.finish(folder, now, history)
         return write_history(folder, history)
     resume = not earlier.reasons
+    start = load_start(params, (database, *others)) if params.start_from and not resume else None
     if not launched:
-        _begin(params, database, folder, now, resume, earlier.reasons if earlier.state else [])
+        _begin(params, (database, *others), folder, now, earlier)
     if params.processes() > 1 and not launched:
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
     mark = identity.mark(identity.read_state(folder).get("identity", now))
-    history = fit(params, database, folder, monitored, after_epoch, mark, resume)
+    history = fit(params, database, folder, monitored, after_epoch, mark, resume, start, others)
     if not launched or distributed.get_rank() == 0:
+        _update_params(folder, params)
         identity.finish(folder, now, history)
     return pd.DataFrame(history)
 
@@ -116,26 +127,35 @@ def _check_sizes(params: TrainParams, database: Database, monitored: dict[str, D
         refuse(small, problem, remedy)
 
 
-def _update_params(folder: Path, params: TrainParams, now: Identity, history: list[dict[str, float]]) -> None:
-    """Write the present parameters into a model that is taken over; those that decide nothing may differ."""
+def _update_params(folder: Path, params: TrainParams) -> bool:
+    """Write the present parameters into a model of other ones, which decide nothing of it; whether there are some."""
     saved = torch.load(folder / identity.MODEL, map_location="cpu", weights_only=True)
-    if saved["params"] != params.model_dump():
+    differs = saved["params"] != params.model_dump()
+    if differs:
         save(saved | describe(params), folder / identity.MODEL)
-        identity.finish(folder, now, history)
+    return differs
 
 
 def _begin(
-    params: TrainParams, database: Database, folder: Path, now: Identity, resume: bool, reasons: list[Reason]
+    params: TrainParams, databases: Sequence[Database], folder: Path, now: Identity, earlier: identity.Earlier
 ) -> None:
     """Log what is done and why, and remove what another fit left."""
-    if resume:
-        log(folder, f"going on from {identity.LAST}")
+    if not earlier.reasons:
+        before = earlier.state["identity"]
+        longer = f" to {params.epochs} epochs" * (before["values"]["epochs"] < params.epochs)
+        log(folder, f"going on from {identity.LAST}{longer}")
+        identity.begin(folder, identity.with_epochs(before, params.epochs))
         return
+    reasons = earlier.reasons if earlier.state else []
     for name in (identity.STATE, identity.LAST, identity.MODEL, identity.LOG, "history.csv", EPOCHS):
         folders.remove(folder / name)
     identity.begin(folder, now)
     for reason in reasons:
         log(folder, f"training anew: {reason}")
-    counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
-    model = f"{params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
+    counts = [
+        f"'{data.name}' ({len(data.indices('train')):,} in train, {len(data.indices('val')):,} in val)"
+        for data in databases
+    ]
+    model = f"{params.backbone}, {params.fusion}, on {' and '.join(counts)}, seed {params.seed}"
+    model += f", starting from {params.start_from}" * bool(params.start_from)
     log(folder, f"{params.run}: {model}")
