@@ -109,8 +109,8 @@ class CrossDatasetParams(FigureParams):
         return self.checkpoints()
 
     def words(self) -> frozenset[str]:
-        any_fusion = registered("iqa.model.fusion") if self.checkpoints() else ()  # a file may have any
-        return super().words().union(any_fusion)
+        parts = ("iqa.model.fusion", "iqa.model.heads", "iqa.model.hyperiqa") if self.checkpoints() else ()
+        return super().words().union(*map(registered, parts))  # a file may have any of them
 
     def checkpoints(self) -> list[str]:
         """Those of the models that are files: what has a folder or the suffix of a checkpoint in its name."""

@@ -116,5 +116,5 @@ def _begin(
     for reason in reasons:
         log(folder, f"training anew: {reason}")
     counts = ", ".join(f"{len(database.indices(split)):,} in {split}" for split in ("train", "val"))
-    model = f"{params.backbone}, {params.fusion}, on '{database.name}' ({counts}), seed {params.seed}"
+    model = f"{params.backbone}, {params.fusion_or_head}, on '{database.name}' ({counts}), seed {params.seed}"
     log(folder, f"{params.run}: {model}")
