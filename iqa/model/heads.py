@@ -77,8 +77,9 @@ class StaticNetwork(nn.Module):
     """Learned weights and biases of the target network: what is left of HyperIQA without its content path.
 
     Weights begin uniform, with Glorot's deviation times 4 before a sigmoid, whose slope is a quarter at most (Glorot &
-    Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010): with PyTorch's
-    smaller ones a stack of sigmoids begins with the same score for all images.
+    Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010). Biases begin
+    where a sigmoid that gives a half is in the middle of the next one. With PyTorch's smaller weights a stack of
+    sigmoids begins with the same score for all images, and learns late.
     """
 
     content, hidden = False, True
@@ -86,9 +87,12 @@ class StaticNetwork(nn.Module):
     def __init__(self, params: ModelParams):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*widths) for widths in pairwise([*params.target_widths, 1]))
+        last = self.layers[-1]
         for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight, 1.0 if layer is self.layers[-1] else SIGMOID_GAIN)
+            nn.init.xavier_uniform_(layer.weight, 1.0 if layer is last else SIGMOID_GAIN)
             nn.init.zeros_(layer.bias)
+        for layer in self.layers[1:]:
+            layer.bias.data -= layer.weight.data.sum(dim=1) / 2
 
     def forward(self, maps: list[Tensor]) -> list[Layer]:
         """The same layers ((B, out, in), (B, out, 1)) for each of B images; the last has out = 1."""

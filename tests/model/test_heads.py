@@ -84,8 +84,9 @@ def test_dropout_acts_on_a_static_target_network_while_it_learns():
     assert not torch.equal(model(PIXELS), model(PIXELS)) and torch.equal(model.eval()(PIXELS), model(PIXELS))
 
 
-def test_a_static_head_does_not_begin_with_the_same_score_for_all_images():
-    assert look_inside(build(head="static"), PIXELS).scores.std() > 1e-3
+def test_a_static_head_begins_with_different_scores_of_images_that_lie_near_the_scale():
+    scores = look_inside(build(head="static"), PIXELS).scores
+    assert scores.std() > 1e-2 and scores.abs().max() < 1
 
 
 @pytest.mark.parametrize(("head", "key"), [(head, key) for head in UNREAD for key in sorted(UNREAD[head])])
