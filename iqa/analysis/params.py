@@ -132,6 +132,7 @@ class AnalysisParams(FigureParams):
     cases: Annotated[int, Field(gt=0, le=types.MOST)] = 8
     images: Annotated[list[types.FileName], Field(max_length=types.MOST)] = []
     ratings: types.Positive | None = None
+    draws: Annotated[int, Field(gt=0, le=1000)] = 5
     resamples: types.Positive = 2000
     confidence: types.Share = 0.95
     seed: types.Seed = 0

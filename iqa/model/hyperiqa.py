@@ -183,6 +183,7 @@ class Inside:
 
     scores: Tensor  # (B,), float32, 0 worst and 1 best
     maps: list[Tensor]  # of the backbone, finest first, (B, C_l, H_l, W_l)
+    local: Tensor  # (B, target_widths[0]), what the target network reads
     layers: list[Layer]  # of the target network; the same for each image where they are learned
     scale_weights: Tensor | None  # (B, 4), finest first, adding up to 1; None where the fusion does not weight scales
 
@@ -207,7 +208,7 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
     scores = model.assess(maps, layers).float()
     weigh = getattr(model.fusion, "scale_weights", None)
     model.train(training)
-    return Inside(scores, maps, layers, weigh(maps) if weigh else None)
+    return Inside(scores, maps, model.local(maps), layers, weigh(maps) if weigh else None)
 
 
 PARTS = ("backbone", "fusion", "semantic", "hyper", "local", "target")  # in the order of the data flow

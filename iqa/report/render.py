@@ -21,6 +21,7 @@ import pypandoc
 import typst
 
 from iqa.analysis.params import AblationParams
+from iqa.model.heads import HEADS
 from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -257,6 +258,8 @@ def _context(listed: Tables) -> dict[str, Any]:
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
     }
+    words = ("name", "title", "words", "formula")
+    read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | {"tables": listed, "verdicts": claims.VERDICTS}
 
 
