@@ -16,6 +16,7 @@ import pandas as pd
 from iqa.analysis import published
 from iqa.metrics import bootstrap, coefficients
 from iqa.metrics.verdicts import BETTER, EQUIVALENT, OPEN, WORSE
+from iqa.model.params import UNREAD
 from iqa.study import param_files, paths
 from iqa.study.results import ResultsError, command_for, finished, finished_runs, read_json, read_table
 from iqa.training.params import TrainParams
@@ -159,8 +160,9 @@ def group(runs: Sequence[Run], reference: str) -> Groups:
 
 
 def changed(params: dict[str, Any], base: dict[str, Any]) -> list[str]:
-    """The parameters in which an experiment differs from another."""
-    return [key for key in base if key not in NOT_COMPARED and params[key] != base[key]]
+    """The parameters in which an experiment differs from another, but for those that its own head does not read."""
+    ignored = NOT_COMPARED | UNREAD.get(params.get("head"), frozenset())
+    return [key for key in base if key not in ignored and params[key] != base[key]]
 
 
 def command(members: Sequence[Run]) -> str:
@@ -269,7 +271,7 @@ def find_contrasts(study: str) -> pd.DataFrame:
         table = read_table(study, "ablation", run, "ablation")
         reference, rows = table.iloc[0], table[table["verdict"].isin([*DECISIONS, "one seed only"])]
         if reference["verdict"] == "reference":  # else its runs are not finished
-            params = read_json(study, "train", reference["runs"].split()[0], "params")
+            params = TrainParams.defaults() | read_json(study, "train", reference["runs"].split()[0], "params")
             base = [", ".join(f"{key}: {params.get(key)}" for key in CHANGED.findall(text)) for text in rows["differs"]]
             place = published.place(study, params["database"])
             about = {"reference": reference["group"], "backbone": params["backbone"], "place": place, "table": run}

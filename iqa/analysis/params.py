@@ -122,8 +122,8 @@ class CrossDatasetParams(FigureParams):
         return self.checkpoints()
 
     def words(self) -> frozenset[str]:
-        any_fusion = registered("iqa.model.fusion") if self.checkpoints() else ()  # a file may have any
-        return super().words().union(any_fusion)
+        parts = ("iqa.model.fusion", "iqa.model.heads", "iqa.model.hyperiqa") if self.checkpoints() else ()
+        return super().words().union(*map(registered, parts))  # a file may have any of them
 
     def checkpoints(self) -> list[str]:
         """Those of the models that are files: what has a folder or the suffix of a checkpoint in its name."""
@@ -145,6 +145,7 @@ class AnalysisParams(FigureParams):
     cases: Annotated[int, Field(gt=0, le=types.MOST)] = 8
     images: Annotated[list[types.FileName], Field(max_length=types.MOST)] = []
     ratings: types.Positive | None = None
+    draws: Annotated[int, Field(gt=0, le=1000)] = 5
     resamples: types.Positive = 2000
     confidence: types.Share = 0.95
     seed: types.Seed = 0

@@ -255,7 +255,7 @@ def _complexity(options: Namespace) -> None:
     for source in options.models:
         name, model, crop, _ = _network(source)
         height, width = options.height or crop, options.width or crop
-        about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion}
+        about = {"run": name, "backbone": model.params.backbone, "fusion": model.params.fusion_or_head}
         try:
             with _bounded(model, height, width):
                 counted = {counter: complexity.COUNTERS[counter](model.eval(), height, width) for counter in counters}

@@ -1,7 +1,8 @@
 """HyperIQA: a hyper network generates, for each image, the weights of the small network that scores it.
 
 Su, Yan, Zhu, Zhang, Ge, Sun, Zhang: Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper
-Network, CVPR 2020. Names of the parts follow the paper; widths are parameters.
+Network, CVPR 2020. Names of the parts follow the paper; widths are parameters. Heads without a hyper network
+(`iqa.model.heads`) are the controls that show what it is good for.
 """
 
 from dataclasses import dataclass
@@ -11,15 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from iqa.model.backbone import STRIDES, Backbone
 from iqa.model.fusion import FUSIONS
+from iqa.model.heads import HEADS, Layer, target_network
 from iqa.model.params import ModelParams
 from iqa.model.pooling import means, pool
 from iqa.study.registry import Registry
-
-Layer = tuple[Tensor, Tensor]  # weight (B, out, in) and bias (B, out, 1) of one generated layer
 
 # What the target network reads. Each is registered with its `title`, the `suffix` of a model's name, `words` for the
 # table of parts, `path` and `formula` (TeX) for the report, and labels for the diagram: `each` (what is done to each
@@ -119,56 +118,6 @@ class Means(nn.Module):
         return means(maps)
 
 
-class HyperNetwork(nn.Module):
-    """Weights and biases of the target network from a semantic map (Su et al., Section 3.2, Fig. 3).
-
-    The weights of the hidden layers are 3x3 convolutions of the map, read row by row as matrices; the last
-    layer's weights and all biases are linear maps of the map's mean. Where weights do not fill the map evenly, the
-    convolution gives a few values more, which are left out.
-    """
-
-    def __init__(self, channels: int, grid: int, widths: list[int]):
-        super().__init__()
-        self.grid = grid
-        self.shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each hidden layer
-        self.weights = nn.ModuleList(
-            nn.Conv2d(channels, -(-out * inside // grid**2), 3, padding=1) for out, inside in self.shapes
-        )
-        self.biases = nn.ModuleList(nn.Linear(channels, out) for out, _ in self.shapes)
-        self.last_weight = nn.Linear(channels, widths[-1])
-        self.last_bias = nn.Linear(channels, 1)
-        for layer in (*self.weights, *self.biases, self.last_weight, self.last_bias):
-            nn.init.kaiming_normal_(layer.weight)
-
-    def forward(self, semantic: Tensor) -> list[Layer]:
-        """Layers ((B, out, in), (B, out, 1)), the last with out = 1, of the semantic map (B, C, grid, grid).
-
-        A map (B, C, 1, 1) stands for one that is the same at every place of the grid.
-        """
-        batch = semantic.shape[0]
-        pooled = semantic.mean(dim=(2, 3))  # (B, C)
-        semantic = semantic.expand(-1, -1, self.grid, self.grid)
-        layers = [
-            (weight(semantic).flatten(1)[:, : out * inside].reshape(batch, out, inside), bias(pooled).unsqueeze(2))
-            for weight, bias, (out, inside) in zip(self.weights, self.biases, self.shapes, strict=True)
-        ]
-        return [*layers, (self.last_weight(pooled).unsqueeze(1), self.last_bias(pooled).unsqueeze(2))]
-
-
-def target_network(local: Tensor, layers: list[Layer], drop: float = 0.0, drop_layers: int = 0) -> Tensor:
-    """Scores (B,) of local features (B, in) by each image's own network: sigmoid layers, then a linear one.
-
-    Su et al., Eq. 3-4. `drop` is the rate of dropout after each of the first `drop_layers` hidden layers.
-    """
-    x = local.unsqueeze(2)  # (B, in, 1)
-    *hidden, (last_weight, last_bias) = layers
-    for number, (weight, bias) in enumerate(hidden):
-        x = torch.sigmoid(torch.baddbmm(bias, weight, x))  # (B, out, 1)
-        if number < drop_layers:
-            x = dropout(x, drop)
-    return torch.baddbmm(last_bias, last_weight, x).flatten()  # (B,)
-
-
 class HyperIQA(nn.Module):
     """The whole model: pixels in, one quality score per image out.
 
@@ -184,16 +133,22 @@ class HyperIQA(nn.Module):
 
     def __init__(self, params: ModelParams, pretrained: bool = False, weights: str | Path | None = None):
         super().__init__()
-        self.params = params
         self.backbone = Backbone(params, pretrained, weights)
         channels = self.backbone.channels
-        self.fusion = FUSIONS[params.fusion](channels, params)
-        widths = [self.fusion.channels, *params.semantic_widths, params.semantic_channels]
-        self.semantic = nn.Sequential()
-        for inside, out in pairwise(widths):
-            self.semantic.extend([nn.Conv2d(inside, out, 1), nn.ReLU(inplace=True)])
-        self.semantic.append(nn.Dropout(params.semantic_dropout))
-        self.hyper = HyperNetwork(params.semantic_channels, params.semantic_grid, params.target_widths)
+        self.head = HEADS[params.head]
+        if not self.head.hidden:
+            params = params.model_copy(update={"target_input": Means.name, "target_widths": [sum(channels)]})
+        self.params = params
+        self.fusion = self.semantic = self.hyper = self.target = None
+        if self.head.content:
+            self.fusion = FUSIONS[params.fusion](channels, params)
+            self.semantic = nn.Sequential()
+            for inside, out in pairwise([self.fusion.channels, *params.semantic_widths, params.semantic_channels]):
+                self.semantic.extend([nn.Conv2d(inside, out, 1), nn.ReLU(inplace=True)])
+            self.semantic.append(nn.Dropout(params.semantic_dropout))
+            self.hyper = self.head(params)
+        else:
+            self.target = self.head(params)
         self.local = TARGET_INPUTS[params.target_input](channels, params)
         self.register_buffer("mean", torch.tensor(params.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(params.std).view(1, 3, 1, 1), persistent=False)
@@ -208,7 +163,7 @@ class HyperIQA(nn.Module):
     def generate(self, pixels: Tensor) -> tuple[list[Tensor], list[Layer]]:
         """The backbone's maps (B, C_l, H_l, W_l), finest first, and the layers of each image's target network."""
         maps = self.backbone(self.normalise(pixels))
-        return maps, self.hyper(self.semantic(self.fusion(maps)))
+        return maps, self.hyper(self.semantic(self.fusion(maps))) if self.hyper else self.target(maps)
 
     def assess(self, maps: list[Tensor], layers: list[Layer]) -> Tensor:
         """Scores (B,) of what `generate` gives."""
@@ -228,12 +183,13 @@ class Inside:
 
     scores: Tensor  # (B,), float32, 0 worst and 1 best
     maps: list[Tensor]  # of the backbone, finest first, (B, C_l, H_l, W_l)
-    layers: list[Layer]  # of the generated target network
+    local: Tensor  # (B, target_widths[0]), what the target network reads
+    layers: list[Layer]  # of the target network; the same for each image where they are learned
     scale_weights: Tensor | None  # (B, 4), finest first, adding up to 1; None where the fusion does not weight scales
 
     @property
     def generated(self) -> Tensor:
-        """(B, n): all generated weights and biases of each image's target network, layer by layer."""
+        """(B, n): all weights and biases of each image's target network, layer by layer."""
         return torch.cat([part.flatten(1) for layer in self.layers for part in layer], dim=1)
 
 
@@ -252,9 +208,10 @@ def look_inside(model: HyperIQA, pixels: Tensor) -> Inside:
     scores = model.assess(maps, layers).float()
     weigh = getattr(model.fusion, "scale_weights", None)
     model.train(training)
-    return Inside(scores, maps, layers, weigh(maps) if weigh else None)
+    return Inside(scores, maps, model.local(maps), layers, weigh(maps) if weigh else None)
 
 
+PARTS = ("backbone", "fusion", "semantic", "hyper", "local", "target")  # in the order of the data flow
 # what `describe` copies of the entries that a model's parts were registered with
 WORDS = {
     "fusion": ("reads", "words", "each", "pyramid", "weigh"),
@@ -267,50 +224,54 @@ def describe(model: HyperIQA, height: int, width: int) -> dict[str, Any]:
     """The architecture as it is built: widths, maps and parameters, measured on one zero image of the given size.
 
     Returns:
-        name (of the model in the literature), backbone, fusion, target_input, input ([3, H, W]), parameters.
+        name (of the model in the literature), backbone, head, fusion (None without a content path), target_input, input
+            ([3, H, W]), parameters.
         levels: for each map, finest first: `stride`, `channels`, `height`, `width`, `fused` (whether the fusion
             reads it) and `local` (how many values it alone gives to the target network, or None).
         parts: for backbone, fusion, semantic, hyper, local and target: `name`, `title`, `output` (shape without the
-            batch) and `parameters`; for fusion and local also the `WORDS` that they were registered with.
-        semantic_widths: channels from the fused map to the semantic map.
+            batch) and `parameters`; for fusion and local also the `WORDS` that they were registered with. Fusion,
+            semantic and hyper are parts of the content path.
+        semantic_widths: channels from the fused map to the semantic map; none without a content path.
         target_widths: from the target network's input to its score.
         generated_weights: weights and biases that the hyper network makes for each image.
     """
     params, training = model.params, model.training
     model.eval()
     maps = model.backbone(model.normalise(torch.zeros(1, 3, height, width, device=model.mean.device)))
-    fused = model.fusion(maps)
-    semantic = model.semantic(fused)
-    generated = sum(weight.numel() + bias.numel() for weight, bias in model.hyper(semantic))
-    local = model.local(maps)
+    titles = {"backbone": params.backbone, "local": model.local.title, "target": model.head.target}
+    outputs = {"backbone": maps[-1].shape[1:], "local": model.local(maps).shape[1:], "target": []}
+    fused_levels, semantic_widths, generated, title = (), [], 0, model.head.title
+    if model.hyper:
+        fused = model.fusion(maps)
+        semantic = model.semantic(fused)
+        generated = sum(weight.numel() + bias.numel() for weight, bias in model.hyper(semantic))
+        titles |= {"fusion": f"{params.fusion} fusion", "semantic": "semantic features", "hyper": model.head.title}
+        outputs |= {"fusion": fused.shape[1:], "semantic": semantic.shape[1:], "hyper": [generated]}
+        fused_levels, title = model.fusion.levels, model.fusion.title.format(name=params.fusion)
+        semantic_widths = [model.fusion.channels, *params.semantic_widths, params.semantic_channels]
     model.train(training)
     levels = [
         {"stride": stride, **dict(zip(("channels", "height", "width"), level.shape[1:], strict=True))}
-        | {"fused": number in model.fusion.levels, "local": model.local.features[number]}
+        | {"fused": number in fused_levels, "local": model.local.features[number]}
         for number, (stride, level) in enumerate(zip(STRIDES, maps, strict=True))
     ]
     parts = []
-    for name, title, output in (
-        ("backbone", params.backbone, maps[-1].shape[1:]),
-        ("fusion", f"{params.fusion} fusion", fused.shape[1:]),
-        ("semantic", "semantic features", semantic.shape[1:]),
-        ("hyper", "hyper network", [generated]),
-        ("local", model.local.title, local.shape[1:]),
-        ("target", "target network", []),
-    ):
-        part = getattr(model, name, nn.Identity())  # the target network has no parameters of its own
+    for name in (name for name in PARTS if name in titles):
+        part = getattr(model, name) or nn.Identity()  # a generated target network has no parameters of its own
         words = {key: getattr(part, key) for key in WORDS.get(name, ())}
-        parts.append({"name": name, "title": title, "output": list(output), "parameters": _count(part)} | words)
+        about = {"name": name, "title": titles[name], "output": list(outputs[name]), "parameters": _count(part)}
+        parts.append(about | words)
     return {
-        "name": model.fusion.title.format(name=params.fusion) + model.local.suffix,
+        "name": title + (model.local.suffix if model.head.hidden else ""),
         "backbone": params.backbone,
-        "fusion": params.fusion,
+        "head": params.head,
+        "fusion": params.fusion if model.fusion else None,
         "target_input": params.target_input,
         "input": [3, height, width],
         "levels": levels,
         "parts": parts,
         "parameters": _count(model),
-        "semantic_widths": [model.fusion.channels, *params.semantic_widths, params.semantic_channels],
+        "semantic_widths": semantic_widths,
         "target_widths": [*params.target_widths, 1],
         "generated_weights": generated,
     }

@@ -21,6 +21,7 @@ def _of_the_network(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 BackboneArgs = Annotated[dict[str, types.Plain], Field(max_length=types.MOST), AfterValidator(_of_the_network)]
+Head = Annotated[str, AfterValidator(one_of("iqa.model.heads"))]
 Fusion = Annotated[str, AfterValidator(one_of("iqa.model.fusion"))]
 TargetInput = Annotated[str, AfterValidator(one_of("iqa.model.hyperiqa"))]
 
@@ -34,6 +35,7 @@ class ModelParams(Checked):
     backbone_args: BackboneArgs = {}  # passed on to timm.create_model
     mean: types.Triple = [0.485, 0.456, 0.406]  # of the input's channels on 0..1 (here: ImageNet)
     std: types.Deviations = [0.229, 0.224, 0.225]
+    head: Head = "hyper"  # where the target network's weights come from; others ignore what is in `UNREAD`
     fusion: Fusion = "last"  # which maps feed the hyper network, and how
     fpn_channels: types.Size = 256  # width of the feature pyramid (fusion fpn_cbam)
     cbam: bool = True  # attention at each level of the feature pyramid (fusion fpn_cbam)
@@ -57,6 +59,24 @@ class ModelParams(Checked):
     drop_path: types.Fraction = 0.0  # stochastic depth of the backbone, by timm
     output_scale: types.Factor = 1.0  # what the target network gives for the best quality
 
+    @property
+    def unread(self) -> frozenset[str]:
+        """Parameters that change nothing, as the head has no part that reads them (`UNREAD`)."""
+        return UNREAD.get(self.head, frozenset())
+
+    @property
+    def fusion_or_head(self) -> str:
+        """Where the target network's weights come from, in a word or two: the fusion, or a head without one."""
+        return f"none ({self.head} head)" if "fusion" in self.unread else self.fusion
+
+
+# By head, the parameters of a training that change nothing with it. A study's files may set them for its other
+# experiments; they count neither as a difference between experiments nor for what a training is made from.
+CONTENT_PATH = {"fusion", "fpn_channels", "cbam", "cbam_reduction", "attention_width", "attention_dropout"}
+CONTENT_PATH |= {"semantic_widths", "semantic_channels", "semantic_grid", "semantic_dropout", "hypernet_epochs"}
+TARGET_NETWORK = {"target_input", "lda_channels", "lda_features", "lda_grids", "lda_group", "target_widths"}
+TARGET_NETWORK |= {"dropout", "dropout_layers"}
+UNREAD = {"static": frozenset(CONTENT_PATH), "linear": frozenset(CONTENT_PATH | TARGET_NETWORK)}
 
 # the options of `iqa.model.scoring.score`, and the parameter of a training that sets each
 SCORING = {"input": "input", "crops": "test_crops", "patches": "test_patches", "crop": "crop"}

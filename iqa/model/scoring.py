@@ -19,7 +19,7 @@ from iqa.study.progress import bar
 AT_ONCE = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
 LOWER = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}  # types of a forward pass, by precision
 Window = tuple[int, int]  # height and width of a patch
-Values = dict[str, np.ndarray]  # `scores` of patches or images and, if asked for, `weights` and `scales`
+Values = dict[str, np.ndarray]  # `scores` of patches or images and, if asked for, `weights`, `local` and `scales`
 
 
 def choose_device(name: str) -> torch.device:
@@ -73,7 +73,8 @@ def score_patches(
         batch_size: most patches per forward pass; by default what suits the device and the window.
         precision: `32-true`, `bf16-mixed` or `fp16-mixed`.
         exact: without TF32 and other quick choices of cuDNN that differ from call to call.
-        look: return the generated `weights` (B, w), too, and those of the `scales` (B, 4) if the fusion weights them.
+        look: return the target network's `weights` (B, w) and input `local` (B, d), too, and the weights of the
+            `scales` (B, 4) if the fusion weights them.
         label: of a progress bar; empty for no bar.
 
     Yields:
@@ -96,7 +97,7 @@ def score_patches(
             values = {"scores": (inside.scores if inside else network(pixels)).double()}
         network.train(training)
         if inside:
-            values["weights"] = inside.generated.float()
+            values |= {"weights": inside.generated.float(), "local": inside.local.float()}
             values |= {} if inside.scale_weights is None else {"scales": inside.scale_weights.double()}
         yield np.array([number for number, _, _ in batch]), {key: value.cpu().numpy() for key, value in values.items()}
 

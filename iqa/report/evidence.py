@@ -200,6 +200,27 @@ class Measured:
         text = "; ".join(f"{first} against {other}: {format_contrast(row)}" for (first, other), row in rows.items())
         return self.finding(f"Measured: {text}.", joint(VERDICTS[row["verdict"]] for row in rows.values()))
 
+    def judge_value(self, value: str, others: set[str]) -> Finding | None:
+        """What was measured of a parameter's value (`head: hyper`) against some others, on any database.
+
+        Comparisons count in which nothing else differs. The value has to be better in all of them; None unless each of
+        the others was compared somewhere.
+        """
+        texts, words = {}, {}
+        for row in self.contrasts.to_dict("records"):
+            other = {row["differs"]: row["base"], row["base"]: row["differs"]}.get(value)
+            if other in others and row["verdict"] in VERDICTS:
+                pair = (row["group"], row["reference"]) if row["differs"] == value else (row["reference"], row["group"])
+                seen = comparison.find_contrast(self.contrasts, *pair, row["place"])
+                text = f"{pair[0]} against {pair[1]} on {row['place']}: {format_contrast(seen)}"
+                texts[text] = other, row["place"]
+                words[text] = VERDICTS[seen["verdict"]]
+                self.note("ablation", row["table"], "ablation.csv")
+        if {other for other, _ in texts.values()} != others:
+            return None
+        places = ", ".join(dict.fromkeys(place for _, place in texts.values()))
+        return Finding(f"Measured: {'; '.join(texts)}.", f"{MEASURED}: {places}", joint(words.values()))
+
     def gain(self, first: str, second: str) -> tuple[float, float] | None:
         """How much better the first experiment is than the second, and half the length of its interval."""
         row = self.contrast(first, second)

@@ -24,6 +24,7 @@ import typst
 from iqa.analysis import published
 from iqa.analysis.params import AblationParams
 from iqa.metrics.verdicts import EQUIVALENT
+from iqa.model.heads import HEADS
 from iqa.report import claims
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -274,7 +275,9 @@ def _context(listed: Tables) -> dict[str, Any]:
         "baselines": tables.records(listed.baselines),
     }
     command = partial(command_for, listed.params.study)
+    words = ("name", "title", "words", "formula")
     found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | found | {"made": listed.is_made, "command": command}
 
 

@@ -59,6 +59,15 @@ def variance_table(variance: pd.DataFrame) -> pd.DataFrame:
     return renamed(variance, columns | {"Cumulative:.1%": "cumulative"})
 
 
+def content_table(content: pd.DataFrame) -> pd.DataFrame:
+    """Agreement with the MOS by whose weights an image is scored with, from `content.csv`."""
+    kinds = {"own": "its own", "shuffled": "of another image", "mean": "mean of all images"}
+    columns = {"Model": "model", "Weights": lambda row: kinds.get(row["weights"]), "SRCC": ends("srcc")}
+    columns |= {"SRCC difference": ends("d_srcc"), "PLCC": ends("plcc"), "PLCC difference": ends("d_plcc")}
+    columns |= {"Verdict": lambda row: row["verdict"] if missing(row["reason"]) else f"not available: {row['reason']}"}
+    return renamed(content, columns)
+
+
 def attention_bands_table(bands: pd.DataFrame) -> pd.DataFrame:
     """Mean weight of each scale and the entropy of the weights in bands of MOS, from `bands.csv`."""
     rows: dict[tuple, dict] = {}
@@ -163,6 +172,27 @@ def _kinds(points: pd.DataFrame) -> tuple[str, pd.Series]:
             frequent = list(counts.index[: KINDS if len(counts) <= KINDS else KINDS - 1])
             return title, values.where(values.isin(frequent), f"{len(counts) - len(frequent)} others")
     return "", pd.Series(dtype=object)
+
+
+@in_style
+def content(content: pd.DataFrame) -> Figure:
+    """SRCC of each model with an image's own weights, those of another image and their mean, from `content.csv`."""
+    rows = content[content["srcc"].notna()]
+    if rows.empty:
+        return common.nothing("no model of this analysis generates weights for each image")
+    looks = dict(zip(("own", "shuffled", "mean"), LOOKS, strict=False))
+    labels = {"own": "its own weights", "shuffled": "those of another image", "mean": "the mean of all images' weights"}
+    models = list(rows["model"].unique())
+    figure, [[ax]] = common.draw_figure(0.9 + 0.5 * len(models))
+    for place, (kind, look) in enumerate(looks.items()):
+        part = rows[rows["weights"] == kind]
+        at = part["model"].map(models.index) + common.stagger(place, len(looks))
+        mark = look | {"linestyle": "none", "capsize": 2, "markersize": 5, "label": labels[kind]}
+        ax.errorbar(part["srcc"], at, xerr=common.error_bars(part, "srcc"), **mark)
+    common.name_rows(ax, models)
+    ax.set_xlabel("SRCC with the MOS, with interval")
+    common.add_legend(figure, ax, 3)
+    return figure
 
 
 @in_style
@@ -279,6 +309,7 @@ TABLES = (
     Table("inside", "Models that were looked into", analysed_table, ("analysis/models.csv",)),
     Table("weight_space", "What generated weights tell", separation_table, ("analysis/separation.csv",)),
     Table("components", "Principal components of generated weights", variance_table, ("analysis/variance.csv",)),
+    Table("content", "Weights of other images", content_table, ("analysis/content.csv",)),
     Table("attention_bands", "Attention weights in bands of MOS", attention_bands_table, ("analysis/bands.csv",)),
     Table("attention", "The statement on attention weights", attention_tests_table, ("analysis/attention.csv",)),
     Table("errors", "Errors by kind of image", errors_table, ("analysis/errors.csv",)),

@@ -15,7 +15,8 @@ from iqa.show.tables import Table, records, table_of, with_difference, with_inte
 def cross_database_table(cross: pd.DataFrame, baselines: pd.DataFrame | None = None) -> pd.DataFrame:
     """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available.
 
-    Where models have seeds, columns give their number, their spread, and what the intervals cover. With `baselines.csv`,
+    Where models have seeds, columns give their number, their spread, and what the intervals cover. With
+    `baselines.csv`,
     baselines have rows too, and what was compared with the first model has its difference.
     """
     beside = [] if baselines is None else records(baselines)

@@ -31,12 +31,17 @@ Description = dict[str, Any]  # of a model; a part of it has a `change` where it
 
 
 def difference(before: Description, after: Description) -> dict[str, int]:
-    """The parts in which two descriptions differ, by name, and how many parameters more the second has there."""
+    """The parts in which two descriptions differ, by name, and how many parameters more the second has there.
+
+    A part that one of them lacks has no parameters there.
+    """
     changes = {}
-    for old, new in zip(before["parts"], after["parts"], strict=True):
-        name, widths = new["name"], f"{new['name']}_widths"  # semantic_widths, target_widths
-        if old != new or before.get(widths) != after.get(widths):
-            changes[name] = new["parameters"] - old["parameters"]
+    old, new = ({part["name"]: part for part in each["parts"]} for each in (before, after))
+    for name in old | new:
+        widths = f"{name}_widths"  # semantic_widths, target_widths
+        if old.get(name) != new.get(name) or before.get(widths) != after.get(widths):
+            counts = [parts.get(name, {"parameters": 0})["parameters"] for parts in (old, new)]
+            changes[name] = counts[1] - counts[0]
     return changes
 
 
@@ -80,10 +85,12 @@ def draw(ax: Axes, description: Description, title: str, changes: dict[str, int]
     _text(ax, HYPER[0] + HYPER[2], SIZE[1] - 0.7, size, ha="right", va="top", fontsize=8)
     parts = {part["name"]: part | {"change": changes.get(part["name"])} for part in description["parts"]}
     _draw_backbone(ax, description, parts["backbone"])
-    _draw_fusion(ax, description, parts["fusion"])
-    _draw_heads(ax, description, parts)
+    generates = "hyper" in parts
+    if generates:
+        _draw_fusion(ax, description, parts["fusion"])
+        _draw_heads(ax, description, parts)
     _draw_distortion_path(ax, description, parts["local"])
-    _draw_target_network(ax, description["target_widths"], parts["target"])
+    _draw_target_network(ax, description["target_widths"], parts["target"], generates)
 
 
 def _draw_backbone(ax: Axes, description: Description, part: dict[str, Any]) -> None:
@@ -187,8 +194,8 @@ def _draw_distortion_path(ax: Axes, description: Description, part: dict[str, An
     _text(ax, COLUMNS[0] - 5, (bottom + top) / 2, label, ha="right", color=ORANGE)
 
 
-def _draw_target_network(ax: Axes, widths: Sequence[int], part: dict[str, Any]) -> None:
-    """Fully connected layers that shrink to the score; the hyper network sets what connects them (dashed)."""
+def _draw_target_network(ax: Axes, widths: Sequence[int], part: dict[str, Any], generated: bool) -> None:
+    """Fully connected layers that shrink to the score; a hyper network sets what connects them (dashed)."""
     x, y, width, height = TARGET
     middle, bus, gap = y + 14.5, y + height - 3, (width - 6) / (len(widths) - 1)
     _frame(ax, TARGET, ORANGE, part)
@@ -200,13 +207,17 @@ def _draw_target_network(ax: Axes, widths: Sequence[int], part: dict[str, Any]) 
         corners += [(right, middle + short / 2), (right, middle - short / 2)]
         ax.add_patch(Polygon(corners, facecolor=ORANGE, alpha=0.15, linewidth=0))
         centre = (left + right) / 2
-        _line(ax, [(centre, bus), (centre, middle + (tall + short) / 4)], GREEN, DASHED, head=5)
+        if generated:
+            _line(ax, [(centre, bus), (centre, middle + (tall + short) / 4)], GREEN, DASHED, head=5)
     for column, side, each in zip(columns, sides, widths, strict=True):
         _round(ax, (column - 0.8, middle - side / 2, 1.6, side), ORANGE, "#F6C9AC", radius=0.5)
         _text(ax, column, middle - side / 2 - 0.6, f"{each:.0f}", va="top")
-    source = HYPER[0] + HYPER[2] / 2
-    _line(ax, [(source, HYPER[1]), (source, bus), ((columns[0] + columns[1]) / 2, bus)], GREEN, DASHED)
-    _text(ax, source - 0.8, y + height + 4.4, "weights and biases for this image", ha="right", color=GREEN)
+    source, above = HYPER[0] + HYPER[2] / 2, y + height + 4.4
+    if generated:
+        _line(ax, [(source, HYPER[1]), (source, bus), ((columns[0] + columns[1]) / 2, bus)], GREEN, DASHED)
+        _text(ax, source - 0.8, above, "weights and biases for this image", ha="right", color=GREEN)
+    else:
+        _text(ax, source - 0.8, above + 4, f"weights and biases are learned:\n{_count(part)}", ha="right", color=ORANGE)
     _line(ax, [(columns[-1] + 0.9, middle), (x + width + 1.2, middle)], ORANGE, head=8)
     _text(ax, x + width + 1.6, middle, "score", ha="left", fontsize=8, fontweight="bold")
 

@@ -42,18 +42,19 @@ def main_result_table(
 def architecture_table(description: dict[str, Any]) -> pd.DataFrame:
     """The parts of a model in the order of the data flow, and their sum, from `architecture.json`.
 
-    Outputs are channels x height x width. The weights that the hyper network generates are no parameters; they stand
+    Outputs are channels x height x width. The weights that a hyper network generates are no parameters; they stand
     in its output.
     """
     generated = f"{description['generated_weights']:,.0f} weights"
+    made = f"the {generated} generated for each image" if description["generated_weights"] else "learned weights"
     details = {
         "backbone": f"levels of an image of {shape(description['input'])}",
-        "fusion": filled(description, "fusion", "words"),
         "semantic": f"1{TIMES}1 convolutions {_chain(description['semantic_widths'])}",
         "hyper": f"3{TIMES}3 convolutions and linear maps to the target network's weights and biases",
-        "local": filled(description, "local", "words"),
-        "target": f"{_chain(description['target_widths'])}, with the {generated} generated for each image",
+        "target": f"{_chain(description['target_widths'])}, with {made}",
     }
+    worded = (part["name"] for part in description["parts"] if "words" in part)
+    details |= {name: filled(description, name, "words") for name in worded}
     outputs = {"backbone": None, "hyper": generated, "target": "score"}
     total = description["parameters"]
     rows = []

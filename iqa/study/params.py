@@ -68,8 +68,8 @@ class Params(Checked):
         return []
 
     def words(self) -> frozenset[str]:
-        """Words in the parameters, among them the names of losses, fusions and readers that the run uses."""
-        return frozenset(re.findall(r"\w+", str(self.model_dump())))
+        """Words in the deciding parameters, among them the names of losses, fusions and readers that the run uses."""
+        return frozenset(re.findall(r"\w+", str(self.deciding())))
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the results."""

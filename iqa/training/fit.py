@@ -168,8 +168,8 @@ class Fit(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # after `hypernet_epochs` what generates the target network is fixed; the backbone and the LDA modules go on
         if self.params.hypernet_epochs and self.current_epoch >= self.params.hypernet_epochs:
-            for part in (self.model.fusion, self.model.semantic, self.model.hyper):
-                for parameter in part.parameters():
+            for name, parameter in self.model.named_parameters():
+                if name.startswith(("fusion.", "semantic.", "hyper.")):
                     parameter.grad = None
 
     def on_train_batch_end(self, *_: Any) -> None:

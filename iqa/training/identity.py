@@ -37,7 +37,7 @@ def fit_identity(params: TrainParams, data: dict[str, str]) -> Identity:
     roots = ROOTS + (SHARE,) * (params.train_share < 1) + STARTED * bool(params.start_from)
     by_rule = params.monitor_databases or params.selects_on_test or None in (params.val_crops, params.val_patches)
     return {
-        "values": params.model_dump(exclude=NOT_DECIDING | (set() if by_rule else {"test_patches"})),
+        "values": params.model_dump(exclude=NOT_DECIDING | params.unread | (set() if by_rule else {"test_patches"})),
         "code": code.definitions(*roots, names=params.words()),
         "reads": {f"data_prep/{name}": sha for name, sha in data.items()},
         "files": {file: hash_of(file) for file in params.files()},  # one that is missing is the model's error

@@ -156,12 +156,14 @@ class TrainParams(ModelParams, FigureParams):
     def by_group(self) -> dict[str, dict[str, Any]]:
         """The values that decide a training, but for its seed, by the groups in which they stand above."""
         groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS.values()}
-        group, left_out, here = "", {*self.not_deciding, "seed"}, TrainParams.__annotations__
+        group, left_out, here = "", {*self.not_deciding, *self.unread, "seed"}, TrainParams.__annotations__
         for key in here:
             group = GROUPS.get(key, group)
             if key in TrainParams.model_fields and key not in left_out:
                 groups[group][key] = getattr(self, key)
-        groups["model"] |= {key: getattr(self, key) for key in ModelParams.model_fields if key not in here}
+        groups["model"] |= {
+            key: getattr(self, key) for key in ModelParams.model_fields if key not in {*here, *left_out}
+        }
         return groups
 
     def processes(self) -> int:
@@ -184,6 +186,9 @@ class TrainParams(ModelParams, FigureParams):
 
     def words(self) -> frozenset[str]:
         return super().words() | self.terms().keys()
+
+    def deciding(self) -> dict[str, Any]:
+        return {key: value for key, value in super().deciding().items() if key not in self.unread}
 
     def databases(self) -> list[str]:
         """The databases to train on, then the monitored ones."""

@@ -156,6 +156,6 @@ def _begin(
         f"'{data.name}' ({len(data.indices('train')):,} in train, {len(data.indices('val')):,} in val)"
         for data in databases
     ]
-    model = f"{params.backbone}, {params.fusion}, on {' and '.join(counts)}, seed {params.seed}"
+    model = f"{params.backbone}, {params.fusion_or_head}, on {' and '.join(counts)}, seed {params.seed}"
     model += f", starting from {params.start_from}" * bool(params.start_from)
     log(folder, f"{params.run}: {model}")

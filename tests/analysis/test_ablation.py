@@ -446,3 +446,14 @@ def test_a_comparison_seen_from_the_other_side_has_the_other_sign():
     assert (found["delta_low"], found["delta_high"]) == (-0.04, -0.01)
     assert comparison.find_contrast(pd.DataFrame([row]), "a", "b", "Toy") == row
     assert comparison.find_contrast(pd.DataFrame([row]), "a", "b", "Other") is None
+
+
+def test_what_a_head_does_not_read_names_no_group():
+    runs = [planned("main", 1, fusion="attention"), planned("static", 1, head="static", hypernet_epochs=2)]
+    runs.append(planned("linear", 1, head="linear", dropout=0.3, target_input="pooled"))
+    assert list(comparison.group(runs, "main")) == ["reference", "head: static", "head: linear"]
+    assert list(comparison.group(runs, "static")) == [
+        "reference",
+        "head: hyper, fusion: attention, hypernet_epochs: None",
+        "head: linear",
+    ]

@@ -8,17 +8,19 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
 
 from iqa.model.fusion import FUSIONS
+from iqa.model.heads import HEADS
 from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, describe
 from iqa.show import diagram, tables, train
 from iqa.training.params import TrainParams
 
-VARIANTS = [(fusion, target_input) for fusion in FUSIONS for target_input in TARGET_INPUTS]
+CONTROLS = [("static", "lda"), ("static", "pooled"), ("linear", "means")]  # heads, and what they read
+VARIANTS = [(fusion, target_input) for fusion in FUSIONS for target_input in TARGET_INPUTS] + CONTROLS
 
 
 def described(fusion="last", target_input="lda", size=96):
-    """The description of the demo's model with another fusion and target input."""
+    """The description of the demo's model with another fusion, or head without one, and target input."""
     widths = [240, 32, 16, 8, 4] if target_input == "means" else [64, 32, 16, 8, 4]  # 240: the demo's channels
-    changes = {"fusion": fusion, "target_input": target_input, "target_widths": widths}
+    changes = {"head" if fusion in HEADS else "fusion": fusion, "target_input": target_input, "target_widths": widths}
     params = TrainParams().architecture().model_copy(update=changes)
     return describe(HyperIQA(params), size, size)
 
@@ -150,7 +152,7 @@ def test_differences_add_up_to_the_difference_of_the_models(built, variant):
     changes = diagram.difference(before, after)
     assert sum(changes.values()) == after["parameters"] - before["parameters"]
     assert ("fusion" in changes) == (variant[0] != "last") and ("local" in changes) == (variant[1] != "lda")
-    wider = {"hyper", "target"} if variant[1] == "means" else set()
+    wider = {"hyper", "target"} if variant[1] == "means" or variant in CONTROLS else set()
     assert {"backbone", "hyper", "target"} & changes.keys() == wider
 
 

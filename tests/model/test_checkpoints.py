@@ -373,6 +373,7 @@ def test_an_own_model_is_written_so_that_it_scores_0_to_100(tmp_path):
     [
         ({"backbone": "resnet18"}, ["backbone 'resnet18' (not 'resnet50')"]),
         ({"fusion": "concat", "std": [0.5, 0.5, 0.5]}, ["fusion 'concat' (not 'last')", "std [0.5, 0.5, 0.5]"]),
+        ({"head": "static"}, ["head 'static' (not 'hyper')"]),
         ({"target_input": "pooled", "semantic_widths": [64]}, ["target_input 'pooled'", "semantic_widths [64]"]),
     ],
 )

@@ -88,11 +88,18 @@ def test_a_file_scores_as_the_model_on_its_own_scale(exported):
 
 
 @pytest.mark.parametrize(
-    ("fusion", "target_input"),
-    [("last", "pooled"), ("attention", "lda"), ("pooled", "pooled"), ("fpn_cbam", "lda")],  # concat, lda: `exported`
+    "changes",
+    [
+        {"fusion": "last", "target_input": "pooled"},
+        {"fusion": "attention"},
+        {"fusion": "pooled", "target_input": "pooled"},
+        {"fusion": "fpn_cbam"},
+        {"head": "static"},
+        {"head": "linear"},
+    ],  # concat, lda: `exported`
 )
-def test_every_fusion_and_target_input_scores_as_the_model(fusion, target_input, tmp_path):
-    model = predictor(fusion=fusion, target_input=target_input)
+def test_every_head_fusion_and_target_input_scores_as_the_model(changes, tmp_path):
+    model = predictor(**changes)
     assert export(model, tmp_path / "model.onnx")["dynamic"]
     assert_same(tmp_path / "model.onnx", model, SIZES)
 

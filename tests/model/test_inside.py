@@ -8,7 +8,8 @@ import torch
 
 from iqa.model import hyperiqa
 from iqa.model.fusion import FUSIONS
-from iqa.model.hyperiqa import HyperIQA, look_inside, target_network
+from iqa.model.heads import target_network
+from iqa.model.hyperiqa import HyperIQA, look_inside
 
 PIXELS = torch.randint(0, 256, (3, 3, 72, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

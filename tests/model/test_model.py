@@ -12,7 +12,8 @@ from torch.nn.functional import avg_pool2d, conv2d, linear
 
 from iqa.model.backbone import BackboneError
 from iqa.model.fusion import FUSIONS, Concat
-from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, HyperNetwork, describe, target_network
+from iqa.model.heads import HyperNetwork, target_network
+from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, describe
 from iqa.model.params import ModelParams
 from iqa.model.tensors import CheckpointError
 from iqa.study import param_files
@@ -84,9 +85,14 @@ def test_scores_equal_a_plain_implementation_of_the_paper():
         assert torch.allclose(model(pixels), torch.stack(expected), rtol=1e-9)
 
 
+def hyper_network(channels, grid, widths):
+    changes = {"semantic_channels": channels, "semantic_grid": grid, "target_widths": widths}
+    return HyperNetwork(SMALL.model_copy(update=changes))
+
+
 def test_grouped_convolution_gives_the_same_target_network():
     torch.manual_seed(0)
-    layers = HyperNetwork(12, 7, [28, 14, 7])(torch.rand(3, 12, 7, 7))
+    layers = hyper_network(12, 7, [28, 14, 7])(torch.rand(3, 12, 7, 7))
     local = torch.rand(3, 28)
     x = local.reshape(1, -1, 1, 1)
     for number, (weight, bias) in enumerate(layers):
@@ -297,7 +303,7 @@ def test_local_weights_arrive_in_the_backbone(shared):
 
 def test_generated_weights_that_do_not_fill_the_map_evenly_are_its_first_values():
     torch.manual_seed(0)
-    network, semantic = HyperNetwork(12, 4, [65, 33, 5]), torch.rand(2, 12, 4, 4)
+    network, semantic = hyper_network(12, 4, [65, 33, 5]), torch.rand(2, 12, 4, 4)
     assert [weight.out_channels for weight in network.weights] == [135, 11]  # 65 * 33 and 33 * 5 over 16, rounded up
     for (weight, _), convolution, (out, inside) in zip(
         network(semantic)[:2], network.weights, network.shapes, strict=True

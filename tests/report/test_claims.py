@@ -409,6 +409,32 @@ def test_that_two_recipes_reach_one_srcc_is_confirmed_by_their_equivalence(made,
     assert found.verdict == settles and ("equivalent (within ±0.01)" in found.found) == (verdict == "equivalent")
 
 
+@pytest.mark.parametrize(
+    ("static", "linear", "settles"),
+    [
+        ("worse", "worse", "holds"),
+        ("better", "worse", "does not hold"),
+        ("worse", "better", "does not hold"),
+        ("not distinguishable", "worse", "not distinguishable"),
+        ("worse", "one seed only", "not testable here"),
+        ("worse", "not run", "not testable here"),
+    ],
+)
+@pytest.mark.parametrize("reader", ["synthetic", "koniq10k"])
+def test_the_hyper_network_helps_if_it_is_better_than_each_simpler_head(made, reader, static, linear, settles):
+    made.database("d", reader)
+    made.train("main", "d")
+    words = {"static": static, "linear": linear}
+    rows = [{"group": name, "differs": f"head: {name}", "verdict": word} for name, word in words.items()]
+    made.ablation("main", *rows, {"group": "last", "differs": "fusion: last"})
+    found = finding("D53", made)
+    assert found.verdict == settles and "fusion" not in found.found
+    if settles != "not testable here":
+        place = {"synthetic": "Synthetic demo", "koniq10k": "KonIQ-10k"}[reader]
+        assert found.basis == f"measured in this study: {place}"
+        assert f"main against static on {place}: SRCC +0.0200 [+0.0100, +0.0300] (3 seeds)" in found.found
+
+
 def test_a_part_of_koniq_settles_nothing_and_is_named_as_a_part(made, settled):
     made.database("k", "koniq10k")
     made.finish("data_prep", "k", audit={"n": 500, "splits": {"train": {"n": 300}, "test": {"n": 200}}})
