@@ -165,8 +165,8 @@ def refresh(study: str, step: str, name: str) -> None:
     evaluations only on request.
     """
     if step in ("ablation", "complexity", "claims"):
-        state = State(study)
-        if state.reasons(state.params[step, name]):
+        state = State(study, train=False)
+        if (step, name) not in state.left_out and state.reasons(state.params[step, name]):
             run(study, step, name)
 
 

@@ -281,6 +281,8 @@ def test_without_training_the_report_is_made_of_what_is_finished(project):
     executed, text = project.report("report", "toy", "--no-train")
     assert executed == {"ablation/main", "complexity/main", "report/report"}
     assert "1 training runs are not finished, and are reported so: c_s1" in text
+    assert text.count("report.ipynb with params/") == 1  # a training that is left out makes nothing due again
+    assert "Due in study 'toy': nothing." in project.report("report", "toy", "--no-train", "--dry-run")[1]
     executed, _ = project.report()
     assert executed == EVERY_RUN | {"train/c_s1"}
 

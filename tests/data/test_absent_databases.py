@@ -69,6 +69,50 @@ def test_a_training_on_a_database_that_is_not_here_is_left_out_unless_it_is_the_
     assert str(caught.value).count("LIVE-itW") == 1
 
 
+def test_without_data_and_training_only_what_needs_neither_is_made(elsewhere):
+    jobs = graph.jobs("koniq10k", train=False)
+    assert {(job.step, job.run) for job in jobs} == {("complexity", "main"), ("claims", "main"), ("report", "report")}
+    assert all(job.due for job in jobs)
+    assert [len(job.inputs) for job in jobs] == [0, 1, 2]
+
+
+TRAINED = {"data_prep/demo", "train/main_s1"}
+CROSS, ABLATION, ANALYSIS = "cross_dataset/main", "ablation/main", "analysis/main"
+
+
+@pytest.mark.parametrize(
+    ("finished", "values", "made"),
+    [
+        (set(), {}, set()),
+        (TRAINED, {}, {CROSS, ABLATION, ANALYSIS}),
+        (TRAINED, {CROSS: "databases: [far]"}, {ABLATION, ANALYSIS}),
+        (TRAINED, {CROSS: "models: [other_s1]\ndatabases: [demo]"}, {ABLATION, ANALYSIS}),
+        (
+            TRAINED,
+            {CROSS: "models: [other_s1, main_s1]\ndatabases: [demo]", ANALYSIS: "model: other_s1"},
+            {CROSS, ABLATION},
+        ),
+        (TRAINED, {ANALYSIS: "database: far"}, {CROSS, ABLATION}),
+        (set(), {CROSS: "models: [published.pth]\ndatabases: [demo]"}, {CROSS}),
+    ],
+)
+def test_what_has_nothing_to_compute_is_left_out(elsewhere, finished, values, made):
+    texts = {"train/other_s1": "seed: 2", CROSS: "databases: [demo, far]", ABLATION: "reference: main_s1"}
+    texts |= {ANALYSIS: "model: main_s1"} | values
+    for run, text in texts.items():
+        file = elsewhere / "params" / "toy" / f"{run}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        of_analysis = "\nreference: main_s1\nattention:" if run == ANALYSIS else ""
+        file.write_text(f"{text}{of_analysis}\n")
+    for name in finished:
+        folder = paths.RESULTS / "toy" / name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text("{}")
+    jobs = {f"{job.step}/{job.run}": job for job in graph.jobs("toy", train=False)}
+    assert {name for name in jobs if not name.startswith(("data_prep", "report"))} == made
+    assert len(jobs["report/report"].inputs) == len(jobs) - 1
+
+
 def write_record(params, **reads_and_files):
     """The record of a finished run that wrote nothing, made from what is here or as told."""
     made_from = State("toy").identity(params)
