@@ -61,7 +61,7 @@ def test_natural_scene_statistics_tell_distortions_apart():
 
 def test_mscn_is_zero_where_an_image_is_flat_and_does_not_see_its_brightness():
     grey = photograph("")[..., 0].astype(float)
-    assert not baselines.mscn(np.full((16, 16), 200.0)).any()
+    assert np.abs(baselines.mscn(np.full((16, 16), 200.0))).max() < 1e-9
     assert np.allclose(baselines.mscn(grey), baselines.mscn(grey + 100), atol=1e-6)
 
 
@@ -103,9 +103,8 @@ def test_a_fit_sees_training_and_validation_images_alone(name, database, model):
         pixels if keep else pixels[::-1] // 2 for pixels, keep in zip(database.stores["rgb"], seen, strict=True)
     ]
     found = fit(name, model, tiny.PARAMS, changed)
-    assert found.chosen == expected.chosen and set(found.chosen.values()) <= {
-        value for values in BASELINES[name].grid.values() for value in values
-    }
+    assert found.chosen == expected.chosen
+    assert all(expected.chosen[key.split("__")[1]] in values for key, values in BASELINES[name].grid.items())
     pairs = [each.predict(database)["prediction"].tolist() for each in (found, expected)]
     assert pairs[0] == pairs[1]
 
@@ -153,7 +152,7 @@ def test_rivals_are_compared_with_the_first_model_on_the_same_images():
     predictions = {(name, "tiny"): scored(database, each, seed) for seed, (name, each) in enumerate(noise.items())}
     about = {name: {"label": name, "kind": "model", "trained_on": "T", "uncalibrated": ""} for name in noise}
     known = [{"model": "first", "database": "tiny", "copies": 2} | evaluate(predictions["first", "tiny"], 50)]
-    found = compare(predictions, "first", about, {"tiny": database}, known, resamples=200).set_index("model")
+    found = compare(predictions, "first", about, {"tiny": database}, known, resamples=100).set_index("model")
     assert list(found.reset_index()) == baselines.COLUMNS and found["copies"].eq(2).all()
     assert found["verdict"].to_dict() == {
         "first": "reference",
@@ -164,7 +163,7 @@ def test_rivals_are_compared_with_the_first_model_on_the_same_images():
     assert found["delta"].isna().tolist() == [True, False, False, False]
     delta = found["srcc"] - found["srcc"]["first"]
     assert found["delta"].iloc[1:].tolist() == pytest.approx(delta.iloc[1:].tolist())
-    assert (found["p_holm"] >= found["p_value"])[1:].all() and found["p_value"]["good"] < 0.02
+    assert (found["p_holm"] >= found["p_value"])[1:].all() and found["p_value"]["good"] == pytest.approx(2 / 101)
     shuffled = predictions | {("bad", "tiny"): predictions["bad", "tiny"].iloc[::-1]}
     with pytest.raises(ValueError, match="have scored different images"):
         compare(shuffled, "first", about, {"tiny": database}, known, resamples=20)

@@ -15,6 +15,8 @@ import pypandoc
 import pytest
 import tiny
 
+from iqa.analysis.baselines import BASELINES, COLUMNS
+from iqa.analysis.evaluation import COEFFICIENTS
 from iqa.report import appendix
 from iqa.report.appendix import Tables
 from iqa.report.params import ReportParams
@@ -238,6 +240,66 @@ def test_rated_data_are_not_called_synthetic_and_cite_their_database(study, tmp_
     text = narrative(study, tmp_path)
     assert "images rated by people" in text and "@ahmed2021biq" in text and "@lee2001deadleaves" not in text
     assert re.findall(r".{40}synthetic.{40}", text, re.IGNORECASE) == []
+
+
+SECONDS = "A model that costs seconds is thus as good as the network here"
+
+
+def put_baselines(**verdicts: str) -> None:
+    """Results of simple baselines on the main run's database, with their verdicts."""
+    metrics = json.loads(result("train/main_s1/metrics.json").read_text())
+    same = {"database": metrics["database"], "title": "T", "trained_on": "T", "available": True}
+    same |= {key: value for key, value in metrics.items() if key.startswith(tuple(COEFFICIENTS)) or key == "n"}
+    ends = {"delta": -0.25, "delta_low": -0.3, "delta_high": -0.2, "p_value": 0.01, "p_holm": 0.02}
+    rows = [same | {"model": "main_s1", "label": "main_s1", "kind": "model", "verdict": "reference"}]
+    for name, verdict in verdicts.items():
+        kind = "baseline" if name in BASELINES else "checkpoint"
+        row = {"model": name, "label": f"The {name}", "kind": kind, "verdict": verdict}
+        lacking = {"available": False, "reason": "not run: no weights", "database": metrics["database"], "title": "T"}
+        rows.append(row | (lacking if verdict == "not run" else same | ends))
+        if kind == "baseline":
+            rows.append(rows[-1] | {"database": "demo_photos", "title": "Photographs"})
+    words = {"words": "maps [@hoerl1970ridge]", "note": "Random."}
+    about = [{"name": name, "title": f"The {name}"} | words for name in BASELINES]
+    folder = result("cross_dataset/main/cross.csv").parent
+    pd.DataFrame(rows).reindex(columns=COLUMNS).to_csv(folder / "baselines.csv", index=False)
+    (folder / "baselines.json").write_text(json.dumps({"model": "main_s1", "database": "demo", "baselines": about}))
+    tiny.finish(folder)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said", "seconds"),
+    [
+        (
+            {"nss_svr": "worse", "ridge": "worse"},
+            "main_s1 is better than The nss_svr (SRCC: -0.250 -0.300, -0.200) and The ridge (",
+            False,
+        ),
+        (
+            {"nss_svr": "better", "ridge": "worse", "published.pth": "worse"},
+            "main_s1 is better than The ridge (SRCC: -0.250 -0.300, -0.200) and The published.pth (",
+            True,
+        ),
+        ({"nss_svr": "better"}, "main_s1 is worse than The nss_svr (", True),
+        ({"ridge": "not distinguishable"}, "main_s1 is not distinguishable from The ridge (", True),
+        ({"nss_svr": "worse", "ridge": "not run"}, "Not run: The ridge (no weights).", False),
+        ({"nss_svr": "worse", "published.pth": "better"}, "main_s1 is worse than The published.pth (", False),
+    ],
+)
+def test_simple_baselines_are_told_by_what_the_paired_test_found(study, tmp_path, verdicts, said, seconds):
+    put_baselines(**verdicts)
+    text = re.sub(r"SRCC -?\d\.\d+:", "SRCC:", narrative(study, tmp_path).replace(tables.MINUS, "-"))
+    assert text.count(said) == 2, text  # in the Summary and in its chapter
+    assert text.count(SECONDS) == 2 * seconds
+    assert "The nss_svr takes maps @hoerl1970ridge. Random." in text
+    assert text.count("| The ridge |") == 3 * ("ridge" in verdicts)  # in the two main tables and the cross table
+    compared = [verdict for name, verdict in verdicts.items() if name in BASELINES and verdict != "not run"]
+    assert f"Of {len(compared)} comparisons with one of them" in text
+
+
+def test_a_report_without_baselines_is_as_before(study, tmp_path):
+    text = narrative(study, tmp_path)
+    assert "Simple baselines" not in text and "SRCC difference" not in text.partition("# Ablation")[0]
 
 
 def test_twins_and_copies_of_training_images_are_told_with_the_result_without_them(study, tmp_path):

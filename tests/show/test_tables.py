@@ -278,13 +278,40 @@ def test_what_a_model_without_a_scale_lacks_is_a_dash():
     metrics = {"database": "toy", "n": 9, "plcc_fitted": 0.2, "krcc": 0.2, "rmse": 1.5}
     metrics |= {f"{name}{end}": value for name in ("srcc", "plcc") for end, value in ends.items()}
     metrics |= {"bias": -0.5, "bias_low": -1.0, "bias_high": 0.0}
-    audits = {"toy": {"title": "Toy", "ceiling_srcc": None}}
-    shown = tables.rounded(train.main_result_table(metrics, audits)).iloc[0]
-    assert (shown["SRCC"], shown["RMSE"]) == ("0.200 [0.100, 0.300]", "1.500")
+    further = {"run": "main_s1"}, pd.DataFrame(), {"toy": {"title": "Toy", "ceiling_srcc": None}}
+    shown = tables.rounded(train.main_result_table(metrics, *further)).iloc[0]
+    assert (shown["Model"], shown["SRCC"], shown["RMSE"]) == ("main_s1", "0.200 [0.100, 0.300]", "1.500")
+    assert shown["Verdict"] == tables.DASH
     assert shown["Bias"] == f"{tables.MINUS}0.500 [{tables.MINUS}1.000, 0.000]"
     metrics |= dict.fromkeys(("rmse", "bias", "bias_low", "bias_high"))
-    shown = tables.rounded(train.main_result_table(metrics, audits)).iloc[0]
+    shown = tables.rounded(train.main_result_table(metrics, *further)).iloc[0]
     assert (shown["RMSE"], shown["Bias"]) == (tables.DASH, tables.DASH)
+
+
+def test_models_beside_a_run_have_rows_in_the_main_table_and_baselines_also_in_the_cross_table():
+    agreement = {f"{name}{end}": 0.5 for name in ("srcc", "plcc", "bias") for end in ("", "_low", "_high")}
+    agreement |= {"n": 9, "plcc_fitted": 0.5, "krcc": 0.5, "rmse": 0.5, "available": True, "reason": None}
+    delta = {"delta": -0.1, "delta_low": -0.2, "delta_high": 0.0, "p_holm": 0.0004, "verdict": "worse"}
+    rows = [
+        {"model": "main_s1", "kind": "model", "database": "toy", "verdict": "reference"},
+        {"model": "ridge", "kind": "baseline", "database": "toy"} | delta,
+        {"model": "ridge", "kind": "baseline", "database": "far"} | delta,
+        {"model": "a.pth", "kind": "checkpoint", "database": "far"} | delta,
+    ]
+    beside = pd.DataFrame([agreement | {"label": row["model"].upper(), "title": "T"} | row for row in rows])
+    metrics, audits = agreement | {"database": "toy"}, {"toy": {"title": "Toy", "ceiling_srcc": 0.9}}
+    shown = tables.rounded(train.main_result_table(metrics, {"run": "main_s1"}, beside, audits))
+    assert shown["Model"].tolist() == ["main_s1", "RIDGE"] and shown["Verdict"].tolist() == ["reference", "worse"]
+    difference = [text.replace(tables.MINUS, "-") for text in shown["SRCC difference"]]
+    assert difference == [tables.DASH, "-0.100 [-0.200, +0.000]"] and shown["p (Holm)"].iloc[1] == "<0.001"
+
+    cross = pd.DataFrame(
+        [agreement | {"model": name, "database": "far", "title": "T"} for name in ("main_s1", "a.pth")]
+    )
+    shown = tables.rounded(cross_dataset.cross_database_table(cross, beside))
+    assert shown["Model"].tolist() == ["main_s1", "a.pth", "RIDGE"]
+    assert shown["Verdict"].tolist() == [tables.DASH, "worse", "worse"]
+    assert "Verdict" not in cross_dataset.cross_database_table(cross)
 
 
 def test_the_parameters_of_all_experiments_are_told_by_what_differs_from_the_first():
