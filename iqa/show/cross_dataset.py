@@ -21,7 +21,7 @@ def cross_database_table(cross: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in records(cross):
         cells = _database(row) | {"Images:,.0f": row["n"]} | ({"Seeds:,.0f": row["seeds"]} if several else {})
-        cells |= with_intervals(row, "srcc") | ({"SD of SRCC over seeds": row["srcc_std"]} if several else {})
+        cells |= with_intervals(row, "srcc") | ({"SD of seeds": row["srcc_std"]} if several else {})
         cells |= with_intervals(row, "plcc") | ({"Intervals cover": row["covers"]} if several else {})
         rows.append(cells)
     return table_of(rows)
