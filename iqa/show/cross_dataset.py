@@ -15,8 +15,7 @@ from iqa.show.tables import Table, records, table_of, with_difference, with_inte
 def cross_database_table(cross: pd.DataFrame, baselines: pd.DataFrame | None = None) -> pd.DataFrame:
     """SRCC and PLCC on databases that were not trained on, from `cross.csv`; dashes where one is not available.
 
-    Where models have seeds, columns give their number, their spread, and what the intervals cover. With
-    `baselines.csv`,
+    Where models have seeds, columns give their number, their spread, and what the intervals cover. With `baselines.csv`
     baselines have rows too, and what was compared with the first model has its difference.
     """
     beside = [] if baselines is None else records(baselines)
@@ -27,7 +26,7 @@ def cross_database_table(cross: pd.DataFrame, baselines: pd.DataFrame | None = N
     rows = []
     for row in [*records(cross), *simple]:
         cells = _database(row) | {"Images:,.0f": row["n"]} | ({"Seeds:,.0f": row.get("seeds")} if several else {})
-        cells |= with_intervals(row, "srcc") | ({"SD of SRCC over seeds": row.get("srcc_std")} if several else {})
+        cells |= with_intervals(row, "srcc") | ({"SD of seeds": row.get("srcc_std")} if several else {})
         cells |= with_intervals(row, "plcc") | ({"Intervals cover": row.get("covers")} if several else {})
         cells |= with_difference(compared.get((row["model"], row["database"]), {})) if beside else {}
         rows.append(cells)

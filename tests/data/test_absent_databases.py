@@ -25,7 +25,7 @@ def elsewhere(tmp_path, monkeypatch):
     files = {
         "data_prep/demo": "scale: 0.1",
         "data_prep/far": "reader: livec\nsplit: all_test",
-        "train/main_s1": "seed: 1",
+        "train/main": "seeds: [1]",
         "cross_dataset/main": "databases: [demo, far]",
         "report/report": "title: Toy",
     }

@@ -337,7 +337,7 @@ def test_results_on_other_databases_show_seeds_and_what_intervals_cover_where_mo
     row |= {f"{name}{end}": 0.5 for name in ("srcc", "plcc") for end in ("", "_low", "_high")}
     cross = pd.DataFrame([row | {"seeds": 3, "covers": "contents and trainings"}])
     shown = tables.rounded(cross_dataset.cross_database_table(cross)).iloc[0]
-    assert shown[["Seeds", "SD of SRCC over seeds"]].tolist() == ["3", "0.031"]
+    assert shown[["Seeds", "SD of seeds"]].tolist() == ["3", "0.031"]
     assert shown["Intervals cover"] == "contents and trainings"
     assert list(cross_dataset.cross_database_table(cross.assign(seeds=np.nan))) == [
         *("Model", "Database", "Images", "SRCC", "PLCC")
