@@ -27,8 +27,7 @@ def large():
 
 @pytest.fixture(scope="module")
 def small():
-    """A database on a scale from 1 to 5, where lower is better."""
-    return replace(tiny.database(24, low=1.0, high=5.0, up=False), name="small", title="Small")
+    return tiny.other()
 
 
 @pytest.fixture(scope="module")
