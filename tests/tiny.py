@@ -1,6 +1,7 @@
 """A database of a few small images in memory, for tests of training and scoring; and the record of a made-up run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def database(
         stores={"mscn": pixels},
         fingerprint=f"tiny {images} {sizes} {low} {high} {up}",
     )
+
+
+def other() -> Database:
+    """Another one on a scale from 1 to 5, where lower is better."""
+    return replace(database(24, low=1.0, high=5.0, up=False), name="small", title="Small")
 
 
 def finish(folder: Path, **record: Any) -> None:

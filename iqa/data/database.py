@@ -1,7 +1,6 @@
 """A database as training and evaluation read it: its labels, joined with its cached pixels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,50 +102,7 @@ class Database(Labels):
         """The source file of an image."""
         return self.folder / self.table["image"].iloc[index]
 
-    def parts(self) -> list[np.ndarray]:
-        """Rows of the databases that were joined, by database; of any other database all rows."""
-        if "database" not in self.table:
-            return [np.arange(len(self))]
-        return [np.flatnonzero(self.table["database"] == name) for name in self.table["database"].unique()]
-
     @property
     def bytes(self) -> int:
         """Size of the cached pixels in bytes, over all kinds of input."""
         return sum(store.bytes for store in self.stores.values())
-
-
-def join(databases: Sequence[Database]) -> Database:
-    """Several databases as one to train on, row below row, which the column `database` tells apart; one stays itself.
-
-    Scores are normalised, each by the scale of its own database. Images and contents are named with their database.
-    """
-    first, *others = databases
-    if not others:
-        return first
-    tables = [
-        data.table.assign(
-            database=data.name,
-            mos=data.normalise(data.table["mos"].to_numpy()),
-            **{key: data.name + "/" + data.table[key].astype(str) for key in ("image", "reference")},
-        )
-        for data in databases
-    ]
-    kinds = set(first.stores).intersection(*(data.stores for data in others))
-    stores = {kind: _Chain([(data.stores[kind], len(data)) for data in databases]) for kind in kinds}
-    scale = {"low": 0.0, "high": 1.0, "higher_is_better": True}
-    name = ", ".join(data.name for data in databases)
-    return replace(first, name=name, table=pd.concat(tables, ignore_index=True), stores=stores, **scale)
-
-
-class _Chain:
-    """The pixels of several stores, one after the other."""
-
-    def __init__(self, stores: list[tuple["Store", int]]):
-        self.stores = stores
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        for store, length in self.stores:
-            if index < length:
-                return store[index]
-            index -= length
-        raise IndexError(index)

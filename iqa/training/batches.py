@@ -1,8 +1,11 @@
 """Batches of random training patches; seed and epoch alone decide their order and augmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -13,8 +16,55 @@ from iqa.data.database import Database
 from iqa.model.scoring import choose_device, to_pixels
 from iqa.training.params import TrainParams
 
+if TYPE_CHECKING:
+    from iqa.data.cache import Store
+
 Item = tuple[int, int, int]  # epoch, image, patch
 Batch = tuple[Tensor, Tensor, Tensor]  # pixels (B, 3, crop, crop) uint8, targets (B,) on 0..1, images (B,)
+
+
+def join(databases: Sequence[Database]) -> Database:
+    """Several databases as one to train on, row below row, which the column `database` tells apart; one stays itself.
+
+    Scores are normalised, each by the scale of its own database. Images and contents are named with their database.
+    """
+    first, *others = databases
+    if not others:
+        return first
+    tables = [
+        data.table.assign(
+            database=data.name,
+            mos=data.normalise(data.table["mos"].to_numpy()),
+            **{key: data.name + "/" + data.table[key].astype(str) for key in ("image", "reference")},
+        )
+        for data in databases
+    ]
+    kinds = set(first.stores).intersection(*(data.stores for data in others))
+    stores = {kind: _Chain([(data.stores[kind], len(data)) for data in databases]) for kind in kinds}
+    scale = {"low": 0.0, "high": 1.0, "higher_is_better": True}
+    name = ", ".join(data.name for data in databases)
+    return replace(first, name=name, table=pd.concat(tables, ignore_index=True), stores=stores, **scale)
+
+
+class _Chain:
+    """The pixels of several stores, one after the other."""
+
+    def __init__(self, stores: list[tuple["Store", int]]):
+        self.stores = stores
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        for store, length in self.stores:
+            if index < length:
+                return store[index]
+            index -= length
+        raise IndexError(index)
+
+
+def parts(database: Database) -> list[np.ndarray]:
+    """Rows of the databases that were joined, by database; of any other database all rows."""
+    if "database" not in database.table:
+        return [np.arange(len(database))]
+    return [np.flatnonzero(database.table["database"] == name) for name in database.table["database"].unique()]
 
 
 class Patches(Dataset):
@@ -109,7 +159,7 @@ def train_loader(database: Database, params: TrainParams, share: tuple[int, int]
     Of databases that were joined, each is in the batches as often as it has images, or all are alike (`mix`).
     """
     train = database.indices("train")
-    images = [np.intersect1d(train, part) for part in database.parts()] if params.mix == "equal" else train
+    images = [np.intersect1d(train, part) for part in parts(database)] if params.mix == "equal" else train
     order = EpochOrder(images, params.train_patches, params.seed, share, params.batch_size)
     return DataLoader(
         Patches(database, params),

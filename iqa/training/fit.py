@@ -22,14 +22,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from timm.utils import ModelEmaV3
 from torch import Tensor, distributed, nn
 
-from iqa.data.database import Database, join
+from iqa.data.database import Database
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
 from iqa.study.disk import write_whole
 from iqa.study.progress import in_batch
 from iqa.training import losses, schedules
-from iqa.training.batches import Batch, train_loader
+from iqa.training.batches import Batch, join, parts, train_loader
 from iqa.training.params import TrainParams
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -68,7 +68,7 @@ class Fit(lightning.LightningModule):
         self.databases = databases
         self.joined = join(databases)
         self.part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
-        for number, rows in enumerate(self.joined.parts()):
+        for number, rows in enumerate(parts(self.joined)):
             self.part[rows] = number
         self.params = params
         self.sees_scale = losses.sees_scale(params.terms())

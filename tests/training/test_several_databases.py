@@ -8,11 +8,10 @@ import pytest
 import tiny
 import torch
 
-from iqa.data.database import join
 from iqa.model.predictor import load_model
 from iqa.study.params import ParameterError
 from iqa.training import losses
-from iqa.training.batches import EpochOrder, train_loader
+from iqa.training.batches import EpochOrder, join, parts, train_loader
 from iqa.training.fit import Fit
 from iqa.training.params import TrainParams
 from iqa.training.train import train
@@ -27,8 +26,7 @@ def large():
 
 @pytest.fixture(scope="module")
 def small():
-    """A database on a scale from 1 to 5, where lower is better."""
-    return replace(tiny.database(24, low=1.0, high=5.0, up=False), name="small", title="Small")
+    return tiny.other()
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +37,9 @@ def fitted(large, small, tmp_path_factory):
 
 def test_joined_databases_keep_pixels_and_splits_and_have_scores_on_the_scale_of_each(large, small):
     both = join([large, small])
-    assert join([large]) is large and len(large.parts()) == 1
-    assert [len(part) for part in both.parts()] == [40, 24] and len(both) == 64
-    for database, rows in zip((large, small), both.parts(), strict=True):
+    assert join([large]) is large and len(parts(large)) == 1
+    assert [len(part) for part in parts(both)] == [40, 24] and len(both) == 64
+    for database, rows in zip((large, small), parts(both), strict=True):
         table = both.table.iloc[rows].reset_index(drop=True)
         np.testing.assert_array_equal(table["mos"], database.normalise(database.table["mos"]))
         assert table["split"].tolist() == database.table["split"].tolist()
@@ -55,7 +53,7 @@ def test_patches_of_each_database_are_in_the_batches_as_often_as_it_has_images_o
     counts = {}
     for mix in ("proportional", "equal"):
         images = [i for _, _, of in train_loader(both, BOTH.model_copy(update={"mix": mix})) for i in of.tolist()]
-        counts[mix] = [np.isin(images, part).sum() for part in both.parts()]
+        counts[mix] = [np.isin(images, part).sum() for part in parts(both)]
         assert set(images) == set(both.indices("train"))
     assert counts == {"proportional": [20, 12], "equal": [20, 20]}
     items = list(EpochOrder([np.arange(5), np.array([7, 8])], patches=2, seed=1))

@@ -245,18 +245,21 @@ def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nodes", [1, 2], ids=["on_one_machine", "on_two_nodes"])
-def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes):
+@pytest.mark.parametrize(
+    ("nodes", "databases"), [(1, "one"), (2, "one"), (1, "several")], ids=["one_machine", "two_nodes", "two_databases"]
+)
+def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes, databases):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
+    others = [tiny.other()] * (databases == "several")
+    alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one", others=others)
     devices = 2 // nodes
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--local-addr=127.0.0.1"]
     where = ["--standalone"] if nodes == 1 else [f"--nnodes={nodes}", "--rdzv-id=1", *meet]
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={devices}", *where]
-    command += ["tests/distributed_fit.py", str(tmp_path / "two"), str(devices), str(nodes)]
+    command += ["tests/distributed_fit.py", str(tmp_path / "two"), str(devices), str(nodes), databases]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     agents = [subprocess.Popen(command, cwd=paths.ROOT, **pipe) for _ in range(nodes)]
     for agent in agents:
