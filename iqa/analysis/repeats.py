@@ -38,6 +38,8 @@ def difference(values: pd.DataFrame, reference: pd.DataFrame, confidence: float)
     if gains.empty:
         return [float("nan")] * len(DIFFERENCE)
     srcc = gains["srcc"].to_numpy()
+    if not srcc.any():  # as of the reference and itself
+        return [0.0, 0.0, 0.0, gains["plcc"].median(), 1.0]
     interval = stats.quantile_test(srcc, p=0.5).confidence_interval(confidence)
-    p_value = stats.wilcoxon(srcc).pvalue if srcc.any() else 1.0
-    return [gains["srcc"].median(), interval.low, interval.high, gains["plcc"].median(), float(p_value)]
+    p_value = float(stats.wilcoxon(srcc).pvalue)
+    return [gains["srcc"].median(), interval.low, interval.high, gains["plcc"].median(), p_value]

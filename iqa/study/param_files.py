@@ -188,8 +188,7 @@ def _files(folder: Path) -> list[Path]:
 def _several(file: Path, splits: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
     """What each run of a file has for itself, by the ending of its name; nothing where the file stands for one run.
 
-    Args:
-        splits: the repeats that each file of data_prep lists.
+    `splits` are the repeats that each file of data_prep lists.
     """
     if file.parent.name == "data_prep":
         return {f"_r{number}": {"repeat": number} for number in splits[file.stem]}
