@@ -11,13 +11,13 @@ from notebook_section import run_section
 
 from iqa.analysis import comparison
 from iqa.analysis.comparison import Run, Trained, group
-from iqa.analysis.params import AblationParams
+from iqa.analysis.params import AblationParams, CrossDatasetParams
 from iqa.metrics.bootstrap import holm, p_value
 from iqa.metrics.coefficients import plcc, srcc
 from iqa.metrics.verdicts import qualify
 from iqa.show import ablation
 from iqa.study import paths
-from iqa.study.results import ResultsError
+from iqa.study.results import ResultsError, how_to_make
 from iqa.training.params import TrainParams
 
 
@@ -419,6 +419,14 @@ def test_the_own_test_images_are_called_so_when_a_run_monitored_them(study):
     tiny.finish(file.parent)
     finished, _ = comparison.collect("toy", RUNS)
     assert comparison.monitored(finished[:1]) == ["test_srcc", "test_plcc", "demo_photos_srcc"]
+
+
+def test_an_experiment_stands_for_its_runs_in_an_evaluation_and_the_unfinished_ones_have_a_command(study):
+    params = CrossDatasetParams(study="toy", models=["main", "a.pt", "last_s1", "main_s1"], databases=["wild"])
+    assert params.train_runs() == {"main": RUNS[:2], "last_s1": ["last_s1"], "main_s1": ["main_s1"]}
+    assert params.needs() == [*(("train", run) for run in RUNS[:3]), ("data_prep", "wild"), ("data_prep", "demo")]
+    assert how_to_make("toy", *RUNS) == "iqa run toy/train/last_s1 toy/train/last_s2"
+    assert how_to_make("toy", *RUNS[:2]) is None
 
 
 def test_runs_that_were_tested_on_other_images_or_scores_cannot_be_compared(study):

@@ -25,8 +25,8 @@ def elsewhere(tmp_path, monkeypatch):
     files = {
         "data_prep/demo": "scale: 0.1",
         "data_prep/far": "reader: livec\nsplit: all_test",
-        "train/main": "seeds: [1]",
-        "cross_dataset/main": "databases: [demo, far]",
+        "train/main_s1": "seed: 1",
+        "cross_dataset/main": "models: [main_s1]\ndatabases: [demo, far]",
         "report/report": "title: Toy",
     }
     for run, text in files.items():
