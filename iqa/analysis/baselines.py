@@ -129,7 +129,7 @@ def scene_statistics(image: np.ndarray) -> np.ndarray:
 
 @BASELINES.add(
     "nss_svr",
-    title="NSS, SVR",
+    title="NSS + SVR",
     words="the 36 natural-scene statistics of BRISQUE [@mittal2012brisque] of the grey image at its stored and at half "
     "its size, with a support vector regression [@smola2004svr]",
 )
@@ -167,7 +167,7 @@ class Pooled(nn.Module):
 
 @BASELINES.add(
     "ridge",
-    title="pooled maps, ridge",
+    title="Pooled maps + ridge",
     words="the mean and the standard deviation of the four maps of the backbone as the training starts from it, over "
     "the same crops that the model scores, with a ridge regression [@hoerl1970ridge]",
 )
