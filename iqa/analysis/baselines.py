@@ -1,7 +1,8 @@
 """Simple models beside a trained one, on the same images: a network has to be better than what costs seconds.
 
 A baseline turns an image into features, and a regressor of scikit-learn is fitted to those of the training images of
-the trained model's database. The validation images choose its constants, by the least squared error.
+the trained model's database. Its constants are those with the least squared error in cross-validation over the contents
+of these images. Validation images, which may be few, are not used.
 """
 
 import time
@@ -18,7 +19,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.special import gamma
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
@@ -46,6 +47,7 @@ from iqa.training.params import TrainParams
 BASELINES = Registry("baseline")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in the grey image (ITU-R BT.601)
 STATISTICS = 36
+FOLDS = 5  # of the training images' contents, by which the constants are chosen
 SHAPES = np.arange(0.2, 10.0005, 0.001)  # of generalised Gaussians
 RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # E|x|^2 / E x^2 of each, rising
 RANDOM = "The training starts from random weights, so these are random features."
@@ -129,7 +131,7 @@ def scene_statistics(image: np.ndarray) -> np.ndarray:
 
 @BASELINES.add(
     "nss_svr",
-    title="NSS, SVR",
+    title="NSS + SVR",
     words="the 36 natural-scene statistics of BRISQUE [@mittal2012brisque] of the grey image at its stored and at half "
     "its size, with a support vector regression [@smola2004svr]",
 )
@@ -139,7 +141,7 @@ class StatisticsRegression:
     regressor = SVR
     grid: ClassVar[dict[str, list[float]]] = {
         "svr__C": [0.1, 1, 10],
-        "svr__gamma": [0.003, 0.01, 0.03, 0.1],
+        "svr__gamma": [0.01, 0.03, 0.1],
         "svr__epsilon": [0.02, 0.1],
     }
 
@@ -167,7 +169,7 @@ class Pooled(nn.Module):
 
 @BASELINES.add(
     "ridge",
-    title="pooled maps, ridge",
+    title="Pooled maps + ridge",
     words="the mean and the standard deviation of the four maps of the backbone as the training starts from it, over "
     "the same crops that the model scores, with a ridge regression [@hoerl1970ridge]",
 )
@@ -206,7 +208,7 @@ class Fitted:
     baseline: Any
     regressor: Pipeline
     size: Size | None  # of the images; None: as each database is stored
-    chosen: dict[str, float]  # the constants that the validation images chose
+    chosen: dict[str, float]  # the constants that the cross-validation chose
     seconds: float  # that the fit took
 
     def predict(self, database: Database) -> pd.DataFrame:
@@ -219,7 +221,7 @@ class Fitted:
 def fit(
     name: str, model: Predictor, training: TrainParams, database: Database, preparation: str = "model", **changes: Any
 ) -> Fitted:
-    """A baseline, fitted to the training images of a database; its validation images choose among `grid`.
+    """A baseline, fitted to the training images of a database; cross-validation over their contents chooses in `grid`.
 
     Args:
         name: one of `BASELINES`.
@@ -235,17 +237,16 @@ def fit(
     start = time.perf_counter()
     baseline = BASELINES[name](model, training, change_rule(model.options, **changes))
     size = model.size if preparation == "model" else None
-    features = {split: _features(name, baseline, database, split, size) for split in ("train", "val")}
-    scores = database.table["mos"].to_numpy(dtype=float)
-    quality = {split: database.normalise(scores[database.indices(split)]) for split in features}
-    held_out = PredefinedSplit(np.repeat([-1, 0], [len(part) for part in features.values()]))
+    rows = database.indices("train")
+    features = _features(name, baseline, database, "train", size)
+    quality = database.normalise(database.table["mos"].to_numpy(dtype=float)[rows])
+    contents = database.table["reference"].to_numpy()[rows]
+    held_out = GroupKFold(min(FOLDS, len(set(contents))))
+    options = {"scoring": "neg_mean_squared_error", "error_score": "raise"}
     regressor = make_pipeline(StandardScaler(), baseline.regressor())
-    options = {"scoring": "neg_mean_squared_error", "refit": False, "error_score": "raise"}
-    search = GridSearchCV(regressor, baseline.grid, cv=held_out, **options)
-    search.fit(np.concatenate([*features.values()]), np.concatenate([*quality.values()]))
-    regressor.set_params(**search.best_params_).fit(features["train"], quality["train"])
+    search = GridSearchCV(regressor, baseline.grid, cv=held_out, **options).fit(features, quality, groups=contents)
     chosen = {key.split("__")[1]: value for key, value in search.best_params_.items()}
-    return Fitted(name, baseline, regressor, size, chosen, time.perf_counter() - start)
+    return Fitted(name, baseline, search.best_estimator_, size, chosen, time.perf_counter() - start)
 
 
 def fit_all(names: Iterable[str], *arguments: Any, **options: Any) -> tuple[dict[str, Fitted], dict[str, str]]:
