@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from itertools import groupby
@@ -300,7 +301,9 @@ def forecast(study: str, device: str = "auto") -> pd.DataFrame:
     rows = []
     for name, runs in param_files.experiments(study).items():
         params = state.params["train", runs[0]]
-        counts = _images(state.params["data_prep", params.database])
+        counts: Counter[str] = Counter()
+        for database in (params.database, *params.with_databases):
+            counts.update(_images(state.params["data_prep", database]))
         with torch.device("meta"):
             model = HyperIQA(params.architecture())
         macs = complexity.macs_torch(model.eval(), params.crop, params.crop)

@@ -188,6 +188,7 @@ class Predictor:
     size: Size  # to which images are brought first, and to which colours
     scale: Scale  # of its scores
     options: dict[str, Any]  # for `iqa.model.scoring.predict`: the rule by which its images are scored everywhere
+    trained_on: str = ""  # titles of its databases, where there are several; the scale is that of the first
 
     @property
     def rule(self) -> str:
@@ -491,6 +492,7 @@ class _Saved(_Part):
     scoring: _Scoring
     database: _Database
     calibration: _Line = _Line()  # older files have none
+    trained_on: str = ""
 
 
 def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
@@ -522,7 +524,7 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     fill(network, saved["state_dict"], file)
     options |= {} if scale.calibration == (0.0, 1.0) else {"calibration": scale.calibration}
     size = replace(database.size, least=options["crop"])
-    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options)
+    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options, about.trained_on)
 
 
 def _published(file: Path) -> Predictor:

@@ -250,7 +250,7 @@ class Fit(lightning.LightningModule):
     def _write(self, row: dict[str, float]) -> None:
         """History, log and models of the epoch that ended."""
         write_history(self.folder, self.history)
-        saved = describe(self.params, self.databases[0]) | {"fit": self.mark, "history_row": row}
+        saved = describe(self.params, *self.databases) | {"fit": self.mark, "history_row": row}
         intercept, slope = self.line
         saved["calibration"] = {"intercept": intercept, "slope": slope} if slope else {"uncalibrated": UNCALIBRATED}
         saved["state_dict"] = self.scored.state_dict()
@@ -309,13 +309,15 @@ def best_epoch(history: list[dict[str, float]] | pd.DataFrame, select_on: str) -
     return int(values["epoch"].iloc[column.argmin() if select_on.endswith("loss") else column.argmax()])
 
 
-def describe(params: TrainParams, database: Database | None = None) -> dict[str, Any]:
+def describe(params: TrainParams, *databases: Database) -> dict[str, Any]:
     """What a model file says besides weights, in plain values: all that `iqa.model.predictor.load_model` needs."""
     about = {"name": f"{params.study}/{params.run}", "architecture": params.architecture().model_dump()}
     about |= {"scoring": params.scoring(), "params": params.model_dump()}
-    if database:
+    for database in databases[:1]:
         keys = ("name", "title", "low", "high", "higher_is_better", "synthetic")
         about["database"] = {key: getattr(database, key) for key in keys} | {"size": vars(database.size)}
+    if len(databases) > 1:
+        about["trained_on"] = " and ".join(database.title for database in databases)
     return about
 
 

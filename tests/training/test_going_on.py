@@ -9,6 +9,8 @@ import tiny
 import torch
 from reference_models import blank
 
+from iqa.app.rehearsal import shrink
+from iqa.app.run import run
 from iqa.app.stale import State
 from iqa.data.sizes import Size
 from iqa.model.params import ModelParams
@@ -228,8 +230,8 @@ def study(tmp_path, monkeypatch):
     return write
 
 
-def load(run: str) -> TrainParams:
-    return param_files.load(TrainParams, "two", run)
+def load(name: str) -> TrainParams:
+    return param_files.load(TrainParams, "two", name)
 
 
 def test_a_run_takes_the_architecture_and_preparation_of_the_run_that_it_starts_from(study):
@@ -267,12 +269,12 @@ def test_a_run_is_made_after_the_one_that_it_starts_from_and_again_when_that_cha
     state = State("two")
     assert list(state.params) == [("data_prep", "demo"), ("train", "b"), ("train", "a")]
     model = paths.run_folder("two", "train", "b") / "best.pt"
-    for run in ("b", "a"):
-        folder = paths.run_folder("two", "train", run)
+    for name in ("b", "a"):
+        folder = paths.run_folder("two", "train", name)
         folder.mkdir(parents=True)
         (folder / "best.pt").write_bytes(b"weights")
-    for run in ("b", "a"):
-        tiny.finish(paths.run_folder("two", "train", run), identity=state.identity(state.params["train", run]))
+    for name in ("b", "a"):
+        tiny.finish(paths.run_folder("two", "train", name), identity=state.identity(state.params["train", name]))
     assert [place for place in State("two").due if place[0] == "train"] == []
     model.write_bytes(b"other weights")
     tiny.finish(model.parent)
@@ -283,3 +285,15 @@ def test_a_run_is_made_after_the_one_that_it_starts_from_and_again_when_that_cha
     tiny.finish(model.parent)
     why = State("two").due["train", "a"]
     assert [str(reason) for reason in why] == ["parameter epochs: 16 -> 20; it goes on from last.ckpt"]
+
+
+def test_a_run_whose_source_is_not_trained_is_refused_with_the_command_that_trains_it(study):
+    study(tuned="start_from: one/main_s1\n")
+    with pytest.raises(ResultsError, match="holds no finished run; make it with: iqa run one/train/main_s1"):
+        run("two", "train", "tuned")
+    assert not paths.RESULTS.exists()
+
+
+def test_a_rehearsal_starts_from_runs_of_its_own_study_alone(study, tmp_path):
+    study(tuned="start_from: one/main_s1\n", again="start_from: tuned\n")
+    assert [shrink(load(name), tmp_path)["start_from"] for name in ("tuned", "again")] == [None, "tuned"]

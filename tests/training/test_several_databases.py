@@ -89,7 +89,9 @@ def test_the_history_holds_losses_and_agreement_of_each_database_and_their_means
 
 
 def test_the_model_has_the_scale_of_the_first_database(fitted):
-    scale = load_model(fitted[0]).scale
+    model = load_model(fitted[0])
+    scale = model.scale
+    assert model.trained_on == "Tiny and Small"
     assert (scale.of, scale.low, scale.high, scale.higher_is_better) == ("Tiny", 0.0, 100.0, True)
 
 
