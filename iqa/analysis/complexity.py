@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from iqa.model.hyperiqa import HyperIQA, describe
+from iqa.model.architecture import describe
+from iqa.model.hyperiqa import HyperIQA
 from iqa.training.params import TrainParams
 
 Counts = dict[str, int]  # MACs by kind of operation

@@ -22,7 +22,7 @@ OWN, MEAN, SHUFFLED = "own", "mean", "shuffled"  # whose weights an image is sco
 NAMES = ("srcc", "plcc")
 COLUMNS = ["model", "weights", "draws", "n"]  # of `content.csv`
 COLUMNS += [f"{name}{end}" for name in ("srcc", "d_srcc", "plcc", "d_plcc") for end in ("", "_low", "_high")]
-COLUMNS += ["verdict", "reason"]
+COLUMNS += ["verdict", "lender_srcc", "lender_srcc_low", "lender_srcc_high", "reason"]
 
 
 def derange(count: int, draws: int, seed: int) -> np.ndarray:
@@ -107,10 +107,11 @@ def compare(
     """SRCC and PLCC with each image's own weights, with those of others and with their mean: paired bootstraps.
 
     Of the draws the mean counts. `d_srcc` and `d_plcc` are the differences from an image's own weights, on the same
-    resampled contents; `verdict` is that of SRCC.
+    resampled contents; `verdict` is that of SRCC. `lender_srcc` is the agreement with the MOS of the images whose
+    weights were taken: high where the weights decide a score, and not what the target network reads.
 
     Args:
-        scores: as of `swap_weights`.
+        scores: as of `swap_weights`, with the same `seed`.
     """
     columns = {kind: [name for name in scores if name.split()[0] == kind] for kind in (OWN, SHUFFLED, MEAN)}
     rows = {kind: {"weights": kind, "draws": len(names), "n": len(mos)} for kind, names in columns.items()}
@@ -127,6 +128,14 @@ def compare(
             for key, (value, samples) in found.items():
                 low, high = bootstrap.percentiles(samples, confidence)
                 rows[kind] |= {key: float(value), f"{key}_low": low, f"{key}_high": high}
+    lent = []
+    for name, other in zip(columns[SHUFFLED], derange(len(mos), len(columns[SHUFFLED]), seed), strict=True):
+        drawn = {"resamples": resamples, "seed": seed, "groups": contents[other]}
+        (samples,) = bootstrap.resample(coefficients.srcc, [scores[name].to_numpy()], mos[other], **drawn)
+        lent.append((coefficients.srcc(scores[name], mos[other]), samples))
+    value, samples = (np.mean(part, axis=0) for part in zip(*lent, strict=True))
+    low, high = bootstrap.percentiles(samples, confidence)
+    rows[SHUFFLED] |= {"lender_srcc": float(value), "lender_srcc_low": low, "lender_srcc_high": high}
     for kind in (SHUFFLED, MEAN):
         low, high = rows[kind]["d_srcc_low"], rows[kind]["d_srcc_high"]
         rows[kind]["verdict"] = BETTER if low > 0 else WORSE if high < 0 else OPEN

@@ -280,7 +280,7 @@ def _describe(options: Namespace) -> None:
 
     A model is also a training run that is not finished, or the parameter file of one.
     """
-    from iqa.model.hyperiqa import describe
+    from iqa.model.architecture import describe
     from iqa.show.train import architecture_table
 
     name, network, crop, rule = _network(options.model)

@@ -1,10 +1,8 @@
 """Where the weights of the target network come from: a hyper network, for each image, or learning, once for all.
 
-A head without a content path reads neither a fusion nor semantic features (`iqa.model.params.UNREAD`). One that is not
-`hidden` has a target network of a single linear layer, which reads the means of all maps.
-
-It is registered with its words: `title` (of a model, where no fusion gives it one), `target` (the target network in the
-table of parts), `words` and `formula` (TeX) for the report.
+A head without a `content` path has neither a fusion nor semantic features (`iqa.model.params.UNREAD`). One that is not
+`hidden` is a single linear layer on the means of all maps. A head is registered with its words: `title` (of a model
+without a fusion), `target` (the target network in the table of parts), `words` and `formula` (TeX) for the report.
 """
 
 from itertools import pairwise
@@ -76,10 +74,8 @@ class HyperNetwork(nn.Module):
 class StaticNetwork(nn.Module):
     """Learned weights and biases of the target network: what is left of HyperIQA without its content path.
 
-    Weights begin uniform, with Glorot's deviation times 4 before a sigmoid, whose slope is a quarter at most (Glorot &
-    Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010). Biases begin
-    where a sigmoid that gives a half is in the middle of the next one. With PyTorch's smaller weights a stack of
-    sigmoids begins with the same score for all images, and learns late.
+    Weights begin with Glorot's deviation (AISTATS 2010), times 4 before a sigmoid, whose slope is a quarter at most,
+    and biases where inputs of a half are in the middle of a sigmoid: else all images begin with nearly equal scores.
     """
 
     content, hidden = False, True
@@ -87,19 +83,15 @@ class StaticNetwork(nn.Module):
     def __init__(self, params: ModelParams):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*widths) for widths in pairwise([*params.target_widths, 1]))
-        last = self.layers[-1]
         for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight, 1.0 if layer is last else SIGMOID_GAIN)
-            nn.init.zeros_(layer.bias)
-        for layer in self.layers[1:]:
-            layer.bias.data -= layer.weight.data.sum(dim=1) / 2
+            nn.init.xavier_uniform_(layer.weight, 1.0 if layer is self.layers[-1] else SIGMOID_GAIN)
+            layer.bias.data = layer.weight.data.sum(dim=1) / -2
+        nn.init.zeros_(self.layers[0].bias)
 
     def forward(self, maps: list[Tensor]) -> list[Layer]:
         """The same layers ((B, out, in), (B, out, 1)) for each of B images; the last has out = 1."""
-        batch = maps[0].shape[0]
-        return [
-            (layer.weight.expand(batch, -1, -1), layer.bias[:, None].expand(batch, -1, -1)) for layer in self.layers
-        ]
+        size = maps[0].shape[0], -1, -1
+        return [(layer.weight.expand(size), layer.bias[:, None].expand(size)) for layer in self.layers]
 
 
 @HEADS.add(

@@ -73,8 +73,7 @@ def score_patches(
         batch_size: most patches per forward pass; by default what suits the device and the window.
         precision: `32-true`, `bf16-mixed` or `fp16-mixed`.
         exact: without TF32 and other quick choices of cuDNN that differ from call to call.
-        look: return the target network's `weights` (B, w) and input `local` (B, d), too, and the weights of the
-            `scales` (B, 4) if the fusion weights them.
+        look: also return the target network's `weights` (B, w) and input `local` (B, d), and `scales` (B, 4), if any.
         label: of a progress bar; empty for no bar.
 
     Yields:

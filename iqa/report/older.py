@@ -9,8 +9,9 @@ def complete_architecture(description: dict[str, Any]) -> dict[str, Any]:
     """An `architecture.json` with the words of its fusion and target input, which older files do not have."""
     if all("words" in part for part in description["parts"] if part["name"] in ("fusion", "local")):
         return description
+    from iqa.model.architecture import WORDS
     from iqa.model.fusion import FUSIONS
-    from iqa.model.hyperiqa import TARGET_INPUTS, WORDS
+    from iqa.model.hyperiqa import TARGET_INPUTS
 
     entries = {"fusion": FUSIONS[description["fusion"]], "local": TARGET_INPUTS[description["target_input"]]}
     words = {name: {key: getattr(entry, key) for key in WORDS[name]} for name, entry in entries.items()}

@@ -25,8 +25,10 @@ def record(study: str, step: str, run: str, name: str) -> dict[str, Any] | None:
 
 def training(study: str, run: str, name: str) -> dict[str, Any] | None:
     """A JSON file of a training: what `02_train` writes of its parameters and of its model; None for another file."""
+    from iqa.model.architecture import describe
     from iqa.model.fusion import Last
-    from iqa.model.hyperiqa import LocalDistortionAware, describe
+    from iqa.model.heads import HyperNetwork
+    from iqa.model.hyperiqa import LocalDistortionAware
     from iqa.report.evidence import build
     from iqa.training import losses
 
@@ -34,7 +36,7 @@ def training(study: str, run: str, name: str) -> dict[str, Any] | None:
         return describe(build(architecture.model_dump_json()), params.crop, params.crop)
 
     params = param_files.load(TrainParams, study, run)
-    plain = {"fusion": Last.name, "target_input": LocalDistortionAware.name}
+    plain = {"head": HyperNetwork.name, "fusion": Last.name, "target_input": LocalDistortionAware.name}
     release = release_of(param_files.load(DataPrepParams, study, params.database))
     about = {"database": params.database, "synthetic": release.synthetic, "select_on": params.select_on}
     files = {

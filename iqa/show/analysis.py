@@ -64,6 +64,7 @@ def content_table(content: pd.DataFrame) -> pd.DataFrame:
     kinds = {"own": "its own", "shuffled": "of another image", "mean": "mean of all images"}
     columns = {"Model": "model", "Weights": lambda row: kinds.get(row["weights"]), "SRCC": ends("srcc")}
     columns |= {"SRCC difference": ends("d_srcc"), "PLCC": ends("plcc"), "PLCC difference": ends("d_plcc")}
+    columns |= {"SRCC with the other's MOS": ends("lender_srcc")}
     columns |= {"Verdict": lambda row: row["verdict"] if missing(row["reason"]) else f"not available: {row['reason']}"}
     return renamed(content, columns)
 

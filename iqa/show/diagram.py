@@ -1,4 +1,4 @@
-"""The data flow of a model as a diagram, drawn from its description (`iqa.model.hyperiqa.describe`) alone.
+"""The data flow of a model as a diagram, drawn from its description (`iqa.model.architecture.describe`) alone.
 
 It follows figure 2 of Su et al. (CVPR 2020) with the model's own parts and shapes: blue is the backbone, green the
 content path that makes the target network's weights, orange the distortion path and the target network.

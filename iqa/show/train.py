@@ -128,7 +128,7 @@ def before_after(before: dict[str, Any], after: dict[str, Any]) -> Figure:
     """Data flow of two models, one above the other; the parts that differ have thick frames and stronger colours.
 
     The second states how many parameters it has more or less, as a whole and in each part that differs. Two equal
-    descriptions, as `iqa.model.hyperiqa.describe` returns them, are drawn once.
+    descriptions, as `iqa.model.architecture.describe` returns them, are drawn once.
     """
     changes = diagram.difference(before, after)
     rows = [(before, f"before: {before['name']}", dict.fromkeys(changes, 0))]

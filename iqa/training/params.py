@@ -161,9 +161,8 @@ class TrainParams(ModelParams, FigureParams):
             group = GROUPS.get(key, group)
             if key in TrainParams.model_fields and key not in left_out:
                 groups[group][key] = getattr(self, key)
-        groups["model"] |= {
-            key: getattr(self, key) for key in ModelParams.model_fields if key not in {*here, *left_out}
-        }
+        inherited = (key for key in ModelParams.model_fields if key not in {*here, *left_out})
+        groups["model"] |= {key: getattr(self, key) for key in inherited}
         return groups
 
     def processes(self) -> int:

@@ -108,6 +108,15 @@ def test_other_weights_matter_if_the_srcc_falls_beyond_the_noise_of_the_images(n
     assert shuffled["d_srcc_low"] <= shuffled["d_srcc"] <= shuffled["d_srcc_high"]
 
 
+def test_scores_that_the_weights_decide_agree_with_the_mos_of_those_who_lent_them():
+    mos, contents = np.random.default_rng(0).random(150), np.arange(150) // 2
+    lent = {f"shuffled {draw}": mos[other] for draw, other in enumerate(content.derange(150, 2, seed=0), 1)}
+    decided = content.compare(pd.DataFrame({"own": mos, "mean": 0 * mos} | lent), mos, contents, **OPTIONS)[1]
+    assert decided["lender_srcc"] == pytest.approx(1) and decided["srcc_high"] < 0.5 < decided["lender_srcc_low"]
+    ignored = content.compare(pd.DataFrame(dict.fromkeys(["own", "mean", *lent], mos)), mos, contents, **OPTIONS)[1]
+    assert ignored["srcc"] == pytest.approx(1) and ignored["lender_srcc_high"] < 0.5
+
+
 @pytest.fixture(scope="module")
 def table():
     """What the cells of `06_analysis` find of a model with a hyper network and of one without."""

@@ -7,9 +7,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
 
+from iqa.model.architecture import describe
 from iqa.model.fusion import FUSIONS
 from iqa.model.heads import HEADS
-from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, describe
+from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA
 from iqa.show import diagram, tables, train
 from iqa.training.params import TrainParams
 

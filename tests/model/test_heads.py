@@ -7,8 +7,9 @@ import tiny
 import torch
 from torch import nn
 
+from iqa.model.architecture import describe
 from iqa.model.heads import HEADS
-from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, describe, look_inside
+from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, look_inside
 from iqa.model.params import UNREAD
 from iqa.model.pooling import means
 from iqa.training import schedules

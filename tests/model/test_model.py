@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, linear
 
+from iqa.model.architecture import describe
 from iqa.model.backbone import BackboneError
 from iqa.model.fusion import FUSIONS, Concat
 from iqa.model.heads import HyperNetwork, target_network
-from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA, describe
+from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA
 from iqa.model.params import ModelParams
 from iqa.model.tensors import CheckpointError
 from iqa.study import param_files
