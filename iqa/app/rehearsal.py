@@ -44,7 +44,9 @@ from iqa.data.releases import OWN_FILES, OWN_SCALE, release_of
 from iqa.data.stand_ins import HEIGHT, WIDTH, write_own, write_stand_in
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import LOWER, choose_device
+from iqa.report import appendix
 from iqa.report.params import ReportParams
+from iqa.show.common import TALLEST
 from iqa.study import param_files, paths
 from iqa.study.params import Params
 from iqa.study.results import FORMATS, RECORD, finished
@@ -58,14 +60,15 @@ CROP = 64
 DPI = 60  # of figures
 SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {  # by the start of a backbone's name: a small one of its family
     "swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8]}),
-    "resnet": ("resnet10t", {"stem_width": 8, "channels": [16, 32, 64, 128]}),
+    "resnet": ("resnet10t", {"stem_width": 8, "channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}),
     "mobilenetv2": ("mobilenetv2_035", {}),
-    "convnext": ("convnext_atto", {}),
+    "convnext": ("convnext_atto", {"depths": [2, 2, 2, 2]}),
     "tf_efficientnetv2": ("tf_efficientnetv2_b0", {}),
 }
+DEPTHS = ("depths", "layers")  # arguments of backbones that tell how many blocks each level has
+SMALL = {"epochs": 2, "batch_size": 8, "train_patches": 1, "test_patches": 1}  # one more for each larger value
 BLANK = 2.0  # standard deviation of a figure's grey values below which nothing is seen on it
-TALLEST = 1.45  # height over width of a figure that still fits a page
-LONGEST = 60  # characters of a table's cell that still fit a column
+LONGEST = 30  # characters of a word in a table, between marks after which a line may break, that still fit a column
 
 
 def rehearse(study: str, cores: int | None = None) -> tuple[Path, pd.DataFrame]:
@@ -141,6 +144,7 @@ class Here(Engine):
 def make_project(home: Path, runs: list[Params]) -> None:
     """A project for the rehearsal of a study: code, small parameter files, and stand-ins for its databases."""
     study = runs[0].study
+    trainings = [params for params in runs if isinstance(params, TrainParams)]
     home.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__", *(folder.name for folder in paths.PARAMS.iterdir()))
     for name in COPIED:
@@ -163,7 +167,7 @@ def make_project(home: Path, runs: list[Params]) -> None:
         written.add(file)
         if isinstance(params, DataPrepParams):
             write_release(params, _release_folder(params, home))
-        values = {key: value for key, value in shrink(params, home).items() if key not in alone}
+        values = {key: value for key, value in shrink(params, home, trainings).items() if key not in alone}
         if "database" in alone:
             values["database"] = param_files.experiment_of(study, "data_prep")[alone["database"]]
         several = {key: value for key, value in param_files.read_yaml(file).items() if key in ("seeds", "repeats")}
@@ -197,8 +201,12 @@ def write_release(params: DataPrepParams, folder: Path) -> None:
                 there.rename(folder / params.images)
 
 
-def shrink(params: Params, home: Path) -> dict[str, Any]:
-    """The values of a run's parameter file in the rehearsal."""
+def shrink(params: Params, home: Path, trainings: list[TrainParams]) -> dict[str, Any]:
+    """The values of a run's parameter file in the rehearsal.
+
+    Args:
+        trainings: all of the study; those that differ in the size of anything still do.
+    """
     values = params.model_dump(exclude={"study", "run"})
     values |= {key: small for key, small in {"dpi": DPI, "threads": 1}.items() if key in values}
     if isinstance(params, DataPrepParams):
@@ -210,14 +218,16 @@ def shrink(params: Params, home: Path) -> dict[str, Any]:
         if params.height and params.width:
             values |= {"height": min(params.height, HEIGHT), "width": min(params.width, WIDTH)}
     elif isinstance(params, TrainParams):
-        backbone, arguments = smallest(params.backbone)
+        backbone, arguments = smallest(params.backbone, sorted({each.backbone for each in trainings}))
         given = {key: value for key, value in params.backbone_args.items() if key == "strict_img_size"}
         values |= {"backbone": backbone, "backbone_args": arguments | given, "pretrained": False, "weights": None}
         values |= {"crop": min(params.crop, CROP), "fpn_channels": min(params.fpn_channels, 32)}
-        values |= {"epochs": 2, "batch_size": 8, "train_patches": 1, "test_patches": min(params.test_patches, 2)}
         own = source_run(params.start_from, params.study)
         values |= {"start_from": params.start_from if own and own[0] == params.study else None}
-        values |= {"devices": 1, "nodes": 1, "workers": 0, "compile": False, "precision": "32-true", "patience": None}
+        for key, least in SMALL.items():
+            place = sorted({getattr(each, key) for each in trainings}).index(values[key])
+            values[key] = min(values[key], least + place)
+        values |= {"devices": 1, "nodes": 1, "workers": 0, "compile": False, "precision": "32-true"}
     elif isinstance(params, AblationParams):
         values |= {"resamples": 50}
     elif isinstance(params, ComplexityParams):
@@ -234,10 +244,21 @@ def shrink(params: Params, home: Path) -> dict[str, Any]:
     return values
 
 
-def smallest(backbone: str) -> tuple[str, dict[str, Any]]:
-    """A small network of a backbone's family, and its arguments; the backbone itself where none is known."""
-    fits = [start for start in SMALLEST if backbone.startswith(start)]
-    return SMALLEST[max(fits, key=len)] if fits else (backbone, {})
+def smallest(backbone: str, backbones: list[str]) -> tuple[str, dict[str, Any]]:
+    """A small network of a backbone's family, and its arguments; the backbone itself where none is known.
+
+    Args:
+        backbones: all of the study; of one family, each has more blocks than the one before.
+    """
+    fits = max((start for start in SMALLEST if backbone.startswith(start)), key=len, default=None)
+    if fits is None:
+        return backbone, {}
+    more = [each for each in backbones if each.startswith(fits)].index(backbone)
+    name, arguments = SMALLEST[fits]
+    deeper = {
+        key: [*arguments[key][:2], arguments[key][2] + more, arguments[key][3]] for key in DEPTHS if key in arguments
+    }
+    return name, arguments | deeper
 
 
 # --- what came of it
@@ -257,19 +278,17 @@ def examine(home: Path, runs: list[Params]) -> Iterator[tuple[str, str]]:
                 grey = np.asarray(image.convert("L"), float)
             if grey.std() < BLANK:
                 yield f"{name}/{file.name}", "figure: nothing is seen on it"
-            if grey.shape[0] > TALLEST * grey.shape[1]:
+            if grey.shape[0] > (TALLEST + 0.3) * DPI:  # with its margins
                 yield f"{name}/{file.name}", "figure: taller than a page"
-        for file in sorted(folder.glob("*.csv")):
-            if not len(pd.read_csv(file)):
-                yield f"{name}/{file.name}", "table: no rows"
-    for file in sorted((home / "report" / study / "tables").rglob("*.csv")):
-        table = pd.read_csv(file, dtype=str)
-        name = f"tables/{file.relative_to(home / 'report' / study / 'tables')}"
-        if not len(table):
-            yield name, "table: no rows"
-        longest = table.fillna("").map(len).max(axis=None) if len(table) else 0
-        if longest > LONGEST:
-            yield name, f"table: a cell of {longest} characters"
+    folder = home / "report" / study / "tables"
+    written = {file.stem: pd.read_csv(file, dtype=str).fillna("") for file in sorted(folder.glob("*.csv"))}
+    for table in appendix.LISTED if written else ():
+        if table.name not in {"ablation", *written}:
+            yield f"tables/{table.name}", "table: no rows"
+    for name, table in written.items():
+        words = [len(word) for cell in table.to_numpy().ravel() for word in re.split(r"[\s/_;-]", cell)]
+        if max(words, default=0) > LONGEST:
+            yield f"tables/{name}", f"table: a word of {max(words)} characters"
 
 
 def _why(folder: Path) -> str:

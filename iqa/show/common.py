@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from iqa.show.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, WIDTH, in_style
 
+TALLEST = 1.3 * WIDTH  # inches of a figure that fits a page with its caption
 LOOKS = [  # of things that are compared: told apart by line and marker where colours are not seen
     {"color": INK, "linestyle": "-", "marker": "D"},
     {"color": BLUE, "linestyle": "--", "marker": "o"},
@@ -50,8 +51,8 @@ def caption_image(ax: Axes, text: str) -> None:
 def draw_figure(
     height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **shared: Any
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure, its size in inches, and its panels, an array of rows and columns."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure, its size in inches (at most `TALLEST` high), and its panels, an array of rows and columns."""
+    figure = Figure(figsize=(width, min(height, TALLEST)), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 

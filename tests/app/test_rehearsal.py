@@ -12,6 +12,7 @@ from PIL import Image
 
 from iqa.app import rehearsal, steps
 from iqa.app.run import RunFailed
+from iqa.report import appendix
 from iqa.study import param_files, paths
 from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
@@ -35,9 +36,11 @@ def test_a_study_has_a_small_project_with_the_same_runs(study, tmp_path, monkeyp
     assert [(params.step, params.run) for params in small] == [(params.step, params.run) for params in runs]
     for params, real in zip(small, runs, strict=True):
         if isinstance(params, TrainParams):
-            assert (params.epochs, params.pretrained, params.seed) == (2, False, real.seed)
+            assert (params.pretrained, params.seed) == (False, real.seed) and params.epochs <= 4
             assert params.database == real.database
             assert params.fusion == real.fusion and params.crop <= rehearsal.CROP
+    several = [[repr(params.deciding()) for params in group if params.step == "train"] for group in (small, runs)]
+    assert len(set(several[0])) == len(set(several[1])), "two experiments are one in the rehearsal"
     assert next(params for params in small if params.step == "report").notice == rehearsal.NOTICE
 
 
@@ -91,12 +94,18 @@ def test_what_failed_or_shows_nothing_is_found(tmp_path):
     assert list(rehearsal.examine(tmp_path, runs)) == [("ablation/main", "failed: ValueError: no images")]
     folder.mkdir()
     (folder / "record.json").write_text(json.dumps({}))
-    Image.fromarray(np.full((40, 20, 3), 255, np.uint8)).save(folder / "blank.png")
-    pd.DataFrame(columns=["a"]).to_csv(folder / "empty.csv", index=False)
+    Image.fromarray(np.full((900, 20, 3), 255, np.uint8)).save(folder / "blank.png")
+    (tables := tmp_path / "report/demo/tables").mkdir(parents=True)
+    for table in appendix.LISTED:
+        if table.name != "ceiling":
+            pd.DataFrame({"a": ["w" * 40 if table.name == "main" else "w" * 20 + "_" + "w" * 20]}).to_csv(
+                tables / f"{table.name}.csv", index=False
+            )
     assert list(rehearsal.examine(tmp_path, runs)) == [
         ("ablation/main/blank.png", "figure: nothing is seen on it"),
         ("ablation/main/blank.png", "figure: taller than a page"),
-        ("ablation/main/empty.csv", "table: no rows"),
+        ("tables/ceiling", "table: no rows"),
+        ("tables/main", "table: a word of 40 characters"),
     ]
 
 
