@@ -47,7 +47,7 @@ def run(study: str, step: str, name: str, overrides: dict[str, Any] | None = Non
     _check_inputs(params, overrides or {})
     _check_notebook(notebook, params)
     _check_model(params, overrides or {}, place)
-    state = State(study)
+    state = State(study, train=False)  # what is not trained makes nothing out of date
     identity = state.identity(params)
     out_of_date = state.out_of_date_needs(params)
     held = results.lock(place, wait=ORPHANS)

@@ -136,6 +136,12 @@ def test_the_evaluation_is_made_anew_when_the_database_arrives(elsewhere, monkey
     assert reasons(params) == ["reads data_prep/far: its contents differ"]
 
 
+def test_what_is_not_trained_makes_no_result_out_of_date(elsewhere):
+    write_record(param_files.load(CrossDatasetParams, "toy", "main"))
+    state = State("toy", train=False)
+    assert state.out_of_date_needs(state.params["report", "report"]) == {}
+
+
 def test_results_that_were_brought_here_count_without_their_images(elsewhere):
     folder = paths.run_folder("toy", "data_prep", "far")
     folder.mkdir(parents=True)
