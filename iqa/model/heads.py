@@ -88,9 +88,9 @@ class StaticNetwork(nn.Module):
             layer.bias.data = layer.weight.data.sum(dim=1) / -2
         nn.init.zeros_(self.layers[0].bias)
 
-    def forward(self, maps: list[Tensor]) -> list[Layer]:
+    def repeat(self, images: int) -> list[Layer]:
         """The same layers ((B, out, in), (B, out, 1)) for each of B images; the last has out = 1."""
-        size = maps[0].shape[0], -1, -1
+        size = images, -1, -1
         return [(layer.weight.expand(size), layer.bias[:, None].expand(size)) for layer in self.layers]
 
 

@@ -161,7 +161,7 @@ class HyperIQA(nn.Module):
     def generate(self, pixels: Tensor) -> tuple[list[Tensor], list[Layer]]:
         """The backbone's maps (B, C_l, H_l, W_l), finest first, and the layers of each image's target network."""
         maps = self.backbone(self.normalise(pixels))
-        return maps, self.hyper(self.semantic(self.fusion(maps))) if self.hyper else self.target(maps)
+        return maps, self.hyper(self.semantic(self.fusion(maps))) if self.hyper else self.target.repeat(pixels.shape[0])
 
     def assess(self, maps: list[Tensor], layers: list[Layer]) -> Tensor:
         """Scores (B,) of what `generate` gives."""

@@ -1,6 +1,7 @@
 """Cost of a model, against counts by hand."""
 
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -213,3 +214,14 @@ def test_hyperiqa_with_resnet50_costs_what_is_known_of_it():
     saved = sum(out * inside * (side**2 - grid**2) for out, inside, side, grid in levels)
     assert (macs_ptflops(model, 224, 224) + saved) / 1e9 == pytest.approx(4.34, abs=0.01)
     assert (complexity.macs_torch(model, 224, 224) + saved) / 1e9 == pytest.approx(4.29, abs=0.01)  # no normalisations
+
+
+@pytest.mark.parametrize("head", ["static", "linear"])
+def test_a_head_without_a_hyper_network_is_counted_with_its_weights_as_parameters(head):
+    model = complexity.build(TrainParams(head=head))
+    widths = [64, 32, 16, 8, 4, 1] if head == "static" else [240, 1]
+    parts, found = parts_of(model, 96, 96), complexity.complexity(model, 96, 96, {})
+    assert found["generated_weights"] == 0 and parts["parameters"].sum() == found["parameters"]
+    assert parts.loc["target", "parameters"] == sum(a * b + b for a, b in pairwise(widths))
+    assert parts.loc["target", "macs_torch"] == sum(a * b for a, b in pairwise(widths))
+    assert parts["macs_torch"].equals(parts["macs_estimated"])
