@@ -76,6 +76,7 @@ class StaticNetwork(nn.Module):
 
     Weights begin with Glorot's deviation (AISTATS 2010), times 4 before a sigmoid, whose slope is a quarter at most,
     and biases where inputs of a half are in the middle of a sigmoid: else all images begin with nearly equal scores.
+    Scores begin around the middle of the scale.
     """
 
     content, hidden = False, True
@@ -87,6 +88,7 @@ class StaticNetwork(nn.Module):
             nn.init.xavier_uniform_(layer.weight, 1.0 if layer is self.layers[-1] else SIGMOID_GAIN)
             layer.bias.data = layer.weight.data.sum(dim=1) / -2
         nn.init.zeros_(self.layers[0].bias)
+        self.layers[-1].bias.data += params.output_scale / 2
 
     def repeat(self, images: int) -> list[Layer]:
         """The same layers ((B, out, in), (B, out, 1)) for each of B images; the last has out = 1."""
@@ -98,13 +100,20 @@ class StaticNetwork(nn.Module):
     "linear",
     title="Linear map of the levels",
     target="linear map",
-    words="one linear map of the means of all maps, without a target network",
+    words="one linear map of the means of all maps, each standardised, without a target network",
     formula=r"\hat q(x) = w^\top [\bar F_1, \bar F_2, \bar F_3, \bar F_4] + b",
 )
 class LinearMap(StaticNetwork):
-    """One learned linear layer on the means of all maps: the simplest head."""
+    """One learned linear layer on the standardised means of all maps: the simplest head.
+
+    Scores begin near the middle of the scale; larger weights on hundreds of means would put them far off.
+    """
 
     hidden = False
+
+    def __init__(self, params: ModelParams):
+        super().__init__(params)
+        nn.init.normal_(self.layers[0].weight, std=0.1 / params.target_widths[0] ** 0.5)
 
 
 def target_network(local: Tensor, layers: list[Layer], drop: float = 0.0, drop_layers: int = 0) -> Tensor:

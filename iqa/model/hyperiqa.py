@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from iqa.model.backbone import Backbone
 from iqa.model.fusion import FUSIONS
@@ -116,6 +117,23 @@ class Means(nn.Module):
         return means(maps)
 
 
+class StandardisedMeans(Means):
+    """The same, each with zero mean and unit deviation over the training images: what the linear head reads."""
+
+    words = "means of all levels, {channels} values, each standardised"
+
+    def __init__(self, channels: list[int], params: ModelParams):
+        super().__init__(channels, params)
+        self.register_buffer("running_mean", torch.zeros(sum(channels)))
+        self.register_buffer("running_var", torch.ones(sum(channels)))
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(B, target_widths[0]) of the maps (B, C_l, H_l, W_l)."""
+        values = super().forward(maps)
+        of_batch = self.training and len(values) > 1  # one image has no deviation
+        return batch_norm(values, self.running_mean, self.running_var, training=of_batch)
+
+
 class HyperIQA(nn.Module):
     """The whole model: pixels in, one quality score per image out.
 
@@ -147,7 +165,8 @@ class HyperIQA(nn.Module):
             self.hyper = self.head(params)
         else:
             self.target = self.head(params)
-        self.local = TARGET_INPUTS[params.target_input](channels, params)
+        read = TARGET_INPUTS[params.target_input] if self.head.hidden else StandardisedMeans
+        self.local = read(channels, params)
         self.register_buffer("mean", torch.tensor(params.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(params.std).view(1, 3, 1, 1), persistent=False)
 

@@ -50,13 +50,23 @@ def test_a_static_head_is_a_plain_network_on_the_same_input(target_input):
         assert torch.allclose(model(PIXELS), plain(local).flatten(), atol=1e-6)
 
 
-def test_a_linear_head_is_one_linear_map_of_the_means_of_all_maps():
-    model = build(head="linear")
+def test_a_linear_head_is_one_linear_map_of_the_standardised_means_of_all_maps():
+    model = build(head="linear").train()
     (layer,) = model.target.layers
     with torch.no_grad():
         pooled = means(model.backbone(model.normalise(PIXELS)))
-        assert torch.allclose(model(PIXELS), layer(pooled).flatten(), atol=1e-6)
-    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "target"}
+        standardised = (pooled - pooled.mean(0)) / (pooled.var(0, correction=0) + 1e-5).sqrt()
+        assert torch.allclose(model(PIXELS), layer(standardised).flatten(), atol=1e-4)
+    assert torch.allclose(model.local.running_mean, pooled.mean(0) / 10)  # of which a batch moves a tenth
+    model(PIXELS[:1])  # a batch of one image has no deviation, and is standardised as in evaluation
+    assert torch.allclose(model.local.running_mean, pooled.mean(0) / 10)
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "target", "local"}
+
+
+@pytest.mark.parametrize("head", ["static", "linear"])
+def test_scores_begin_around_the_middle_of_the_scale(head):
+    scores = [build(head=head)(PIXELS).detach() for _ in range(5)]
+    assert abs(torch.cat(scores).mean() - 0.5) < 0.3
 
 
 @pytest.mark.parametrize("head", HEADS)
