@@ -57,7 +57,7 @@ def test_a_database_that_only_serves_to_test_is_left_out_and_the_others_run(else
 def test_a_training_on_a_database_that_is_not_here_is_left_out_unless_it_is_the_main_one(elsewhere):
     folder = elsewhere / "params" / "toy"
     (folder / "data_prep" / "far.yaml").write_text("reader: livec\nrepeats: 1..3\n")
-    (folder / "cross_dataset" / "main.yaml").write_text("databases: [far_r1]\n")
+    (folder / "cross_dataset" / "main.yaml").write_text("models: [main_s1]\ndatabases: [far_r1]\n")
     (folder / "train" / "other.yaml").write_text("database: far\n")
     jobs = {(job.step, job.run): job for job in graph.jobs("toy")}
     assert ("train", "main_s1") in jobs and not {run for step, run in jobs if "far" in run or "other" in run}
@@ -85,7 +85,7 @@ CROSS, ABLATION, ANALYSIS = "cross_dataset/main", "ablation/main", "analysis/mai
     [
         (set(), {}, set()),
         (TRAINED, {}, {CROSS, ABLATION, ANALYSIS}),
-        (TRAINED, {CROSS: "databases: [far]"}, {ABLATION, ANALYSIS}),
+        (TRAINED, {CROSS: "models: [main_s1]\ndatabases: [far]"}, {ABLATION, ANALYSIS}),
         (TRAINED, {CROSS: "models: [other_s1]\ndatabases: [demo]"}, {ABLATION, ANALYSIS}),
         (
             TRAINED,
@@ -97,7 +97,11 @@ CROSS, ABLATION, ANALYSIS = "cross_dataset/main", "ablation/main", "analysis/mai
     ],
 )
 def test_what_has_nothing_to_compute_is_left_out(elsewhere, finished, values, made):
-    texts = {"train/other_s1": "seed: 2", CROSS: "databases: [demo, far]", ABLATION: "reference: main_s1"}
+    texts = {
+        "train/other_s1": "seed: 2",
+        CROSS: "models: [main_s1]\ndatabases: [demo, far]",
+        ABLATION: "reference: main_s1",
+    }
     texts |= {ANALYSIS: "model: main_s1"} | values
     for run, text in texts.items():
         file = elsewhere / "params" / "toy" / f"{run}.yaml"

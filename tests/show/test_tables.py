@@ -333,8 +333,8 @@ def test_the_parameters_of_all_experiments_are_told_by_what_differs_from_the_fir
 
 
 def test_results_on_other_databases_show_seeds_and_what_intervals_cover_where_models_have_seeds():
-    row = {"model": "main", "title": "Wild", "available": True, "reason": "", "n": 100, "srcc_std": 0.0312}
-    row |= {f"{name}{end}": 0.5 for name in ("srcc", "plcc") for end in ("", "_low", "_high")}
+    row = {"model": "main", "database": "wild", "title": "Wild", "available": True, "reason": "", "n": 100}
+    row |= {"srcc_std": 0.0312} | {f"{name}{end}": 0.5 for name in ("srcc", "plcc") for end in ("", "_low", "_high")}
     cross = pd.DataFrame([row | {"seeds": 3, "covers": "contents and trainings"}])
     shown = tables.rounded(cross_dataset.cross_database_table(cross)).iloc[0]
     assert shown[["Seeds", "SD of seeds"]].tolist() == ["3", "0.031"]
