@@ -62,6 +62,7 @@ SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {  # by the start of a backbon
     "swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8]}),
     "resnet": ("resnet10t", {"stem_width": 8, "channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}),
     "mobilenetv2": ("mobilenetv2_035", {}),
+    "tf_efficientnet_lite": ("mobilenetv2_035", {}),
     "convnext": ("convnext_atto", {"depths": [2, 2, 2, 2]}),
     "tf_efficientnetv2": ("tf_efficientnetv2_b0", {}),
 }
