@@ -14,7 +14,7 @@ from iqa.study import code, folders, paths
 from iqa.study.hashes import is_intact, seal
 from iqa.study.identity import PARTS, Identity, Reason, differences, hash_of, versions
 from iqa.study.results import EPOCHS, write_json
-from iqa.training.params import TrainParams
+from iqa.training.params import TrainParams, is_open
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
 MODEL = "best.pt"
@@ -131,9 +131,7 @@ def _compare(state: State, now: Identity, folder: Path) -> Earlier:
 
 def goes_on(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a fit with these values can be gone on with to reach more epochs, as if it had been to reach them."""
-    from iqa.training import schedules  # imports torch, which the graph of a study does without
-
-    return before["epochs"] < now["epochs"] and schedules.is_open(now["schedule"])
+    return before["epochs"] < now["epochs"] and is_open(now["schedule"])
 
 
 def explain_length(reasons: list[Reason], before: Identity, now: Identity) -> list[Reason]:

@@ -44,6 +44,11 @@ def source_run(start_from: Any, study: str) -> tuple[str, str] | None:
     return other or study, run
 
 
+def is_open(schedule: str) -> bool:
+    """Whether the rates of an epoch do not depend on how many follow, so that a training can be made longer."""
+    return schedule not in ("cosine", "one_cycle")
+
+
 class TrainParams(ModelParams, FigureParams):
     """`02_train`: one training run. The defaults are the demo study's."""
 

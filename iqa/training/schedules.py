@@ -60,11 +60,6 @@ def factor(schedule: str, epoch: float, epochs: int, every: int, final: float, m
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def is_open(schedule: str) -> bool:
-    """Whether the rates of an epoch do not depend on how many follow, so that a training can be made longer."""
-    return schedule not in ("cosine", "one_cycle")
-
-
 def scheduler(optimizer: Optimizer, params: TrainParams, steps: int) -> LRScheduler:
     """The schedule of a run of `steps` optimiser steps, called after each.
 

@@ -39,7 +39,7 @@ def train(
     the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
     epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
     (`iqa.training.identity`); anything else starts anew, and the log says why. A finished fit is extended if `epochs`
-    alone has risen, and no rate of the epochs before depends on their number (`schedules.is_open`).
+    alone has risen, and no rate of the epochs before depends on their number (`params.is_open`).
 
     Args:
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
