@@ -152,7 +152,7 @@ def test_the_words_of_a_loss_make_due_what_shows_them_and_no_fit(project):
 
 def test_a_table_makes_due_what_shows_it_and_no_fit_and_no_preparation(project):
     before = fit_code(project)
-    change(project / "iqa/show/ablation.py", '"Seeds:', '"Number of seeds:')
+    change(project / "iqa/show/ablation.py", '"Decision": "decision"', '"Decided": "decision"')
     assert told(project).keys() <= {"ablation/main", "report/report"}
     assert "ablation/main" in told(project)
     assert fit_code(project) == before
