@@ -296,4 +296,5 @@ def test_a_run_whose_source_is_not_trained_is_refused_with_the_command_that_trai
 
 def test_a_rehearsal_starts_from_runs_of_its_own_study_alone(study, tmp_path):
     study(tuned="start_from: one/main_s1\n", again="start_from: tuned\n")
-    assert [shrink(load(name), tmp_path)["start_from"] for name in ("tuned", "again")] == [None, "tuned"]
+    runs = [load(name) for name in ("tuned", "again")]
+    assert [shrink(run, tmp_path, runs)["start_from"] for run in runs] == [None, "tuned"]
