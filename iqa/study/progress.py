@@ -1,9 +1,14 @@
-"""Progress as its reader wants it: a live bar for a person, single lines for the log of a pipeline."""
+"""Progress as its reader wants it: a live bar for a person, a line every half minute for the log of a pipeline."""
 
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from tqdm import std
 from tqdm.auto import tqdm
+
+EVERY = 30.0  # seconds between two lines; of work that takes less there is none
 
 
 def in_batch() -> bool:
@@ -11,8 +16,49 @@ def in_batch() -> bool:
     return "IQA_BATCH" in os.environ
 
 
-def bar(items: Iterable | None = None, *, total: int, desc: str, unit: str) -> tqdm:
-    """A tqdm bar, a widget in JupyterLab; in batch a line that says what begins."""
+class Lines(std.tqdm):
+    """A bar of tqdm that says every half minute in a line how far the work is.
+
+    Args:
+        tell: called with each line.
+        parts: equal parts of the work, such as epochs: a line tells how far the present one is, and `desc` names it.
+        every: seconds between two lines.
+    """
+
+    def __init__(self, items: Iterable | None = None, *, tell: Callable, parts=1, every=None, **options: Any):
+        self.tell, self.parts = tell, parts
+        every = EVERY if every is None else every
+        quiet = {"file": io.StringIO(), "leave": False, "miniters": 1, "mininterval": every, "delay": every}
+        super().__init__(items, **quiet, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is None:  # otherwise it is to be cleared
+            self.tell(self.sentence())
+
+    def sentence(self) -> str:
+        """What is done of how much, how fast it goes, and how long the rest takes at this speed."""
+        size = self.total / self.parts
+        part = min(int(self.n // size), self.parts - 1)
+        rate = max(self.n - self.initial, 1e-9) / max(self.format_dict["elapsed"], 1e-9)
+        rest, whole = (_words((end - self.n) / rate) for end in ((part + 1) * size, self.total))
+        several = f", {whole} of all {self.parts}" if self.parts > 1 else ""
+        units = self.unit + ("es" if self.unit.endswith("ch") else "s")
+        done = f"{self.n - part * size:,.0f} of {size:,.0f} {units}, {rate:,.3g} {units}/s"
+        return f"{self.desc}: {done}, {rest} left{several}"
+
+
+def _words(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def bar(items: Iterable | None = None, *, parts: int = 1, tell: Callable = print, **options: Any) -> tqdm:
+    """A bar with the options `total`, `desc` and `unit` of tqdm, a widget in JupyterLab; in batch `Lines`."""
     if in_batch():
-        print(f"{desc}: {total} {unit}s", flush=True)
-    return tqdm(items, total=total, desc=desc, unit=unit, mininterval=1, disable=in_batch())
+        return Lines(items, parts=parts, tell=tell, **options)
+    return tqdm(items, mininterval=1, delay=0 if parts > 1 else 1, **options)

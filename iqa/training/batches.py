@@ -136,9 +136,11 @@ class EpochOrder(Sampler):
         self.rank, self.processes = share
         self.batch_size = batch_size
         self.epoch = 0
+        self.done = 0  # batches of this epoch that are left out, as they were learned from before
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
+        self.done = self.done if epoch == self.epoch else 0
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -146,7 +148,7 @@ class EpochOrder(Sampler):
 
     def __iter__(self) -> Iterator[Item]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.items))
-        for start in range(0, len(order), self.batch_size):
+        for start in range(self.done * self.batch_size, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             even = -(-len(batch) // self.processes) * self.processes
             for position in np.resize(batch, even)[self.rank :: self.processes]:

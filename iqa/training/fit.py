@@ -26,20 +26,23 @@ from iqa.data.database import Database
 from iqa.metrics import coefficients
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
+from iqa.study import progress
 from iqa.study.disk import write_whole
 from iqa.study.progress import in_batch
 from iqa.training import losses, schedules
-from iqa.training.batches import Batch, join, parts, train_loader
+from iqa.training.batches import Batch, EpochOrder, join, parts, train_loader
 from iqa.training.params import TrainParams
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 SILENCED = ("does not have many workers", "Checkpoint directory .* exists", "dirpath has changed", "treespec, LeafSpec")
-for message in (*SILENCED, "`srun` command"):
+GOING_ON = ("resuming from a checkpoint that ended before", "in eval mode at the start")  # `Fit` sees to both
+for message in (*SILENCED, *GOING_ON, "`srun` command"):
     warnings.filterwarnings("ignore", message=f".*{message}")
 
 UNCALIBRATED = "the loss does not see the scale, and the scores of the validation images do not rise with their MOS"
 NAMED = 8  # images that an error message names at most
 REMEDY = "A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
+SAVE_EVERY = 600.0  # seconds of an epoch after which its state is saved
 AfterEpoch = Callable[[pd.DataFrame], None]
 
 
@@ -85,7 +88,9 @@ class Fit(lightning.LightningModule):
         if params.freeze_backbone:
             model.backbone.requires_grad_(False)
         self.average = ModelEmaV3(model, params.ema, use_warmup=True).requires_grad_(False) if params.ema else None
-        self.steps = 0  # after which the average was last updated
+        self.steps = 0  # of the optimiser
+        self.order: EpochOrder  # of the patches
+        self.bar: progress.tqdm
 
     @property
     def scored(self) -> HyperIQA:
@@ -97,13 +102,25 @@ class Fit(lightning.LightningModule):
         schedule = schedules.scheduler(optimizer, self.params, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        self.steps = self.trainer.global_step
+        done = min(self.order.done * self.params.batch_size, len(self.order.items))
+        self.bar.n = self.bar.initial = len(self.history) * len(self.order.items) + done
+        if done:
+            log(self.folder, f"epoch {len(self.history) + 1}: {done:,} of {len(self.order.items):,} patches are done")
+            self._prepare_epoch()
+
     def on_train_epoch_start(self) -> None:
         self.started = time.perf_counter()
         self.rates = schedules.rates(self.trainer.optimizers[0])  # of the epoch's first step; they change with each
-        self.seen.clear()
-        self.terms.clear()
         if self.params.reset_optimizer:
             self.trainer.optimizers[0].state.clear()
+        self._prepare_epoch()
+
+    def _prepare_epoch(self) -> None:
+        """What the rest of an epoch needs, too, where a stopped fit goes on within it."""
+        self.saved = time.monotonic()
+        self.bar.set_description_str(f"epoch {self.current_epoch + 1}/{self.params.epochs}", refresh=False)
         self.model.train()
         if self.params.freeze_backbone:
             self.model.backbone.eval()
@@ -126,9 +143,8 @@ class Fit(lightning.LightningModule):
         terms = self._losses(prediction, target, part)
         if not torch.isfinite(terms["total"]):
             raise FloatingPointError(self._diverged(terms, prediction, images, index))
-        self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]))
-        self.terms.append({name: value.detach() for name, value in terms.items()})
-        self.log("loss", terms["total"].detach(), prog_bar=True)
+        self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]).cpu())
+        self.terms.append({name: value.detach().cpu() for name, value in terms.items()})
         return terms["total"]
 
     def _losses(self, prediction: Tensor, target: Tensor, part: Tensor) -> dict[str, Tensor]:
@@ -172,13 +188,21 @@ class Fit(lightning.LightningModule):
                 if name.startswith(("fusion.", "semantic.", "hyper.")):
                     parameter.grad = None
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        if self.average and self.trainer.global_step > self.steps:  # the optimiser made a step with this batch
-            self.steps = self.trainer.global_step
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        done = min((index + 1) * self.params.batch_size, len(self.order.items))
+        self.bar.update(len(self.history) * len(self.order.items) + done - self.bar.n)
+        if self.trainer.global_step == self.steps:  # gradients are collected (`accumulate`)
+            return
+        self.steps = self.trainer.global_step
+        if self.average:
             self.average.update(self.model, self.steps)
+        due = time.monotonic() - self.saved >= SAVE_EVERY and not self.trainer.is_last_batch
+        if self.trainer.strategy.reduce_boolean_decision(due, all=False):
+            self.trainer.save_checkpoint(self.folder / "last.ckpt")
+            self.saved = time.monotonic()
 
     def on_train_epoch_end(self) -> None:
-        prediction, target, part = torch.cat(self.seen, dim=1).cpu().numpy()
+        prediction, target, part = torch.cat(self.seen, dim=1).numpy()
         sizes = {name: [batch.shape[1] for batch in self.seen] for name in self.terms[0]}
         for number, data in enumerate(self.databases):
             if data.name in sizes:
@@ -199,7 +223,9 @@ class Fit(lightning.LightningModule):
             "seconds": round(time.perf_counter() - self.started, 3),
         }
         self.history.append(row)
-        self.log_dict({key: row[key] for key in {"val_loss", "val_srcc", self.params.select_on}}, prog_bar=True)
+        self.seen.clear()
+        self.terms.clear()
+        self.log(self.params.select_on, row[self.params.select_on])  # for `patience`
         if self.trainer.is_global_zero:
             self._write(row)
             if self.after_epoch:
@@ -235,7 +261,8 @@ class Fit(lightning.LightningModule):
         """Predicted and true scores of a split on 0..1; several processes share the images."""
         indices = database.indices(split)
         rank, processes = self.global_rank, self.trainer.world_size
-        parts: list[Any] = [score(self.scored, database, indices[rank::processes], **options)] * processes
+        label = f"scoring '{database.name}' ({split})" if in_batch() and rank == 0 else ""
+        parts: list[Any] = [score(self.scored, database, indices[rank::processes], label=label, **options)] * processes
         if processes > 1:
             distributed.all_gather_object(parts, parts[rank])
         value = np.zeros(len(indices))
@@ -271,9 +298,21 @@ class Fit(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= {"fit": self.mark, "history": self.history}
+        if self.seen:  # within an epoch; seed, epoch and number of the batch decide what is random
+            sizes = [batch.shape[1] for batch in self.seen]
+            terms = {name: torch.stack([batch[name] for batch in self.terms]) for name in self.terms[0]}
+            spent = {"rates": self.rates, "seconds": time.perf_counter() - self.started}
+            checkpoint["epoch_so_far"] = {"sizes": sizes, "seen": torch.cat(self.seen, dim=1), "terms": terms} | spent
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        self.order.set_epoch(len(self.history))
+        if so_far := checkpoint.get("epoch_so_far"):
+            self.order.done = len(so_far["sizes"])
+            self.seen = list(so_far["seen"].split(so_far["sizes"], dim=1))
+            terms = so_far["terms"]
+            self.terms = [{name: terms[name][place] for name in terms} for place in range(self.order.done)]
+            self.rates, self.started = so_far["rates"], time.perf_counter() - so_far["seconds"]
 
 
 def _agreement(name: str, value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -350,8 +389,9 @@ def fit(
     resume: bool = False,
     start: dict[str, Tensor] | None = None,
     others: Sequence[Database] = (),
+    bar: Callable[..., progress.tqdm] = progress.bar,
 ) -> list[dict[str, float]]:
-    """Fit from the beginning, or after the last epoch in `folder`; return the history, one row per epoch.
+    """Fit from the beginning, or from the state in `folder`; return the history, one row per epoch.
 
     A row holds the training loss (`train_loss`) and its terms (`train_loss_<term>`), the learning rates of the epoch's
     first step (`lr_backbone`, `lr_heads`), `<split or database>_srcc` and `_plcc`, the mean absolute error on the
@@ -359,8 +399,8 @@ def fit(
     `val_loss_<database>`, `val_srcc_<database>` and `val_plcc_<database>` those of each.
 
     Of several processes each calls this. Arguments, files and errors are those of `iqa.training.train.train`; `mark`
-    is that of `iqa.training.identity.mark`, `start` holds the weights to begin with, if not those of the seed, and
-    `others` are the further databases to train on.
+    is that of `iqa.training.identity.mark`, `start` holds the weights to begin with, if not those of the seed,
+    `others` are the further databases to train on, and `bar` makes what shows the progress.
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(params.seed)
@@ -397,10 +437,14 @@ def fit(
         callbacks=callbacks,
         plugins=[Checkpoints()],
         logger=False,
-        enable_progress_bar=not in_batch() and after_epoch is None,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
     share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
     loader = train_loader(module.joined, params, share)
-    trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    module.order = loader.sampler
+    shown = {"desc": "epoch", "unit": "patch", "parts": params.epochs, "disable": share[0] > 0}
+    total = params.epochs * len(module.order.items)
+    with bar(total=total, tell=partial(log, folder), **shown) as module.bar:
+        trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
     return module.history

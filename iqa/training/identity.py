@@ -18,7 +18,7 @@ from iqa.training.params import TrainParams, is_open
 
 STATE = "fit.json"  # what a fit was made from and, once it is finished, its history and the hash of its model
 MODEL = "best.pt"
-LAST = "last.ckpt"  # to go on from after the last epoch
+LAST = "last.ckpt"  # to go on from
 LOG = "train.log"
 # the code that trains: a function and what it is called with
 ROOTS = ("iqa.training.fit.fit", "iqa.training.params.TrainParams", "iqa.data.database.Database")
@@ -118,8 +118,9 @@ def _compare(state: State, now: Identity, folder: Path) -> Earlier:
         what = "is not the file that the training wrote"
     else:
         last = _load(folder / LAST, state)
-        epochs = len(last["history"]) if last and now["values"]["save_all_epochs"] else 0
-        files = [MODEL, *(f"{EPOCHS}/epoch_{epoch:03}.pt" for epoch in range(1, epochs + 1))]
+        epochs = len(last["history"]) if last else 0
+        every = range(1, epochs + 1) if now["values"]["save_all_epochs"] else ()
+        files = [*[MODEL] * bool(epochs), *(f"{EPOCHS}/epoch_{epoch:03}.pt" for epoch in every)]
         lost = [LAST] * (not last) + [name for name in files if not _load(folder / name, state)]
         what = "is damaged, or of another training"
     gone = [name for name in lost if not (folder / name).exists()]

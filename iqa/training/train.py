@@ -1,6 +1,6 @@
 """Train a run: take over a finished fit, go on with a stopped one, or fit anew, in one process or in several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from iqa.data.database import Database
 from iqa.data.files import refuse
 from iqa.study import folders
 from iqa.study.identity import Identity
+from iqa.study.progress import bar, tqdm
 from iqa.study.results import EPOCHS
 from iqa.training import identity
 from iqa.training.fit import AfterEpoch, describe, fit, log, save, write_history
@@ -32,20 +33,23 @@ def train(
     monitored: dict[str, Database] | None = None,
     after_epoch: AfterEpoch | None = None,
     others: Sequence[Database] = (),
+    bar: Callable[..., tqdm] = bar,
 ) -> pd.DataFrame:
     """Train, and return the history, one row per epoch.
 
-    `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (to go on after
-    the last epoch) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was stopped goes on after its last
-    epoch, and one that is finished is not repeated, as long as parameters, data, code and versions are the same
-    (`iqa.training.identity`); anything else starts anew, and the log says why. A finished fit is extended if `epochs`
-    alone has risen, and no rate of the epochs before depends on their number (`params.is_open`).
+    `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (the state to go
+    on from, after each epoch and every ten minutes) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was
+    stopped goes on from there, to the same bits, and one that is finished is not repeated, as long as parameters, data,
+    code and versions are the same (`iqa.training.identity`); anything else starts anew, and the log says why. A finished
+    fit is extended if `epochs` alone has risen, and no rate of the epochs before depends on their number
+    (`params.is_open`).
 
     Args:
         monitored: databases whose test splits are scored after each epoch, by name (`monitor_databases`).
-        after_epoch: called with the history after each epoch, in place of a progress bar (of one process); an error
-            that it raises ends the fit, which can go on later.
+        after_epoch: called with the history after each epoch (of one process); an error that it raises ends the fit,
+            which can go on later.
         others: further databases to train on (`with_databases`).
+        bar: makes what shows the progress (of one process).
 
     Raises:
         ValueError: a database has no images to train on, to validate with, or to select on.
@@ -80,7 +84,7 @@ def train(
         launch(params, folder, log)
         return pd.DataFrame(identity.read_state(folder)["history"])
     mark = identity.mark(identity.read_state(folder).get("identity", now))
-    history = fit(params, database, folder, monitored, after_epoch, mark, resume, start, others)
+    history = fit(params, database, folder, monitored, after_epoch, mark, resume, start, others, bar)
     if not launched or distributed.get_rank() == 0:
         _update_params(folder, params)
         identity.finish(folder, now, history)
