@@ -48,13 +48,8 @@ class Lines(std.tqdm):
 
 
 def _words(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def bar(items: Iterable | None = None, *, parts: int = 1, tell: Callable = print, **options: Any) -> tqdm:

@@ -40,8 +40,8 @@ def train(
     `folder` receives `history.csv`, `train.log`, `best.pt` (the model of the best epoch), `last.ckpt` (the state to go
     on from, after each epoch and every ten minutes) and, with `save_all_epochs`, `epochs/epoch_NNN.pt`. A fit that was
     stopped goes on from there, to the same bits, and one that is finished is not repeated, as long as parameters, data,
-    code and versions are the same (`iqa.training.identity`); anything else starts anew, and the log says why. A finished
-    fit is extended if `epochs` alone has risen, and no rate of the epochs before depends on their number
+    code and versions are the same (`iqa.training.identity`); anything else starts anew, and the log says why. One that
+    is finished is extended if `epochs` alone has risen, and no rate of the epochs before depends on their number
     (`params.is_open`).
 
     Args:

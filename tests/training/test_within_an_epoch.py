@@ -125,19 +125,29 @@ def test_a_killed_process_goes_on_within_its_epoch(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_within_an_epoch(tmp_path):
+def test_two_processes_go_on_within_an_epoch(data, tmp_path, monkeypatch):
+    params = tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | {"devices": 2})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    kill = ["1", "1"]  # epoch and batch
+
+    def launch(params, folder, log):
+        run = [*command, "tests/distributed_fit.py", str(folder), "2", "1", "one", *kill]
+        done = subprocess.run(run, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (not kill), done.stderr
+
+    monkeypatch.setattr("iqa.training.train.launch", launch)
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(KeyError, match="history"):
+        train(params, data, tmp_path / "killed")
+    kill.clear()
     histories = []
-    for name, killed in (("whole", ""), ("killed", "1 1")):
-        (tmp_path / name).mkdir()
-        arguments = ["tests/distributed_fit.py", str(tmp_path / name), "2", "1", "one"]
-        for kill in dict.fromkeys([killed, ""]):
-            done = subprocess.run([*command, *arguments, *kill.split()], cwd=paths.ROOT, capture_output=True, text=True)
-            assert (done.returncode == 0) == (not kill), done.stderr
-        histories.append(pd.read_csv(tmp_path / name / "history.csv").drop(columns="seconds"))
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        histories.append(train(params, data, tmp_path / name).drop(columns="seconds"))
     assert "epoch 2: 8 of 20 patches are done" in (tmp_path / "killed" / "train.log").read_text()
     pd.testing.assert_frame_equal(*histories, check_exact=True)
-    assert same(*(state(tmp_path / name)["state_dict"] for name in ("whole", "killed")))
+    for part in ("state_dict", "optimizer_states"):
+        assert same(*(state(tmp_path / name)[part] for name in ("killed", "whole")))
 
 
 def test_a_pipeline_is_told_how_far_an_epoch_is(data, tmp_path, monkeypatch, capsys):
@@ -153,19 +163,11 @@ def test_a_pipeline_is_told_how_far_an_epoch_is(data, tmp_path, monkeypatch, cap
 
 
 WORK = {
-    "one part": ({"total": 4_000}, 1_500, "scoring: 1,500 of 4,000 images, 25 images/s, 100 s left"),
-    "parts": (
-        {"total": 4_000, "parts": 4},
-        1_500,
-        "scoring: 500 of 1,000 images, 25 images/s, 20 s left, 2 min of all 4",
-    ),
-    "some were done": (
-        {"total": 400_000, "initial": 1_000},
-        2_500,
-        "scoring: 2,500 of 400,000 images, 25 images/s, 4.4 h left",
-    ),
-    "the end": ({"total": 20, "parts": 2}, 20, "scoring: 10 of 10 images, 0.333 images/s, 0 s left, 0 s of all 2"),
-    "nothing yet": ({"total": 3, "unit": "batch"}, 0, "scoring: 0 of 3 batches"),
+    "one part": ({"total": 4_000}, 1_500, "1,500 of 4,000 images, 25 images/s, 2 min left"),
+    "parts": ({"total": 4_000, "parts": 4}, 1_500, "500 of 1,000 images, 25 images/s, 20 s left, 2 min of all 4"),
+    "some before": ({"total": 400_000, "initial": 1_000}, 2_500, "2,500 of 400,000 images, 25 images/s, 4.4 h left"),
+    "the end": ({"total": 20, "parts": 2}, 20, "10 of 10 images, 0.333 images/s, 0 s left, 0 s of all 2"),
+    "nothing yet": ({"total": 3, "unit": "batch"}, 0, "0 of 3 batches"),
 }
 
 
@@ -175,7 +177,7 @@ def test_a_line_says_what_is_done_and_how_long_the_rest_takes(monkeypatch, case)
     bar = progress.Lines(tell=print, **{"desc": "scoring", "unit": "image"} | options)
     bar.n, bar.start_t = done, bar._time() - 60
     monkeypatch.setattr(bar, "_time", lambda: bar.start_t + 60)
-    assert bar.sentence().startswith(line)
+    assert bar.sentence().startswith(f"scoring: {line}")
 
 
 @pytest.mark.parametrize("every", [0.0, 30.0])
