@@ -39,6 +39,7 @@ from iqa.model.pooling import means
 from iqa.model.predictor import Predictor
 from iqa.model.scoring import patch_positions, score_patches
 from iqa.model.tensors import CheckpointError
+from iqa.study.progress import bar
 from iqa.study.registry import Registry
 from iqa.training.params import TrainParams
 
@@ -264,7 +265,8 @@ def _features(name: str, baseline: Any, database: Database, split: str, size: Si
     """Features (n, f) of the images of a split."""
     part = in_size(database, split, size or database.size, baseline.input)
     rows = part.indices(split)
-    features = np.stack(baseline.features(part.pixels(row, baseline.input) for row in rows))
+    shown = bar(rows, total=len(rows), desc=f"reading '{database.name}' for {name}", unit="image")
+    features = np.stack(baseline.features(part.pixels(row, baseline.input) for row in shown))
     for place in np.flatnonzero(~np.isfinite(features).all(axis=1)):
         image = part.table["image"].iloc[rows[place]]
         raise BaselineError(

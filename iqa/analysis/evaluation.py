@@ -196,17 +196,21 @@ def breakdown(
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def score(model: Predictor, database: Database, preparation: str = "model", **changes: Any) -> pd.DataFrame:
+def score(
+    model: Predictor, database: Database, preparation: str = "model", label: str = "", **changes: Any
+) -> pd.DataFrame:
     """The rows of a database's test split with `prediction`, as a model scores them, on the database's own scale.
 
     Args:
         preparation: `model`: images are brought to the size and colours of the model, as when it scores files;
             `database`: they are taken as the database is stored.
+        label: of a progress bar; empty for no bar.
         changes: what replaces the model's own options, see `iqa.model.params.change_rule`.
     """
     if preparation == "model":
         database = in_size(database, "test", model.size, model.input)
-    return predict(model.network, database, database.indices("test"), **change_rule(model.options, **changes))
+    options = change_rule(model.options, **changes)
+    return predict(model.network, database, database.indices("test"), label=label, **options)
 
 
 def stack(tables: Iterable[pd.DataFrame], first: list[str]) -> pd.DataFrame:

@@ -201,6 +201,7 @@ def _evaluate(options: Namespace) -> None:
     pairs = [(model, name) for model in models for name in opened]
     scored, rows = {}, []
     for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
+        changes["label"] = f"scoring {name} with {model}"
         scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
         about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
         uncalibrated = models[model].scale.uncalibrated

@@ -5,7 +5,6 @@ those in between; so no stale work queues up. Errors are shown in the page, and 
 """
 
 import html
-import io
 import threading
 import typing
 from collections.abc import Callable, Iterator
@@ -27,8 +26,9 @@ from iqa.data.prepare import absent, open_database
 from iqa.model.fusion import FUSIONS
 from iqa.model.params import PATCHES
 from iqa.model.predictor import ModelError, Predictor, load_model
-from iqa.show import ablation
+from iqa.show import ablation, live
 from iqa.study import param_files, paths
+from iqa.study.progress import Lines
 from iqa.study.results import RunFolder, command_for, finished, read_table
 from iqa.training.params import TrainParams
 
@@ -444,13 +444,17 @@ class Trainer:
             try:
                 out = RunFolder(params)
                 data = cached_database(params.study, params.database)
-                history = train(params, data, out.path, after_epoch=self._after_epoch)
+                history = train(params, data, out.path, after_epoch=self._after_epoch, bar=self._bar)
                 self._draw(history)
                 self._compare(out, data, history)
                 self.status.value = f"done: {out}"
             except Stopped:
                 self.status.value = "stopped; `train` with the same values goes on"
         self.train.disabled, self.stop.disabled = False, True
+
+    def _bar(self, tell: Callable, **options: Any) -> Lines:
+        """What shows within an epoch how far it is; `tell` would write it to the log."""
+        return Lines(tell=lambda line: setattr(self.status, "value", html.escape(line)), every=1, **options)
 
     def _after_epoch(self, history: pd.DataFrame) -> None:
         self._draw(history)
@@ -467,9 +471,8 @@ class Trainer:
         if finished(self.lab.study, "train", self.saved):
             saved = read_table(self.lab.study, "train", self.saved, "history")
             histories[f"{self.saved}, saved ({len(saved)} epochs)"] = saved
-        stream = io.BytesIO()
-        ablation.compare_trainings(playground.dynamics(histories)).savefig(stream, format="png", dpi=140)
-        self.curves.value, self.curves.layout.display = stream.getvalue(), ""
+        self.curves.value = live.png(ablation.compare_trainings(playground.dynamics(histories)))
+        self.curves.layout.display = ""
         self.progress.value = len(history)
 
     def _compare(self, out: RunFolder, data: Database, history: pd.DataFrame) -> None:

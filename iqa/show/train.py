@@ -13,7 +13,7 @@ from iqa.show.data_prep import SPLIT_COLOURS
 from iqa.show.diagram import filled
 from iqa.show.scatter import draw_scatter
 from iqa.show.style import GREY, WIDTH, in_style
-from iqa.show.tables import ARROW, TIMES, Table, records, shape, table_of, with_difference, with_intervals
+from iqa.show.tables import ARROW, TIMES, Table, ends, records, shape, table_of, with_difference, with_intervals
 
 SIZES = ("channels", "height", "width")  # of a feature map
 
@@ -36,6 +36,16 @@ def main_result_table(
         | with_intervals(row, "bias")
         | {"Ceiling": None if "absent" in audit else audit["ceiling_srcc"]}
         for row in [*rows, *(row for row in beside if row["model"] != run)]
+    )
+
+
+def test_table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Agreement with the MOS of some test images each, by their title; from `iqa.analysis.evaluation.evaluate`."""
+    names = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse", "bias")
+    blank = {key: None for name in names for key in ends(name)}
+    return table_of(
+        {"Test images": title, "Number:,.0f": row["n"]} | with_intervals(blank | row, *names)
+        for title, row in measured.items()
     )
 
 
