@@ -225,8 +225,7 @@ def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
 
 
 def _html_table(table: pd.DataFrame, escape: bool = True) -> str:
-    with pd.option_context("display.max_colwidth", None):  # else pandas cuts long cells
-        return TABLE + table.to_html(classes="iqa-table", index=False, border=0, escape=escape)
+    return TABLE + table.to_html(classes="iqa-table", index=False, border=0, escape=escape)
 
 
 def weight_bars(weights: np.ndarray | None) -> str:

@@ -144,8 +144,8 @@ class Playground:
         self.image = _field(Dropdown, "image")
         self.path = _field(widgets.Text, "file", continuous_update=False, placeholder="path of an image")
         self.upload = widgets.FileUpload(accept="image/*", description="choose a file", layout=Layout(width="302px"))
-        rules = [("as in each model's test", None), *((name, name) for name in CROPS)]
-        self.crops = _field(Dropdown, "scored are", options=rules, value=None)
+        rules = [("as in each model's test", ""), *((name, name) for name in CROPS)]  # None would be shown as a blank
+        self.crops = _field(Dropdown, "scored are", options=rules)
         self.patches = _field(widgets.IntSlider, "patches", value=PATCHES, min=1, max=64)
         dropped = VBox([HTML(DROP), self.upload])
         dropped.add_class("iqa-upload")
@@ -226,7 +226,7 @@ class Playground:
     def show(self, database: str, index: int) -> None:
         """Choose an image of a database, without a distortion, and score it as in the test of the model."""
         with self._pause_updates():
-            self.crops.value = None
+            self.crops.value = ""
             self.source.value, self.database.value = "database", database
             self.image.value = index
             for _, level in self.distortions:
@@ -270,7 +270,7 @@ class Playground:
                 raise ModelError(f"no model is trained yet: make one with `{command}`, or train one below")
             steps = [(kind.value, level.value) for kind, level in self.distortions if kind.value != NONE]
             image = playground.distort(self.subject.image, steps)
-            how = {"crops": self.crops.value}
+            how = {"crops": self.crops.value or None}
             if how["crops"] and "patches" in CROPS[how["crops"]].options:
                 how["patches"] = self.patches.value
             sources = {self.model.label: self.model.value, self.other.label: self.other.value}
@@ -409,7 +409,7 @@ class Trainer:
         self.entries = {name: _entry(name, first[name]) for name in TRAINED.split()}
         self.train = Button(description="train", button_style="primary")
         self.stop = Button(description="stop", disabled=True)
-        self.progress = widgets.IntProgress(min=0, max=epochs, layout=Layout(width="240px"))
+        self.progress = widgets.FloatProgress(min=0, max=epochs, layout=Layout(width="240px"))
         self.message, self.status, self.result = HTML(), HTML(), HTML()
         self.result.add_class("iqa-comparison")
         self.curves = widgets.Image(layout=Layout(width="940px", display="none"))
@@ -454,7 +454,14 @@ class Trainer:
 
     def _bar(self, tell: Callable, **options: Any) -> Lines:
         """What shows within an epoch how far it is; `tell` would write it to the log."""
-        return Lines(tell=lambda line: setattr(self.status, "value", html.escape(line)), every=1, **options)
+
+        def show(line: str) -> None:
+            self.progress.value = shown.n / shown.total * self.progress.max
+            if not self._stopping:
+                self.status.value = html.escape(line)
+
+        shown = Lines(tell=show, every=1, **options)
+        return shown
 
     def _after_epoch(self, history: pd.DataFrame) -> None:
         self._draw(history)

@@ -111,7 +111,7 @@ def epoch_axes(ax: Axes, title: str) -> None:
     """A panel of something against the epoch; a coefficient ends at 1."""
     ax.set_title(title)
     ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if "loss" not in title:
         ax.set_ylim(top=1)
 

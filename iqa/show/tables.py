@@ -21,6 +21,7 @@ MARKDOWN_MARKS = re.compile(r"""[\\`*_{}\[\]<>$@#|~^"']|&(?=[#\w])|-(?=-)|\.(?=\
 # control characters, halves of characters, and marks that turn the direction of writing
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 WIDEST = 30  # characters of a cell beyond which LaTeX may break its lines
+pd.set_option("display.max_colwidth", None)  # notebooks show sentences in full
 
 
 class Table(NamedTuple):

@@ -16,7 +16,28 @@ def in_batch() -> bool:
     return "IQA_BATCH" in os.environ
 
 
-class Lines(std.tqdm):
+class _Parts:
+    """What a bar of work in equal parts, such as epochs, says of the present one."""
+
+    parts = 1
+
+    def part(self) -> tuple[float, float, float, str, str]:
+        """Units that are done of the present part, and its size; units per second; the rest of it, and of all."""
+        size = self.total / self.parts
+        place = min(int(self.n // size), self.parts - 1)
+        rate = max(self.n - self.initial, 1e-9) / max(self._time() - self.start_t, 1e-9)
+        rest, whole = (_words((end - self.n) / rate) for end in ((place + 1) * size, self.total))
+        return self.n - place * size, size, rate, rest, whole
+
+
+class _Bar(_Parts, tqdm):
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        last = {"postfix": f"{self.part()[3]} of this epoch"} if self.parts > 1 and self.n > self.initial else {}
+        return super().format_dict | last
+
+
+class Lines(_Parts, std.tqdm):
     """A bar of tqdm that says every half minute in a line how far the work is.
 
     Args:
@@ -37,14 +58,10 @@ class Lines(std.tqdm):
 
     def sentence(self) -> str:
         """What is done of how much, how fast it goes, and how long the rest takes at this speed."""
-        size = self.total / self.parts
-        part = min(int(self.n // size), self.parts - 1)
-        rate = max(self.n - self.initial, 1e-9) / max(self.format_dict["elapsed"], 1e-9)
-        rest, whole = (_words((end - self.n) / rate) for end in ((part + 1) * size, self.total))
-        several = f", {whole} of all {self.parts}" if self.parts > 1 else ""
+        done, size, rate, rest, whole = self.part()
         units = self.unit + ("es" if self.unit.endswith("ch") else "s")
-        done = f"{self.n - part * size:,.0f} of {size:,.0f} {units}, {rate:,.3g} {units}/s"
-        return f"{self.desc}: {done}, {rest} left{several}"
+        several = f", {whole} of all {self.parts}" if self.parts > 1 else ""
+        return f"{self.desc}: {done:,.0f} of {size:,.0f} {units}, {rate:,.3g} {units}/s, {rest} left{several}"
 
 
 def _words(seconds: float) -> str:
@@ -56,4 +73,6 @@ def bar(items: Iterable | None = None, *, parts: int = 1, tell: Callable = print
     """A bar with the options `total`, `desc` and `unit` of tqdm, a widget in JupyterLab; in batch `Lines`."""
     if in_batch():
         return Lines(items, parts=parts, tell=tell, **options)
-    return tqdm(items, mininterval=1, delay=0 if parts > 1 else 1, **options)
+    made = _Bar(items, mininterval=1, delay=0 if parts > 1 else 1, **options)
+    made.parts = parts
+    return made
