@@ -24,7 +24,7 @@ IQA = $(BIN)/python -m iqa.app.cli
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report rehearse why table test test-fast bench stress fixture lint lab lock clean
+.PHONY: help setup report rehearse why table gallery test test-fast bench stress fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ rehearse: $(STAMP) ## try a study with stand-ins for its images and networks, an
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
 	@$(IQA) table $${NAME:+"$$NAME"} --study "$$STUDY"
+
+gallery: $(STAMP) ## write the executed notebooks of a study as HTML pages that need no network (STUDY=demo)
+	@$(BIN)/python -m iqa.report.pages "$$STUDY"
 
 test: $(STAMP) ## run all tests
 	@$(PYTEST)

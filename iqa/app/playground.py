@@ -36,7 +36,10 @@ PHOTOGRAPHS = (*synthetic.HELD_OUT_PHOTOGRAPHS, *synthetic.VAL_PHOTOGRAPHS, *syn
 MAP_CROPS = 48  # the most crops of a quality map, so that it appears at once
 SCALES = ("1/4", "1/8", "1/16", "1/32")  # sizes of the backbone's maps as parts of the image's size
 Steps = list[tuple[str, float]]  # names of distortions with their levels (0 to 5), applied one after the other
-TABLE = "<style>.iqa-table :is(td, th) {text-align: left; padding: 2px 14px 2px 0; white-space: nowrap}</style>"
+TABLE = """<style>
+.iqa-table :is(td, th) {text-align: left; padding: 2px 14px 2px 0; white-space: nowrap}
+[data-jp-theme-light="false"] .iqa-curves {filter: invert(0.93) hue-rotate(180deg)}
+</style>"""
 
 # --- images -----------------------------------------------------------------------------------------------------------
 

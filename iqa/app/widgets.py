@@ -413,6 +413,7 @@ class Trainer:
         self.message, self.status, self.result = HTML(), HTML(), HTML()
         self.result.add_class("iqa-comparison")
         self.curves = widgets.Image(layout=Layout(width="940px", display="none"))
+        self.curves.add_class("iqa-curves")  # dark where JupyterLab is
         buttons = HBox([self.train, self.stop, self.progress, self.status])
         entries = _row(*self.entries.values(), width="940px")
         self.box = VBox([entries, buttons, self.message, self.curves, self.result])

@@ -23,7 +23,8 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 LOOK = """
-body { display: block; }
+body { display: block; max-width: 64rem; }
+.dataframe { border: 0; }
 pre { background: var(--soft); border-radius: 4px; padding: .5rem .8rem; overflow-x: auto; font-size: .82rem; }
 .output_stdout pre, .output_stream pre { background: none; border-left: 3px solid var(--rule); border-radius: 0; }
 .output_png img, .output_svg svg { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
@@ -38,12 +39,14 @@ def write(notebook: Path, target: Path) -> None:
         ValueError: it is no notebook.
     """
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     try:
         content = nbformat.read(notebook, as_version=4)
     except Exception as error:  # whatever a damaged file makes of a reader
         raise ValueError(f"{paths.shown(notebook)} is no notebook ({error}); make it again") from None
-    body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(content)
+    exporter = HTMLExporter(template_name="basic", embed_images=True, preprocessors=[CoalesceStreamsPreprocessor])
+    body, _ = exporter.from_notebook_node(content)
     _write_page(target, content.cells[0].source.splitlines()[0].strip("# "), body)
 
 

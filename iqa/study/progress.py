@@ -16,38 +16,38 @@ def in_batch() -> bool:
     return "IQA_BATCH" in os.environ
 
 
-class _Parts:
-    """What a bar of work in equal parts, such as epochs, says of the present one."""
+class _Epochs:
+    """What a bar of several epochs says of the present one."""
 
-    parts = 1
+    epochs = 1
 
-    def part(self) -> tuple[float, float, float, str, str]:
+    def present(self) -> tuple[float, float, float, str, str]:
         """Units that are done of the present part, and its size; units per second; the rest of it, and of all."""
-        size = self.total / self.parts
-        place = min(int(self.n // size), self.parts - 1)
+        size = self.total / self.epochs
+        place = min(int(self.n // size), self.epochs - 1)
         rate = max(self.n - self.initial, 1e-9) / max(self._time() - self.start_t, 1e-9)
         rest, whole = (_words((end - self.n) / rate) for end in ((place + 1) * size, self.total))
         return self.n - place * size, size, rate, rest, whole
 
 
-class _Bar(_Parts, tqdm):
+class _Bar(_Epochs, tqdm):
     @property
     def format_dict(self) -> dict[str, Any]:
-        last = {"postfix": f"{self.part()[3]} of this epoch"} if self.parts > 1 and self.n > self.initial else {}
+        last = {"postfix": f"{self.present()[3]} of this epoch"} if self.epochs > 1 and self.n > self.initial else {}
         return super().format_dict | last
 
 
-class Lines(_Parts, std.tqdm):
+class Lines(_Epochs, std.tqdm):
     """A bar of tqdm that says every half minute in a line how far the work is.
 
     Args:
         tell: called with each line.
-        parts: equal parts of the work, such as epochs: a line tells how far the present one is, and `desc` names it.
+        epochs: epochs of the work: a line tells how far the present one is, and `desc` names it.
         every: seconds between two lines.
     """
 
-    def __init__(self, items: Iterable | None = None, *, tell: Callable, parts=1, every=None, **options: Any):
-        self.tell, self.parts = tell, parts
+    def __init__(self, items: Iterable | None = None, *, tell: Callable, epochs=1, every=None, **options: Any):
+        self.tell, self.epochs = tell, epochs
         every = EVERY if every is None else every
         quiet = {"file": io.StringIO(), "leave": False, "miniters": 1, "mininterval": every, "delay": every}
         super().__init__(items, **quiet, **options)
@@ -58,9 +58,9 @@ class Lines(_Parts, std.tqdm):
 
     def sentence(self) -> str:
         """What is done of how much, how fast it goes, and how long the rest takes at this speed."""
-        done, size, rate, rest, whole = self.part()
+        done, size, rate, rest, whole = self.present()
         units = self.unit + ("es" if self.unit.endswith("ch") else "s")
-        several = f", {whole} of all {self.parts}" if self.parts > 1 else ""
+        several = f", {whole} of all {self.epochs} epochs" if self.epochs > 1 else ""
         return f"{self.desc}: {done:,.0f} of {size:,.0f} {units}, {rate:,.3g} {units}/s, {rest} left{several}"
 
 
@@ -69,10 +69,10 @@ def _words(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def bar(items: Iterable | None = None, *, parts: int = 1, tell: Callable = print, **options: Any) -> tqdm:
+def bar(items: Iterable | None = None, *, epochs: int = 1, tell: Callable = print, **options: Any) -> tqdm:
     """A bar with the options `total`, `desc` and `unit` of tqdm, a widget in JupyterLab; in batch `Lines`."""
     if in_batch():
-        return Lines(items, parts=parts, tell=tell, **options)
-    made = _Bar(items, mininterval=1, delay=0 if parts > 1 else 1, **options)
-    made.parts = parts
+        return Lines(items, epochs=epochs, tell=tell, **options)
+    made = _Bar(items, mininterval=1, delay=0 if epochs > 1 else 1, **options)
+    made.epochs = epochs
     return made

@@ -443,7 +443,7 @@ def fit(
     share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
     loader = train_loader(module.joined, params, share)
     module.order = loader.sampler
-    shown = {"desc": "epoch", "unit": "patch", "parts": params.epochs, "disable": share[0] > 0}
+    shown = {"desc": "epoch", "unit": "patch", "epochs": params.epochs, "disable": share[0] > 0}
     total = params.epochs * len(module.order.items)
     with bar(total=total, tell=partial(log, folder), **shown) as module.bar:
         trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)

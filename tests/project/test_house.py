@@ -117,9 +117,9 @@ def test_a_training_knows_databases_but_not_how_they_are_read():
 @pytest.mark.parametrize(
     ("code", "most"),
     [
-        ("import iqa.training.fit", 3_540),
-        (notebook_code("01_data_prep.ipynb"), 5_140),
-        (notebook_code("03_ablation.ipynb"), 4_720),
+        ("import iqa.training.fit", 3_560),
+        (notebook_code("01_data_prep.ipynb"), 5_160),
+        (notebook_code("03_ablation.ipynb"), 4_735),
     ],
     ids=["fit", "01_data_prep", "03_ablation"],
 )

@@ -157,16 +157,20 @@ def test_a_pipeline_is_told_how_far_an_epoch_is(data, tmp_path, monkeypatch, cap
     monkeypatch.setattr(progress, "EVERY", 0.0)
     train(LONG, data, tmp_path)
     log, told = (tmp_path / "train.log").read_text(), capsys.readouterr().out
-    line = r"epoch 2/3: 24 of 80 patches, [\d.,]+ patches/s, \d+ s left, \d+ s of all 3"
+    line = r"epoch 2/3: 24 of 80 patches, [\d.,]+ patches/s, \d+ s left, \d+ s of all 3 epochs"
     assert re.search(line, log) and re.search(line, told)
     assert re.search(r"scoring 'tiny' \(val\): \d+ of \d+ batches", told)
 
 
 WORK = {
-    "one part": ({"total": 4_000}, 1_500, "1,500 of 4,000 images, 25 images/s, 2 min left"),
-    "parts": ({"total": 4_000, "parts": 4}, 1_500, "500 of 1,000 images, 25 images/s, 20 s left, 2 min of all 4"),
+    "no epochs": ({"total": 4_000}, 1_500, "1,500 of 4,000 images, 25 images/s, 2 min left"),
+    "epochs": (
+        {"total": 4_000, "epochs": 4},
+        1_500,
+        "10 of 20 images, 0.5 images/s, 20 s left, 2 min of all 4 epochs",
+    ),
     "some before": ({"total": 400_000, "initial": 1_000}, 2_500, "2,500 of 400,000 images, 25 images/s, 4.4 h left"),
-    "the end": ({"total": 20, "parts": 2}, 20, "10 of 10 images, 0.333 images/s, 0 s left, 0 s of all 2"),
+    "the end": ({"total": 20, "epochs": 2}, 20, "10 of 10 images, 0.333 images/s, 0 s left, 0 s of all 2 epochs"),
     "nothing yet": ({"total": 3, "unit": "batch"}, 0, "0 of 3 batches"),
 }
 
