@@ -53,7 +53,7 @@ class Lines(_Epochs, std.tqdm):
         super().__init__(items, **quiet, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg is None:  # otherwise it is to be cleared
+        if msg is None and self.n > self.initial:  # with a message it is to be cleared
             self.tell(self.sentence())
 
     def sentence(self) -> str:
