@@ -164,11 +164,7 @@ def test_a_pipeline_is_told_how_far_an_epoch_is(data, tmp_path, monkeypatch, cap
 
 WORK = {
     "no epochs": ({"total": 4_000}, 1_500, "1,500 of 4,000 images, 25 images/s, 2 min left"),
-    "epochs": (
-        {"total": 4_000, "epochs": 4},
-        1_500,
-        "10 of 20 images, 0.5 images/s, 20 s left, 2 min of all 4 epochs",
-    ),
+    "epochs": ({"total": 80, "epochs": 4}, 30, "10 of 20 images, 0.5 images/s, 20 s left, 2 min of all 4 epochs"),
     "some before": ({"total": 400_000, "initial": 1_000}, 2_500, "2,500 of 400,000 images, 25 images/s, 4.4 h left"),
     "the end": ({"total": 20, "epochs": 2}, 20, "10 of 10 images, 0.333 images/s, 0 s left, 0 s of all 2 epochs"),
     "nothing yet": ({"total": 3, "unit": "batch"}, 0, "0 of 3 batches"),
