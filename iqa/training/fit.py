@@ -39,6 +39,7 @@ for message in (*SILENCED, "`srun` command"):
 
 UNCALIBRATED = "the loss does not see the scale, and the scores of the validation images do not rise with their MOS"
 NAMED = 8  # images that an error message names at most
+CHECKED = 100  # batches between two looks at the losses on a GPU, which would have to be waited for at each
 REMEDY = "A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
 AfterEpoch = Callable[[pd.DataFrame], None]
 
@@ -67,9 +68,10 @@ class Fit(lightning.LightningModule):
         self.model = model
         self.databases = databases
         self.joined = join(databases)
-        self.part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
+        part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
         for number, rows in enumerate(parts(self.joined)):
-            self.part[rows] = number
+            part[rows] = number
+        self.register_buffer("part", part, persistent=False)  # where the batches are, not in what is saved
         self.params = params
         self.sees_scale = losses.sees_scale(params.terms())
         self.line = 0.0, 1.0  # intercept and slope that map scores to 0..1; fitted anew after each epoch if it must be
@@ -79,6 +81,7 @@ class Fit(lightning.LightningModule):
         self.mark = mark
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions, targets and numbers of the databases (3, B) of each batch
+        self.images: list[Tensor] = []  # rows of `joined` (B,) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
         # a function, not a module: what is saved keeps the names of the model's own tensors
         self.predict = torch.compile(model.forward) if params.compile else model.forward
@@ -100,8 +103,8 @@ class Fit(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.started = time.perf_counter()
         self.rates = schedules.rates(self.trainer.optimizers[0])  # of the epoch's first step; they change with each
-        self.seen.clear()
-        self.terms.clear()
+        for of_batches in (self.seen, self.images, self.terms):
+            of_batches.clear()
         if self.params.reset_optimizer:
             self.trainer.optimizers[0].state.clear()
         self.model.train()
@@ -122,12 +125,13 @@ class Fit(lightning.LightningModule):
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
-        part = self.part.to(images.device)[images]
+        part = self.part[images]
         terms = self._losses(prediction, target, part)
-        if not torch.isfinite(terms["total"]):
-            raise FloatingPointError(self._diverged(terms, prediction, images, index))
         self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]))
+        self.images.append(images)
         self.terms.append({name: value.detach() for name, value in terms.items()})
+        if images.device.type == "cpu" or len(self.terms) % CHECKED == 0:
+            self._check_finite()
         self.log("loss", terms["total"].detach(), prog_bar=True)
         return terms["total"]
 
@@ -151,19 +155,34 @@ class Fit(lightning.LightningModule):
         own = {data.name: found[n]["total"] if n in found else absent for n, data in enumerate(self.databases)}
         return means | own
 
-    def _diverged(self, terms: dict[str, Tensor], prediction: Tensor, images: Tensor, index: int) -> str:
-        """The error message for a loss that is not finite: epoch, batch, terms and images."""
-        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-        broken = ~torch.isfinite(prediction)
+    def _check_finite(self) -> None:
+        """Look for losses that are not finite among the batches so far; a GPU has to be waited for.
+
+        Raises:
+            FloatingPointError: with the epoch, the first such batch, its terms and images.
+        """
+        finite = torch.isfinite(torch.stack([terms["total"] for terms in self.terms]))
+        if finite.all():
+            return
+        index = int((~finite).nonzero()[0])
+        values = ", ".join(f"{name} {value.item():g}" for name, value in self.terms[index].items())
+        broken, images = ~torch.isfinite(self.seen[index][0]), self.images[index]
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
         where = f"epoch {self.current_epoch + 1}, batch {index + 1} ({values})"
-        return f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
+        raise FloatingPointError(
+            f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
+        )
 
     @staticmethod
     def _named(database: Database, rows: np.ndarray) -> str:
         """The first images of some rows of a database."""
         return ", ".join([*database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limit: Any, **named: Any) -> None:
+        # by torch itself: Lightning refuses to clip for a fused optimiser, also where no gradient is scaled (bf16)
+        if self.params.clip:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.params.clip)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # after `hypernet_epochs` what generates the target network is fixed; the backbone and the LDA modules go on
@@ -178,6 +197,7 @@ class Fit(lightning.LightningModule):
             self.average.update(self.model, self.steps)
 
     def on_train_epoch_end(self) -> None:
+        self._check_finite()
         prediction, target, part = torch.cat(self.seen, dim=1).cpu().numpy()
         sizes = {name: [batch.shape[1] for batch in self.seen] for name in self.terms[0]}
         for number, data in enumerate(self.databases):
@@ -392,7 +412,6 @@ def fit(
         deterministic="warn" if params.deterministic else False,
         max_epochs=params.epochs,
         accumulate_grad_batches=params.accumulate,
-        gradient_clip_val=params.clip or None,
         use_distributed_sampler=False,
         callbacks=callbacks,
         plugins=[Checkpoints()],
@@ -402,5 +421,12 @@ def fit(
     )
     share = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if several else (0, 1)
     loader = train_loader(module.joined, params, share)
-    trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    try:
+        trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    except torch.OutOfMemoryError as error:
+        smaller = f"`batch_size: {max(1, params.batch_size // 2)}` with `accumulate: {2 * params.accumulate}`"
+        raise MemoryError(
+            f"the memory of {device} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
+            f"Set {smaller}, or `precision: bf16-mixed`: {str(error).splitlines()[0][:200]}"
+        ) from error
     return module.history
