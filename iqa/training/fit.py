@@ -132,7 +132,8 @@ class Fit(lightning.LightningModule):
         self.terms.append({name: value.detach() for name, value in terms.items()})
         if images.device.type == "cpu" or len(self.terms) % CHECKED == 0:
             self._check_finite()
-        self.log("loss", terms["total"].detach(), prog_bar=True)
+        if self.trainer.progress_bar_callback:
+            self.log("loss", terms["total"].detach(), prog_bar=True)
         return terms["total"]
 
     def _losses(self, prediction: Tensor, target: Tensor, part: Tensor) -> dict[str, Tensor]:
@@ -426,7 +427,7 @@ def fit(
     except torch.OutOfMemoryError as error:
         smaller = f"`batch_size: {max(1, params.batch_size // 2)}` with `accumulate: {2 * params.accumulate}`"
         raise MemoryError(
-            f"the memory of {device} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
+            f"the memory of {module.device} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
             f"Set {smaller}, or `precision: bf16-mixed`: {str(error).splitlines()[0][:200]}"
         ) from error
     return module.history
