@@ -427,7 +427,7 @@ def fit(
     except torch.OutOfMemoryError as error:
         smaller = f"`batch_size: {max(1, params.batch_size // 2)}` with `accumulate: {2 * params.accumulate}`"
         raise MemoryError(
-            f"the memory of {module.device} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
+            f"the memory of {device.type} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
             f"Set {smaller}, or `precision: bf16-mixed`: {str(error).splitlines()[0][:200]}"
         ) from error
     return module.history

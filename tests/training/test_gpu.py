@@ -78,7 +78,7 @@ def test_memory_that_ends_tells_the_remedy(data, tmp_path):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
-        with pytest.raises(MemoryError, match=r"cuda:0 ended in epoch 1.*`batch_size: 4` with `accumulate: 2`"):
+        with pytest.raises(MemoryError, match=r"cuda ended in epoch 1.*`batch_size: 4` with `accumulate: 2`"):
             train(params(), data, tmp_path)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
