@@ -160,7 +160,11 @@ class Pooled(nn.Module):
     def __init__(self, network: HyperIQA):
         super().__init__()
         self.network = network
-        self.mean = network.mean
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the network, on the device where it is."""
+        return self.network.mean
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 2 (C_1 + ... + C_4)) of pixels (B, 3, H, W)."""

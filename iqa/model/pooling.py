@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 
 def pool(x: Tensor, grid: int) -> Tensor:
@@ -11,8 +11,12 @@ def pool(x: Tensor, grid: int) -> Tensor:
     Cell i of n along an axis of length L covers floor(i L / n) up to ceil((i + 1) L / n), so that a multiple of
     `grid` gives plain pooling windows (56x56 to 8x8: windows of 7x7 without overlap).
     """
-    if torch.compiler.is_exporting():  # ONNX has no adaptive pooling for sizes that are known only later
-        return _cells(x.shape[2], grid, x) @ x @ _cells(x.shape[3], grid, x).T
+    height, width = x.shape[2:]
+    # ONNX has no adaptive pooling for sizes that are known only later, and on a GPU its gradient would not repeat
+    if torch.compiler.is_exporting() or (x.is_cuda and (height % grid or width % grid)):
+        return _cells(height, grid, x) @ x @ _cells(width, grid, x).T
+    if height % grid == width % grid == 0:
+        return avg_pool2d(x, (height // grid, width // grid))
     return adaptive_avg_pool2d(x, grid)
 
 

@@ -41,6 +41,7 @@ for message in (*SILENCED, *GOING_ON, "`srun` command"):
 
 UNCALIBRATED = "the loss does not see the scale, and the scores of the validation images do not rise with their MOS"
 NAMED = 8  # images that an error message names at most
+CHECKED = 100  # batches between two looks at the losses on a GPU, which would have to be waited for at each
 REMEDY = "A lower `lr`, `clip: 1.0` or `precision: 32-true` may help"
 SAVE_EVERY = 600.0  # seconds of an epoch after which its state is saved
 AfterEpoch = Callable[[pd.DataFrame], None]
@@ -70,9 +71,10 @@ class Fit(lightning.LightningModule):
         self.model = model
         self.databases = databases
         self.joined = join(databases)
-        self.part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
+        part = torch.zeros(len(self.joined), dtype=torch.long)  # the number of each image's database
         for number, rows in enumerate(parts(self.joined)):
-            self.part[rows] = number
+            part[rows] = number
+        self.register_buffer("part", part, persistent=False)  # where the batches are, not in what is saved
         self.params = params
         self.sees_scale = losses.sees_scale(params.terms())
         self.line = 0.0, 1.0  # intercept and slope that map scores to 0..1; fitted anew after each epoch if it must be
@@ -82,6 +84,7 @@ class Fit(lightning.LightningModule):
         self.mark = mark
         self.history: list[dict[str, float]] = []
         self.seen: list[Tensor] = []  # predictions, targets and numbers of the databases (3, B) of each batch
+        self.images: list[Tensor] = []  # rows of `joined` (B,) of each batch
         self.terms: list[dict[str, Tensor]] = []  # loss terms of each batch
         # a function, not a module: what is saved keeps the names of the model's own tensors
         self.predict = torch.compile(model.forward) if params.compile else model.forward
@@ -139,12 +142,13 @@ class Fit(lightning.LightningModule):
         if self.trainer.world_size > 1:  # losses of pairs need the whole batch
             prediction = self.all_gather(prediction, sync_grads=True).flatten()
             target, images = self.all_gather(target).flatten(), self.all_gather(images).flatten()
-        part = self.part.to(images.device)[images]
+        part = self.part[images]
         terms = self._losses(prediction, target, part)
-        if not torch.isfinite(terms["total"]):
-            raise FloatingPointError(self._diverged(terms, prediction, images, index))
-        self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]).cpu())
-        self.terms.append({name: value.detach().cpu() for name, value in terms.items()})
+        self.seen.append(torch.stack([prediction.detach(), target, part.to(target.dtype)]))
+        self.images.append(images)
+        self.terms.append({name: value.detach() for name, value in terms.items()})
+        if images.device.type == "cpu" or len(self.terms) % CHECKED == 0:
+            self._check_finite()
         return terms["total"]
 
     def _losses(self, prediction: Tensor, target: Tensor, part: Tensor) -> dict[str, Tensor]:
@@ -167,19 +171,34 @@ class Fit(lightning.LightningModule):
         own = {data.name: found[n]["total"] if n in found else absent for n, data in enumerate(self.databases)}
         return means | own
 
-    def _diverged(self, terms: dict[str, Tensor], prediction: Tensor, images: Tensor, index: int) -> str:
-        """The error message for a loss that is not finite: epoch, batch, terms and images."""
-        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-        broken = ~torch.isfinite(prediction)
+    def _check_finite(self) -> None:
+        """Look for losses that are not finite among the batches so far; a GPU has to be waited for.
+
+        Raises:
+            FloatingPointError: with the epoch, the first such batch, its terms and images.
+        """
+        finite = torch.isfinite(torch.stack([terms["total"] for terms in self.terms]))
+        if finite.all():
+            return
+        index = int((~finite).nonzero()[0])
+        values = ", ".join(f"{name} {value.item():g}" for name, value in self.terms[index].items())
+        broken, images = ~torch.isfinite(self.seen[index][0]), self.images[index]
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
         where = f"epoch {self.current_epoch + 1}, batch {index + 1} ({values})"
-        return f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
+        raise FloatingPointError(
+            f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
+        )
 
     @staticmethod
     def _named(database: Database, rows: np.ndarray) -> str:
         """The first images of some rows of a database."""
         return ", ".join([*database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limit: Any, **named: Any) -> None:
+        # by torch itself: Lightning refuses to clip for a fused optimiser, also where no gradient is scaled (bf16)
+        if self.params.clip:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.params.clip)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # after `hypernet_epochs` what generates the target network is fixed; the backbone and the LDA modules go on
@@ -198,11 +217,13 @@ class Fit(lightning.LightningModule):
             self.average.update(self.model, self.steps)
         due = time.monotonic() - self.saved >= SAVE_EVERY and not self.trainer.is_last_batch
         if self.trainer.strategy.reduce_boolean_decision(due, all=False):
+            self._check_finite()
             self.trainer.save_checkpoint(self.folder / "last.ckpt")
             self.saved = time.monotonic()
 
     def on_train_epoch_end(self) -> None:
-        prediction, target, part = torch.cat(self.seen, dim=1).numpy()
+        self._check_finite()
+        prediction, target, part = torch.cat(self.seen, dim=1).cpu().numpy()
         sizes = {name: [batch.shape[1] for batch in self.seen] for name in self.terms[0]}
         for number, data in enumerate(self.databases):
             if data.name in sizes:
@@ -223,8 +244,8 @@ class Fit(lightning.LightningModule):
             "seconds": round(time.perf_counter() - self.started, 3),
         }
         self.history.append(row)
-        self.seen.clear()
-        self.terms.clear()
+        for of_batches in (self.seen, self.images, self.terms):
+            of_batches.clear()
         self.log(self.params.select_on, row[self.params.select_on])  # for `patience`
         if self.trainer.is_global_zero:
             self._write(row)
@@ -301,16 +322,19 @@ class Fit(lightning.LightningModule):
         if self.seen:  # within an epoch; seed, epoch and number of the batch decide what is random
             sizes = [batch.shape[1] for batch in self.seen]
             terms = {name: torch.stack([batch[name] for batch in self.terms]) for name in self.terms[0]}
-            spent = {"rates": self.rates, "seconds": time.perf_counter() - self.started}
-            checkpoint["epoch_so_far"] = {"sizes": sizes, "seen": torch.cat(self.seen, dim=1), "terms": terms} | spent
+            so_far = {"sizes": sizes, "seen": torch.cat(self.seen, dim=1), "images": torch.cat(self.images)}
+            so_far |= {"terms": terms, "rates": self.rates, "seconds": time.perf_counter() - self.started}
+            checkpoint["epoch_so_far"] = so_far
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
         self.order.set_epoch(len(self.history))
         if so_far := checkpoint.get("epoch_so_far"):
-            self.order.done = len(so_far["sizes"])
-            self.seen = list(so_far["seen"].split(so_far["sizes"], dim=1))
-            terms = so_far["terms"]
+            device, sizes = self.trainer.strategy.root_device, so_far["sizes"]
+            self.order.done = len(sizes)
+            self.seen = list(so_far["seen"].to(device).split(sizes, dim=1))
+            self.images = list(so_far["images"].to(device).split(sizes))
+            terms = {name: values.to(device) for name, values in so_far["terms"].items()}
             self.terms = [{name: terms[name][place] for name in terms} for place in range(self.order.done)]
             self.rates, self.started = so_far["rates"], time.perf_counter() - so_far["seconds"]
 
@@ -432,7 +456,6 @@ def fit(
         deterministic="warn" if params.deterministic else False,
         max_epochs=params.epochs,
         accumulate_grad_batches=params.accumulate,
-        gradient_clip_val=params.clip or None,
         use_distributed_sampler=False,
         callbacks=callbacks,
         plugins=[Checkpoints()],
@@ -445,6 +468,13 @@ def fit(
     module.order = loader.sampler
     shown = {"desc": "epoch", "unit": "patch", "epochs": params.epochs, "disable": share[0] > 0}
     total = params.epochs * len(module.order.items)
-    with bar(total=total, tell=partial(log, folder), **shown) as module.bar:
-        trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    try:
+        with bar(total=total, tell=partial(log, folder), **shown) as module.bar:
+            trainer.fit(module, loader, ckpt_path=folder / "last.ckpt" if resume else None)
+    except torch.OutOfMemoryError as error:
+        smaller = f"`batch_size: {max(1, params.batch_size // 2)}` with `accumulate: {2 * params.accumulate}`"
+        raise MemoryError(
+            f"the memory of {device.type} ended in epoch {module.current_epoch + 1}; the epochs before are kept. "
+            f"Set {smaller}, or `precision: bf16-mixed`: {str(error).splitlines()[0][:200]}"
+        ) from error
     return module.history

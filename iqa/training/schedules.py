@@ -31,7 +31,10 @@ def optimizer(model: HyperIQA, params: TrainParams) -> Optimizer:
         for (part, decayed), group in groups.items()
     ]
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    return kinds[params.optimizer](options, fused=params.fused)
+    # a fused optimiser takes scaled gradients (fp16), too late for them to be clipped
+    return kinds[params.optimizer](
+        options, fused=params.fused and not (params.clip and params.precision == "fp16-mixed")
+    )
 
 
 def rates(optimizer: Optimizer) -> dict[str, float]:

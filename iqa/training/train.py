@@ -55,6 +55,7 @@ def train(
         ValueError: a database has no images to train on, to validate with, or to select on.
         StartError, ModelError, CheckpointError, ResultsError: the model of `start_from` cannot be used.
         FloatingPointError: the loss is not finite.
+        MemoryError: the memory of a GPU ended; the epochs before are kept.
         RuntimeError: one of several processes failed.
     """
     monitored = monitored or {}

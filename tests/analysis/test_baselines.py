@@ -126,6 +126,18 @@ def test_pooled_maps_are_those_of_the_weights_that_the_training_starts_from(data
     assert baseline.note == baselines.RANDOM
 
 
+def test_pooled_maps_are_computed_where_the_model_is(model):
+    model.network.to("meta")  # any device but the CPU, which every machine has
+    assert BASELINES["ridge"](model, tiny.PARAMS, model.options).pooled.mean.device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_baselines_work_on_a_gpu(database, model):
+    model.network.cuda()
+    assert fit("ridge", model, tiny.PARAMS, database).predict(database)["prediction"].notna().all()
+
+
 def test_an_image_of_one_colour_is_named_with_its_database(database, model):
     database.stores["rgb"][3] = np.full_like(database.stores["rgb"][3], (13, 201, 77))
     with pytest.raises(BaselineError, match=r"baseline 'nss_svr': image '3\.png' of database 'tiny' has no finite"):

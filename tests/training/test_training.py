@@ -11,16 +11,19 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from iqa.data import cache
 from iqa.data.cache import contents_hash, pixel_code
 from iqa.data.crops import jitter_factors
+from iqa.model.fusion import FUSIONS
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import load_model
 from iqa.model.scoring import predict
@@ -30,6 +33,7 @@ from iqa.study.identity import differences
 from iqa.training.batches import EpochOrder, Patches, train_loader
 from iqa.training.fit import Fit, best_epoch, fit
 from iqa.training.identity import ROOTS, find_earlier, fit_identity
+from iqa.training.losses import LOSSES
 from iqa.training.params import TrainParams
 from iqa.training.train import take_share, train
 
@@ -520,6 +524,80 @@ def test_a_broken_loss_stops_with_its_epoch_batch_and_images(data, tmp_path):
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d+ \(l1 .*: \d+\.png, .*lower `lr`"):
         train(params, data, tmp_path)
     assert "history" not in json.loads((tmp_path / "fit.json").read_text())
+
+
+def test_on_a_gpu_a_broken_loss_is_found_later_and_told_alike(data, tmp_path, monkeypatch):
+    params = tiny.PARAMS.model_copy(update={"lr": 1e30, "clip": 0.0, "schedule": "constant"})
+    told = []
+    for number, wait in enumerate((False, True)):
+        if wait:  # until the end of the epoch
+            monkeypatch.setattr(Fit, "training_step", unchecked(Fit.training_step))
+        with pytest.raises(FloatingPointError) as error:
+            train(params, data, tmp_path / str(number))
+        told.append(str(error.value))
+    assert told[0] == told[1]
+
+
+class Waits(TorchDispatchMode):
+    """Refuses what a GPU would have to be waited for: numbers that Python reads, positions of elements."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"}
+        return function(*args, **(kwargs or {}))
+
+
+def unchecked(step):
+    """A training step as on a GPU: without the look at the loss."""
+
+    def wrapped(self, batch, index):
+        with patch.object(Fit, "_check_finite"):
+            return step(self, batch, index)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": " + ".join(LOSSES)},
+        *({"fusion": name} for name in FUSIONS),
+        *({"head": name} for name in ("static", "linear")),
+        {"precision": "bf16-mixed", "accumulate": 2},
+    ],
+    ids=str,
+)
+def test_no_training_step_waits_for_the_device(data, tmp_path, monkeypatch, change):
+    steps = []
+    step = unchecked(Fit.training_step)
+
+    def watched(self, batch, index):
+        with Waits():
+            loss = step(self, batch, index)
+            loss.backward(retain_graph=True)
+        self.zero_grad()
+        steps.append(index)
+        return loss
+
+    monkeypatch.setattr(Fit, "training_step", watched)
+    train(TrainParams(**tiny.PARAMS.model_dump() | {"epochs": 1} | change), data, tmp_path)
+    assert steps
+
+
+def test_memory_that_ends_tells_the_remedy_and_keeps_the_epochs(data, fitted, tmp_path, monkeypatch):
+    step = Fit.training_step
+
+    def ends(self, batch, index):
+        if self.current_epoch == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError, match=r"epoch 2.*`batch_size: \d+` with `accumu"):
+        patched.setattr(Fit, "training_step", ends)
+        train(tiny.PARAMS, data, tmp_path)
+    assert len(torch.load(tmp_path / "last.ckpt", weights_only=False)["history"]) == 1
+    columns = ["train_loss", "val_srcc"]
+    pd.testing.assert_frame_equal(train(tiny.PARAMS, data, tmp_path)[columns], fitted[1][columns])
 
 
 def test_frozen_normalisations_keep_their_statistics(data, tmp_path):
