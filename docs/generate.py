@@ -19,6 +19,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from iqa.study import paths
+from iqa.study.registry import registered
 
 FOLDER = paths.ROOT / "docs" / "reference"
 MADE = "<!-- Made by: .venv/bin/python -m docs.generate; do not edit. -->"
@@ -99,11 +100,11 @@ def parameters() -> str:
 
     parts = [
         "# Parameters",
-        "A file `params/<study>/<step>/<run>.yaml` holds those that differ from these defaults; `params/<study>/<step>.yaml` "
-        "holds what the runs of a step share. The meanings stand in the notebooks' parameters cells.",
+        "A file `params/<study>/<step>/<run>.yaml` holds those that differ from these defaults, and "
+        "`params/<study>/<step>.yaml` what the runs of a step share. Meanings are those of the notebooks' parameter cells.",
     ]
     for step, (notebook, dotted) in STEPS.items():
-        cls = _named(dotted)
+        cls = find(dotted)
         parts += [f"## {step}", f"[`notebooks/{notebook}.ipynb`](../../notebooks/{notebook}.ipynb). {_first(cls)}"]
         for group, rows in _assignments(_parameters_cell(notebook)):
             described = [[f"`{key}`", f"`{value}`", _allowed(cls, key), _cell(words)] for key, value, words in rows]
@@ -114,8 +115,8 @@ def parameters() -> str:
     return "\n\n".join([
         *parts,
         "## resources",
-        "What runs ask of a cluster, in `params/<study>/resources.yaml`: by step, by experiment (`train/main`) or by run "
-        "(`train/main_s1`).",
+        "What runs ask of a cluster, in `params/<study>/resources.yaml`: by step, by experiment (`train/main`) or by "
+        "run (`train/main_s1`).",
         _table(["field", "default", "may be", "meaning"], described),
         "## Keys of a file that stands for several runs",
         _table(["key", "in", "meaning"], [
@@ -141,14 +142,18 @@ def files() -> str:
     """What a run of each step writes, with columns and keys, as the small study `smoke` wrote it."""
     kept, parts = paths.ROOT / "tests" / "smoke_results", ["# Files of a run", FILES]
     for step in STEPS:
-        rows, seen = [], set()
+        found: dict[str, Path] = {}
         for record in sorted((kept / step).glob("*/record.json")):
-            for name in sorted(json.loads(record.read_text(encoding="utf-8"))["outputs"]):
-                if name.startswith("..") or name in {*seen, "params.json"}:
-                    continue
-                seen.add(name)
-                rows.append([f"`{name}`", _cell(_contents(record.parent / name))])
-        parts += [f"## {step}", _table(["file", "columns or keys"], _figures_together(rows))]
+            outputs = json.loads(record.read_text(encoding="utf-8"))["outputs"]
+            found |= {name: record.parent / name for name in outputs if not name.startswith("..")}
+        figures = sorted({Path(name).stem for name in found if name.endswith((".png", ".svg", ".pdf"))})
+        rows = [
+            [f"`{name}`", _cell(_contents(file))]
+            for name, file in sorted(found.items())
+            if name != "params.json" and file.stem not in figures
+        ]
+        rows += [["figures", ", ".join(f"`{name}`" for name in figures)]] * bool(figures)
+        parts += [f"## {step}", _table(["file", "columns or keys"], rows)]
     return "\n\n".join(parts)
 
 
@@ -159,8 +164,8 @@ WORDS = {
     "train.log": "what was printed of each epoch",
 }
 FILES = (
-    "Each run has a folder `results/<study>/<step>/<run>/`. Every folder also has `record.json` (what the results were made "
-    "from), `params.json`, `notebook.ipynb` and `log.txt`: see [results/README.md](../../results/README.md). "
+    "Each run has a folder `results/<study>/<step>/<run>/`. Every folder also has `record.json` (what the results were "
+    "made from), `params.json`, `notebook.ipynb` and `log.txt`: see [results/README.md](../../results/README.md). "
     "The lists below are those of the study `smoke`."
 )
 
@@ -217,7 +222,7 @@ def python() -> str:
     parts = ["# Python", "`iqa.load_model` is short for `iqa.model.predictor.load_model`."]
     for task, names in PYTHON.items():
         parts.append(f"## {task}")
-        parts += [f"### {name.removeprefix('iqa.')}\n\n{_text(_named(name))}" for name in names]
+        parts += [f"### {name.removeprefix('iqa.')}\n\n{_text(find(name))}" for name in names]
     return "\n\n".join(parts)
 
 
@@ -232,10 +237,12 @@ def page(name: str) -> str:
     return f"{title}\n\n{MADE}\n\n{rest}\n"
 
 
-def _named(dotted: str) -> Any:
+def find(dotted: str) -> Any:
     """A module's class or function, or a class's method, by its dotted name."""
     module, _, name = dotted.rpartition(".")
-    return getattr(_named(module), name) if module.rpartition(".")[2][0].isupper() else getattr(import_module(module), name)
+    return (
+        getattr(find(module), name) if module.rpartition(".")[2][0].isupper() else getattr(import_module(module), name)
+    )
 
 
 def _table(header: list[str], rows: Iterable[list[str]]) -> str:
@@ -291,12 +298,12 @@ def _assignments(source: str, inside: bool = False) -> list[tuple[str, list[tupl
 def _allowed(cls: Any, key: str) -> str:
     """What a parameter may be, in words."""
     field = cls.model_fields[key]
-    names = [name for module in _registries((field.annotation, *field.metadata)) for name in _registered(module)]
+    names = [name for module in _registries((field.annotation, *field.metadata)) for name in registered(module)]
     if names:
         none = ", none" * (type(None) in typing.get_args(field.annotation))
         return ", ".join(f"`{name}`" for name in names) + none
     words = _words(cls.model_json_schema()["properties"][key])
-    return _cell(re.sub(r"\bnumber$|\bnumber(?=,)", f"number{_bounds((field.annotation, *field.metadata))}", words, count=1))
+    return _cell(re.sub(r"\bnumber(?=$|, none)", "number" + _bounds((field.annotation, *field.metadata)), words))
 
 
 def _registries(parts: Iterable[Any]) -> Iterable[str]:
@@ -309,8 +316,8 @@ def _registries(parts: Iterable[Any]) -> Iterable[str]:
 def _bounds(parts: Iterable[Any]) -> str:
     """The bounds of a number that is read by a function of its own, which its JSON schema leaves out."""
     words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
-    found = [f" {word} {getattr(part, key):g}" for part in _spread(parts) for key, word in words.items() if hasattr(part, key)]
-    return "".join(found)
+    bounds = [(word, getattr(part, key, None)) for part in _spread(parts) for key, word in words.items()]
+    return "".join(f" {word} {bound:g}" for word, bound in bounds if bound is not None)
 
 
 def _spread(parts: Iterable[Any]) -> Iterable[Any]:
@@ -319,12 +326,6 @@ def _spread(parts: Iterable[Any]) -> Iterable[Any]:
         yield part
         yield from getattr(part, "metadata", ()) if isinstance(part, FieldInfo) else ()
         yield from _spread(typing.get_args(part))
-
-
-def _registered(module: str) -> tuple[str, ...]:
-    from iqa.study.registry import registered
-
-    return registered(module)
 
 
 def _words(schema: dict[str, Any]) -> str:
@@ -338,28 +339,21 @@ def _words(schema: dict[str, Any]) -> str:
         least, most = schema.get("minItems"), schema.get("maxItems")
         count = f"{least} " if least and least == most else ""
         return f"list of {count}{_words(schema['items'])}"
-    if kind in ("integer", "number"):
-        if kind == "integer":
-            least, most = schema.get("exclusiveMinimum", -1) + 1, schema.get("exclusiveMaximum", 0) - 1
-            return f"whole number, {schema.get('minimum', least):,} to {schema.get('maximum', most):,}"
-        return kind
+    if kind == "integer":
+        least, most = schema.get("exclusiveMinimum", -1) + 1, schema.get("exclusiveMaximum", 0) - 1
+        return f"whole number, {schema.get('minimum', least):,} to {schema.get('maximum', most):,}"
     return {"string": "text", "boolean": "true, false", "null": "none", "object": "map"}.get(kind, kind)
 
 
 def _contents(file: Path) -> str:
-    """Columns of a CSV file, keys of a JSON file; nothing of others and of those that tests do not keep."""
-    if not file.is_file() or file.suffix not in (".csv", ".json"):
+    """Columns of a CSV file, keys of a JSON file, or what another file is."""
+    if file.suffix not in (".csv", ".json") or not file.is_file():
         return WORDS.get(file.name, "")
     text = file.read_text(encoding="utf-8")
-    found = text.partition("\n")[0].split(",") if file.suffix == ".csv" else json.loads(text)
-    return ", ".join(f"`{name}`" for name in found) if not isinstance(found, list) or file.suffix == ".csv" else "a list"
-
-
-def _figures_together(rows: list[list[str]]) -> list[list[str]]:
-    """The rows of files, with one row of all figures at the end."""
-    figures = sorted({row[0].strip("`").rpartition(".")[0] for row in rows if row[0].endswith((".png`", ".svg`", ".pdf`"))})
-    others = [row for row in rows if not row[0].endswith((".png`", ".svg`", ".pdf`"))]
-    return others + ([["figures", ", ".join(f"`{name}`" for name in figures)]] if figures else [])
+    if file.suffix == ".json" and not text.startswith("{"):
+        return "a list"
+    names = text.partition("\n")[0].split(",") if file.suffix == ".csv" else json.loads(text)
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _names(cell: tuple[str, ...], end: str = "") -> str:

@@ -15,7 +15,7 @@ from iqa.study import paths
 
 FOLDER = paths.ROOT / "docs" / "pictures"
 WIDTH = 1034  # pixels
-COLOURS = 64  # of a picture, so that it stays small
+COLOURS = 256  # of a picture, so that it stays small
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -28,7 +28,10 @@ def first_pages() -> None:
     """The first two pages of the demo's report, side by side; the report itself says that its data are synthetic."""
     with tempfile.TemporaryDirectory() as folder:
         report, pages = paths.REPORT / "demo" / "report.pdf", Path(folder, "page")
-        subprocess.run(["pdftoppm", "-png", "-l", "2", "-scale-to-x", str(WIDTH // 2), "-scale-to-y", "-1", report, pages], check=True)
+        subprocess.run(
+            ["pdftoppm", "-png", "-l", "2", "-scale-to-x", str(WIDTH // 2), "-scale-to-y", "-1", report, pages],
+            check=True,
+        )
         left, right = (Image.open(file).convert("RGB") for file in sorted(Path(folder).glob("*.png")))
         both = Image.new("RGB", (WIDTH, left.height), "#DFE3E8")
         both.paste(left.crop((0, 0, WIDTH // 2 - 4, left.height)), (0, 0))
@@ -49,9 +52,9 @@ def playground() -> None:
             lab.open_notebook(page, address, "90_playground.ipynb")
             lab.run_all(page, timeout=600)
             handle = page.locator(".iqa-level .noUi-handle").first
-            for _ in range(25):
+            for _ in range(12):
                 handle.press("ArrowRight")
-            page.get_by_text("gaussian_blur 4.5").wait_for(timeout=60_000)
+            page.get_by_text("gaussian_blur 3.2").wait_for(timeout=60_000)
             page.wait_for_timeout(2_000)
             shot = Path(name, "shot.png")
             page.locator(".jp-OutputArea-output:has(.iqa-scores)").first.screenshot(path=shot)
