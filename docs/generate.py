@@ -101,7 +101,7 @@ def parameters() -> str:
     parts = [
         "# Parameters",
         "A file `params/<study>/<step>/<run>.yaml` holds those that differ from these defaults, and "
-        "`params/<study>/<step>.yaml` what the runs of a step share. Meanings are those of the notebooks' parameter cells.",
+        "`params/<study>/<step>.yaml` what the runs of a step share. Meanings stand in the notebooks' parameter cells.",
     ]
     for step, (notebook, dotted) in STEPS.items():
         cls = find(dotted)
