@@ -303,7 +303,7 @@ def _allowed(cls: Any, key: str) -> str:
         none = ", none" * (type(None) in typing.get_args(field.annotation))
         return ", ".join(f"`{name}`" for name in names) + none
     words = _words(cls.model_json_schema()["properties"][key])
-    return _cell(re.sub(r"\bnumber(?=$|, none)", "number" + _bounds((field.annotation, *field.metadata)), words))
+    return _cell(re.sub(r"\bnumber(?=$|, none|\))", "number" + _bounds((field.annotation, *field.metadata)), words))
 
 
 def _registries(parts: Iterable[Any]) -> Iterable[str]:
@@ -337,8 +337,8 @@ def _words(schema: dict[str, Any]) -> str:
     kind = schema.get("type", "any value")
     if kind == "array":
         least, most = schema.get("minItems"), schema.get("maxItems")
-        count = f"{least} " if least and least == most else ""
-        return f"list of {count}{_words(schema['items'])}"
+        count = f" of {least}" if least and least == most else ""
+        return f"list{count} ({_words(schema['items'])})"
     if kind == "integer":
         least, most = schema.get("exclusiveMinimum", -1) + 1, schema.get("exclusiveMaximum", 0) - 1
         return f"whole number, {schema.get('minimum', least):,} to {schema.get('maximum', most):,}"
