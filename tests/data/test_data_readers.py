@@ -18,7 +18,6 @@ from iqa.data.files import find, stored_paths
 from iqa.data.params import DataPrepParams
 from iqa.data.prepare import COLUMNS, fingerprint, prepare, read
 from iqa.data.readers import LIVE_IMAGES, READERS
-from iqa.data.readme import renewed
 from iqa.data.releases import RELEASES, read_releases
 from iqa.data.splits import read_split, seeded_split, write_metas
 from iqa.study import paths
@@ -144,14 +143,6 @@ def test_a_row_with_a_cell_too_many_is_an_error(tmp_path):
     file.write_text(file.read_text().rstrip() + ",more\n")
     with pytest.raises(DataError, match="row 2: 14 cells, but 13 columns; quote cells that hold a comma"):
         read_releases(file)
-
-
-def test_the_readme_lists_the_releases_as_the_code_knows_them():
-    page = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    assert page == renewed(page), "renew it: .venv/bin/python -m iqa.data.readme README.md"
-    row = next(line for line in page.splitlines() if line.startswith("| `koniq10k` |"))
-    assert {"10,073", "`1024x768/` or `512x384/`", "1 to 100, high is best"} <= set(row.split(" | "))
-    assert "official 7,058 / 1,000 / 2,015" in row
 
 
 # --- KonIQ-10k

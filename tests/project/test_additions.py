@@ -28,8 +28,8 @@ def project(tmp_path) -> Path:
     finished.copy_sources(folder)
     finished.put_results(folder)
     shutil.copytree(paths.ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns(*NO_SOURCES))
-    for name in ("README.md", "pyproject.toml"):
-        shutil.copy(paths.ROOT / name, folder)
+    shutil.copytree(paths.ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns(*NO_SOURCES, "pictures"))
+    shutil.copy(paths.ROOT / "pyproject.toml", folder)
     (tmp_path / "sources.json").write_text(json.dumps(sources(folder)))
     return folder
 
@@ -178,9 +178,8 @@ def test_a_database(project, tmp_path):
     )
     assert_touches_what_is_named("a database", project, 3)
     run_tests(project, "tests/data/test_data_readers.py", "mydb or facts")
-    (program,) = re.findall(r"made by \S+ -m (\S+) README.md", (project / "README.md").read_text(encoding="utf-8"))
-    finished.run(project, program, "README.md")
-    assert "| `mydb` | `data/MyDB` | 12 |" in (project / "README.md").read_text(encoding="utf-8")
+    finished.run(project, "docs.generate", "databases")
+    assert "| `mydb` | `data/MyDB` | 12 |" in (project / "docs/reference/databases.md").read_text(encoding="utf-8")
 
     folder, generator = tmp_path / "MyDB", np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
