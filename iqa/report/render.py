@@ -206,13 +206,13 @@ def summary(listed: Tables) -> dict[str, Any]:
 
     Where the main run is not finished its numbers are null, and so is `commit`; without an evaluation `cross` is empty.
     """
-    params, reader = listed.params, listed.reader
+    params, reader, crossed = listed.params, listed.reader, listed.chapters["cross_dataset"]
     file, trained = f"train/{params.main}/metrics.json", listed.is_made("train", params.main)
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
     columns, cross = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS], pd.DataFrame()
-    if listed.is_made("cross_dataset", params.cross):
-        cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
+    if crossed and listed.is_made("cross_dataset", crossed):
+        cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{crossed}/cross.csv")
     return {
         "study": params.study,
         "synthetic": reader.value(file, "synthetic"),
