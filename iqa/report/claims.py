@@ -11,8 +11,9 @@
   settle it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,6 +149,20 @@ class Claims:
             for name, claim in self.rows.items()
         ]
         return pd.DataFrame(rows)
+
+
+def telling(rows: Iterable[Mapping[str, Any]], most: int = 3) -> list[Mapping[str, Any]]:
+    """Of each verdict but `UNTESTED` at most some claims: what a study measured first, then what most documents state.
+
+    Args:
+        rows: of `table`.
+    """
+    order = sorted(rows, key=lambda row: (not row["basis"].startswith(MEASURED), -len(row["source"].split())))
+    return [
+        row
+        for word in (ERROR, FAILS, OPEN, HOLDS)
+        for row in [each for each in order if each["verdict"] == word][:most]
+    ]
 
 
 def verdict(right: bool, otherwise: str = FAILS) -> str:

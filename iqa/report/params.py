@@ -78,7 +78,9 @@ class ReportParams(Params):
             if run not in known and (known or run != MAIN or step == "claims"):
                 file, key = f"params/{self.study}/{step}/{run}.yaml", step.removesuffix("_dataset")
                 here = ", ".join(known) or "none"
-                raise ParameterError(f"params/{self.study}/report/: {key}: {file} does not exist ({here}); add it, or change {key}")
+                raise ParameterError(
+                    f"params/{self.study}/report/: {key}: {file} does not exist ({here}); add it, or change {key}"
+                )
             found[step] = run if known else ""
         return found
 
@@ -97,7 +99,9 @@ class ReportParams(Params):
         known = [f"{name}.md" for name in TEXTS]
         for file in files:
             if file.name not in known:
-                raise ParameterError(f"{paths.shown(file)}: the report does not read this file; rename it: {', '.join(known)}")
+                raise ParameterError(
+                    f"{paths.shown(file)}: the report does not read this file; rename it: {', '.join(known)}"
+                )
         return files
 
     def files(self) -> list[str]:

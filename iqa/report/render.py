@@ -24,17 +24,18 @@ import typst
 from iqa.analysis import published
 from iqa.analysis.params import AblationParams
 from iqa.metrics.verdicts import EQUIVALENT
-from iqa.model.heads import HEADS
+from iqa.model.heads import HEADS, HyperNetwork, LinearMap, StaticNetwork
 from iqa.report import claims
 from iqa.report.appendix import Tables
-from iqa.report.params import ReportParams
+from iqa.report.evidence import Measured
+from iqa.report.params import TEXT_FOLDER, ReportParams
 from iqa.report.reader import Reader, Record, ReportError, Sourced
 from iqa.show import report, tables
 from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
 from iqa.study import folders, param_files, paths, types
 from iqa.study.echo import quoted
-from iqa.study.results import RunFolder, command_for, write_json
+from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 
 TEMPLATE = "report.md.j2"
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
@@ -236,8 +237,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 def _fill(listed: Tables, folder: Path, place: Path) -> str:
     """The template as Markdown, its figures beside it in `folder`, for a report in the folder `place`."""
     writer = Writer(listed.reader, folder, place)
+    own = jinja2.FileSystemLoader(paths.PARAMS / listed.params.study / TEXT_FOLDER)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(paths.REPORT),
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(paths.REPORT), jinja2.PrefixLoader({"text": own})]),
         undefined=jinja2.StrictUndefined,
         comment_start_string="{##",  # `{#` starts a label
         comment_end_string="##}",
@@ -250,12 +252,20 @@ def _fill(listed: Tables, folder: Path, place: Path) -> str:
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:
-        raise ReportError(str(error)) from None  # without the template's frames, which Python tools cannot read
-    except jinja2.TemplateError as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename.endswith(TEMPLATE)]
-        line = getattr(error, "lineno", None) or (lines or ["?"])[-1]
-        raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from None
+        place = _place(error)  # without the template's frames, which Python tools cannot read
+        raise ReportError(f"{place}: {error}" if place.startswith("params/") else str(error)) from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ReportError(f"{_place(error)}: {error}") from None
+
+
+def _place(error: Exception) -> str:
+    """The template, or the text of a study, in which an error arose, with its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [(Path(frame.filename), frame.lineno) for frame in frames if Path(frame.filename).suffix in (".j2", ".md")]
+    if isinstance(error, jinja2.TemplateSyntaxError) and error.filename:
+        found.append((Path(error.filename), error.lineno))
+    file, line = found[-1] if found else (paths.REPORT / TEMPLATE, "?")
+    return f"{paths.shown(file)}, line {line}"
 
 
 def _context(listed: Tables) -> dict[str, Any]:
@@ -276,9 +286,20 @@ def _context(listed: Tables) -> dict[str, Any]:
     }
     command = partial(command_for, listed.params.study)
     words = ("name", "title", "words", "formula")
-    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT, "chosen": listed.chapters}
+    found |= {"clearer": claims.clearer, "telling": claims.telling, "hyper_network": partial(_hyper_network, listed)}
     read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | found | {"made": listed.is_made, "command": command}
+
+
+def _hyper_network(listed: Tables) -> str | None:
+    """The verdict on the hyper network against simpler heads, on any database; None where they were not compared."""
+    others = {f"head: {head.name}" for head in (StaticNetwork, LinearMap)}
+    try:
+        found = Measured(listed.params.study, "").judge_value(f"head: {HyperNetwork.name}", others)
+    except ResultsError as error:
+        raise ReportError(str(error)) from None
+    return found and found.verdict
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:
