@@ -94,6 +94,7 @@ class Claims:
         lists = {name: table[name].str.split() for name in ("figures", "experiments", "parameters")}
         self.rows = {row["id"]: Claim(**row) for row in table.assign(**lists).to_dict("records")}
         self.settled: list[tuple[str, Finding]] = []
+        self.told: dict[str, str] = {}  # what was measured on other databases, and the first claim that names it
 
     def __getitem__(self, name: str) -> Claim:
         if name not in self.rows:
@@ -114,12 +115,15 @@ class Claims:
 
         Args:
             measured: what this study measured on the documents' database; its verdict counts instead.
-            beside: sentences on what it measured on other databases; they change no verdict.
+            beside: sentences on what it measured on other databases; they change no verdict. Where an earlier claim has
+                the same ones, it is named instead.
             sources: the files that hold the numbers of these sentences.
         """
         if measured:
             found, basis, verdict = f"{found} {measured.found}", measured.basis, measured.verdict
         elif beside:
+            first = self.told.setdefault(beside, claim.id)
+            beside = beside if first == claim.id else f" In this study: as for {first}."
             found, basis = found + beside, f"{basis}; beside it {MEASURED}"
         finding = Finding(found, basis, verdict, "; ".join(sorted({"report/claims.csv", *sources})))
         if finding.verdict not in VERDICTS or not finding.basis.startswith(BASES):

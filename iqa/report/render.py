@@ -38,6 +38,9 @@ from iqa.study.echo import quoted
 from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 
 TEMPLATE = "report.md.j2"
+UNRESOLVED = re.compile(
+    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+):"
+)  # in messages of pandoc and xref.lua
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
 READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
@@ -192,8 +195,11 @@ def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path
         folder = Path(name)
         markdown = folder / "report.md"
         markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
-        _to_html(markdown, folder / "report.html")
-        _to_pdf(markdown, folder / "report.pdf")
+        try:
+            _to_html(markdown, folder / "report.html")
+            _to_pdf(markdown, folder / "report.pdf")
+        except ReportError as error:
+            raise ReportError(f"{_culprit(str(error), params.texts())}{error}") from None
         write_json(folder / "summary.json", summary(listed))
         written = listed.write(listed.made(), folder / "tables")
         folders.remove(staged(target / "tables"))
@@ -266,6 +272,16 @@ def _place(error: Exception) -> str:
         found.append((Path(error.filename), error.lineno))
     file, line = found[-1] if found else (paths.REPORT / TEMPLATE, "?")
     return f"{paths.shown(file)}, line {line}"
+
+
+def _culprit(message: str, files: list[Path]) -> str:
+    """Where a study's own texts hold the citation, reference or picture that a message of pandoc names, if they do."""
+    names = {name for found in UNRESOLVED.findall(message) for name in found if name}
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if any(name in line for name in names):
+                return f"{paths.shown(file)}, line {number}: "
+    return ""
 
 
 def _context(listed: Tables) -> dict[str, Any]:
