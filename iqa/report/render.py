@@ -39,7 +39,7 @@ from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 
 TEMPLATE = "report.md.j2"
 UNRESOLVED = re.compile(
-    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+):"
+    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)"
 )  # in messages of pandoc and xref.lua
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
@@ -259,7 +259,7 @@ def _fill(listed: Tables, folder: Path, place: Path) -> str:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:
         place = _place(error)  # without the template's frames, which Python tools cannot read
-        raise ReportError(f"{place}: {error}" if place.startswith("params/") else str(error)) from None
+        raise ReportError(f"{place}: {error}" if ".md, " in place else str(error)) from None
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ReportError(f"{_place(error)}: {error}") from None
 

@@ -19,12 +19,13 @@ from iqa.analysis.baselines import BASELINES, COLUMNS
 from iqa.analysis.evaluation import COEFFICIENTS
 from iqa.report import appendix
 from iqa.report.appendix import Tables
-from iqa.report.params import ReportParams
+from iqa.report.params import TEXTS, ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
 from iqa.report.render import Writer, _fill, render, texts
 from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
+from iqa.study.params import ParameterError
 from iqa.training import losses
 from iqa.training.params import TrainParams
 
@@ -130,9 +131,7 @@ def change_rows(name, function):
 
 
 def test_report_has_every_section_and_no_unfilled_template(built):
-    headings = re.findall(r"<h1[^>]*>(.*?)</h1>", built[0], re.S)
-    found = [re.sub(r"<[^>]+>", "", heading).strip("0123456789 \n") for heading in headings]
-    assert found[1:] == SECTIONS
+    assert headings(built[0]) == SECTIONS
     assert "{{" not in built[0] and "{%" not in built[0]
 
 
@@ -234,6 +233,108 @@ def test_a_page_shows_every_column_of_the_tables_that_it_splits(built):
 def test_two_builds_are_byte_identical(built, study):
     for name, path in render(study).items():
         assert path.read_bytes() == built[1][name].read_bytes(), name
+
+
+# --- a study with less, and a study's own words
+
+
+def headings(page):
+    found = re.findall(r"<h1[^>]*>(.*?)</h1>", page, re.S)
+    return [re.sub(r"<[^>]+>", "", heading).strip("0123456789 \n") for heading in found[1:]]
+
+
+def leave_out(*steps):
+    """Take the parameter files and results of steps away, and the claims from the report."""
+    for step in steps:
+        shutil.rmtree(paths.PARAMS / "smoke" / step)
+        shutil.rmtree(paths.RESULTS / "smoke" / step)
+    (paths.PARAMS / "smoke/report/report.yaml").write_text("title: A study of my own\n")
+    return param_files.load(ReportParams, "smoke", "report")
+
+
+def test_a_study_of_one_training_has_the_chapters_that_it_can_have(study):
+    outputs = render(leave_out("ablation", "complexity", "cross_dataset", "analysis", "claims"))
+    page = outputs["html"].read_text()
+    assert headings(page) == BARE
+    text = words(page)
+    assert "One training. No comparison of trainings" in text and "One database. No result on another" in text
+    assert "demo study" not in text and "claims" not in outputs and "tables/claims.csv" not in outputs
+    assert json.loads(outputs["summary"].read_text())["cross"] == []
+
+
+@pytest.mark.parametrize("step", ["ablation", "complexity", "cross_dataset", "analysis", "claims"])
+def test_a_study_without_one_of_the_steps_has_a_report(study, step):
+    page = render(leave_out(step))["html"].read_text()
+    chapter = {"complexity": "Cost", "cross_dataset": "Generalisation", "analysis": "Inside the model"}
+    chapter |= {"claims": "Claims of the documents", "ablation": "Appendix: further comparisons"}
+    assert chapter[step] not in headings(page) and ("Claims of the documents" not in headings(page))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cross: far", "cross: params/smoke/cross_dataset/far.yaml does not exist (main); add it, or change cross"),
+        ("ablation: far", "ablation: params/smoke/ablation/far.yaml does not exist (main, weight)"),
+        ("claims: true", "claims: params/smoke/claims/main.yaml does not exist (none)"),
+    ],
+)
+def test_a_chapter_of_a_run_that_the_study_does_not_have_is_refused(study, line, message):
+    shutil.rmtree(paths.PARAMS / "smoke/claims")
+    (paths.PARAMS / "smoke/report/report.yaml").write_text(f"{line}\n")
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        param_files.load(ReportParams, "smoke", "report").chapters()
+
+
+def write_text(name, text):
+    folder = paths.PARAMS / "smoke/text"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_a_study_says_in_its_chapters_what_it_alone_has_to_say(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    before = study.files()
+    number = '{{ num("train/main_s1/metrics.json", "n", ".0f") }}'
+    for name in TEXTS:
+        write_text(f"{name}.md", f"My {name} of {number} images{{{{ ' and ' ~ params.study }}}} [@he2016resnet].\n")
+    text = narrative(study, tmp_path)
+    chapters = {"abstract": "Abstract", "introduction": "Introduction", "data": "Data", "discussion": "Discussion"}
+    for name, chapter in chapters.items():
+        told = f"My {name} of 72 images and smoke @he2016resnet."
+        assert told in re.split(r" # [A-Z]", text.partition(f"# {chapter} {{")[2])[0]
+    assert set(study.files()) - set(before) == {f"params/smoke/text/{name}.md" for name in TEXTS}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{{ num("train/main_s1/metrics.json", "nope") }}',
+            "results/smoke/train/main_s1/metrics.json has no key 'nope'",
+        ),
+        ("{{ unknown_thing }}", "'unknown_thing' is undefined"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("see [@nobody1999]", "citation nobody1999 not found"),
+        ("see [](#fig:nowhere)", "nothing has the label '#fig:nowhere'"),
+        ("![x](nothing.svg)", "nothing.svg"),
+    ],
+)
+def test_an_error_in_a_text_of_a_study_names_file_and_line(study, line, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    write_text("data.md", f"One.\n\n{line}\n")
+    shorten('{% include "text/data.md" %}')
+    with pytest.raises(ReportError) as found:
+        render(study)
+    assert str(found.value).startswith("params/smoke/text/data.md, line 3: ") and message in str(found.value)
+
+
+def test_a_text_that_the_report_does_not_read_is_refused(study):
+    write_text("methods.md", "Mine.")
+    with pytest.raises(
+        ParameterError, match=r"params/smoke/text/methods\.md: .*abstract\.md, introduction\.md, data\.md"
+    ):
+        study.files()
 
 
 # --- what it says of other results

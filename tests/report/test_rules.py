@@ -12,7 +12,14 @@ from iqa.study import paths
 
 WORDS = {"holds": HOLDS, "fails": FAILS, "open": OPEN, "untested": UNTESTED, "equivalent": EQUIVALENT}
 FACTS = {"trained": True, "on_test": False, "splits": False, "prepared_here": True, "helps": HOLDS, "looks": False}
-FACTS |= {"findings": [], "simple": [1], "others": [1], "accepted": {}, "out_of_date": {}, "chosen": {"analysis": "main"}}
+FACTS |= {
+    "findings": [],
+    "simple": [1],
+    "others": [1],
+    "accepted": {},
+    "out_of_date": {},
+    "chosen": {"analysis": "main"},
+}
 FACTS |= {"ablation": [{"seeds": 3}], "variants": [], "rivals": [], "metrics": {"synthetic": False}, "looked": "a"}
 FACTS |= {"audit": {"title": "Photographs", "splits": {"test": {"references": 9, "n": 9}}}, "rows": None}
 
@@ -51,7 +58,10 @@ def test_whether_the_hyper_network_helps_is_said_for_each_verdict(verdict, text)
     [
         (["better"], "Of 1 variant compared with `main`, 1 is better."),
         (["worse", OPEN, OPEN], "Of 3 variants compared with `main`, 1 is worse and 2 are not distinguishable."),
-        ([EQUIVALENT, "not run", "better"], "3 variants compared with `main`, 1 is better, 1 is equivalent and 1 is not run."),
+        (
+            [EQUIVALENT, "not run", "better"],
+            "3 variants compared with `main`, 1 is better, 1 is equivalent and 1 is not run.",
+        ),
         (["one seed only"] * 2, "2 are not judged, with one seed only."),
     ],
 )
@@ -66,7 +76,13 @@ AHEAD = "The network is better than the models that cost seconds."
 
 @pytest.mark.parametrize(
     ("verdicts", "text"),
-    [(["worse", "better"], BETTER), (["worse", OPEN], AS_GOOD), (["worse", "worse"], AHEAD), (["not run"], ""), ([], "")],
+    [
+        (["worse", "better"], BETTER),
+        (["worse", OPEN], AS_GOOD),
+        (["worse", "worse"], AHEAD),
+        (["not run"], ""),
+        ([], ""),
+    ],
 )
 def test_a_network_is_better_than_simple_models_only_if_it_is_better_than_each(verdicts, text):
     rows = [{"kind": "baseline", "verdict": verdict} for verdict in verdicts]
@@ -77,12 +93,24 @@ def test_a_network_is_better_than_simple_models_only_if_it_is_better_than_each(v
     ("home", "ends", "text"),
     [
         ([0.8, 0.9], [(0.5, 0.7)], "It generalises poorly: the agreement is lower than at home on the other database"),
-        ([0.8, 0.9], [(0.5, 0.7), (0.1, 0.2)], "It generalises poorly: the agreement is lower than at home on both other"),
+        (
+            [0.8, 0.9],
+            [(0.5, 0.7), (0.1, 0.2)],
+            "It generalises poorly: the agreement is lower than at home on both other",
+        ),
         ([0.8, 0.9], [(0.5, 0.7)] * 3, "on all 3 other databases, beyond both intervals."),
-        ([0.8, 0.9], [(0.5, 0.7), (0.7, 0.85)], "It generalises in part: the agreement is lower than at home on 1 of 2"),
+        (
+            [0.8, 0.9],
+            [(0.5, 0.7), (0.7, 0.85)],
+            "It generalises in part: the agreement is lower than at home on 1 of 2",
+        ),
         ([0.8, 0.9], [(0.85, 0.95), (0.7, 0.85)], "It generalises well as far as these images can tell"),
         ([0.8, 0.9], [(-0.1, 0.2)], "On *T* it is not distinguishable from chance."),
-        ([-0.1, 0.3], [(-0.1, 0.2)], "How it generalises cannot be said, as at home it is not distinguishable from chance."),
+        (
+            [-0.1, 0.3],
+            [(-0.1, 0.2)],
+            "How it generalises cannot be said, as at home it is not distinguishable from chance.",
+        ),
     ],
 )
 def test_generalisation_is_poor_where_no_interval_reaches_that_at_home(home, ends, text):
@@ -133,13 +161,19 @@ def test_what_could_not_be_seen_is_said_where_nothing_was_found():
         ({"ablation": [{"seeds": 1}]}, "**One seed.**"),
         ({"splits": True}, "**Splits that share images.**"),
         ({}, "**Few seeds.** 3 trainings"),
-        ({"variants": [{"verdict": "worse"}, {"verdict": "not run"}]}, "**Open comparisons.** 1 of 2 variants is not judged"),
+        (
+            {"variants": [{"verdict": "worse"}, {"verdict": "not run"}]},
+            "**Open comparisons.** 1 of 2 variants is not judged",
+        ),
         ({"helps": UNTESTED}, "**No control of the hyper network.**"),
         ({"simple": []}, "**No simple baseline.**"),
         ({"findings": [1]}, "**Suspicious predictions.**"),
         ({"others": []}, "**One database.** No result on another database is here"),
         ({"prepared_here": False}, "**Database not here.**"),
-        ({"audit": {"title": "P", "splits": {"test": {"references": 3, "n": 9}}}}, "**Contents.** The test images show 3"),
+        (
+            {"audit": {"title": "P", "splits": {"test": {"references": 3, "n": 9}}}},
+            "**Contents.** The test images show 3",
+        ),
         ({"accepted": {"old": 2}}, "**Accepted results.** 2 runs"),
         ({"out_of_date": {"a/b": []}}, "**Out of date.** 1 of the results"),
         ({"trained": False}, "**No main result.**"),
