@@ -32,7 +32,8 @@ from iqa.training.params import TrainParams
 SECTIONS = ["Abstract", "Introduction", "Method", "Data", "Results", "Controls and ablation", "Cost", "Generalisation"]
 SECTIONS += ["Inside the model", "Published results", "Claims of the documents", "Discussion", "Conclusion"]
 SECTIONS += ["Reproducibility statement", "References", "Appendix: further tables and figures"]
-SECTIONS += ["Appendix: further comparisons", "Appendix: all claims", "Appendix: parameters and runs"]
+SECTIONS += ["Appendix: further comparisons", "Appendix: published values", "Appendix: all claims"]
+SECTIONS += ["Appendix: parameters and runs"]
 BARE = [name for name in SECTIONS if name.split()[0] not in ("Controls", "Cost", "Generalisation", "Inside", "Claims")]
 BARE = [name for name in BARE if name not in ("Appendix: further comparisons", "Appendix: all claims")]
 PUBLISHED = {"method": ["DeepEns", "main"], "srcc": [0.7922, 0.951], "measured": [False, True]}
