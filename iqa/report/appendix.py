@@ -40,6 +40,7 @@ class Tables:
         absent: databases of the study that are not prepared on this machine, by name: title and reason.
         here: the names of the others; of several splits of one database, the first and that of the main run.
         splits: how many splits there are of databases with several, by title.
+        chapters: the run of each step that has a chapter, by step; an empty name where there is none.
     """
 
     def __init__(self, params: ReportParams, reader: Reader):
@@ -52,13 +53,15 @@ class Tables:
         shown = {runs[0] for runs in prepared} | {param_files.load(TrainParams, params.study, params.main).database}
         self.shown = [run for runs in prepared for run in runs if run in shown]
         self.here = [run for run in self.shown if run not in self.absent]
-        runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
-        runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
-        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
+        self.chapters = params.chapters()
+        runs = {step: [run] if run else [] for step, run in self.chapters.items()}
+        runs |= {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
+        runs |= {"report": [params.run], "runs": [params.run], "experiments": [params.run]}
         self._runs = runs
         for table in LISTED:
             step = table.files[0].partition("/")[0]
-            for run in runs[step]:
+            complete = all(runs[file.partition("/")[0]] or "/baselines." in file for file in table.files)
+            for run in runs[step] if complete else []:
                 if not self.reader.wrote(table.files[0].replace("/", f"/{run}/")):
                     continue
                 named = table
@@ -76,7 +79,7 @@ class Tables:
     def _make(self, name: str) -> pd.DataFrame:
         table, step, run = self._find(name)
         runs = self._runs | {step: [run]}
-        files = [file.replace("/", f"/{runs[file.partition('/')[0]][0]}/") for file in table.files]
+        files = [file.replace("/", f"/{''.join(runs[file.partition('/')[0]][:1])}/") for file in table.files]
         if self._waits(name):
             self.reader.path(files[0])  # says how to make it
         try:
@@ -109,8 +112,8 @@ class Tables:
         return table.files[0].startswith(MEASURED) and not self.is_made(step, run)
 
     def is_made(self, step: str, run: str) -> bool:
-        """Whether a run of the study is finished."""
-        return finished(self.params.study, step, run)
+        """Whether a run of the study is finished; of a step without runs, named by an empty text, it is not."""
+        return bool(run) and finished(self.params.study, step, run)
 
     def _find(self, name: str) -> tuple[Table, str, str]:
         if name not in self._listed:
@@ -127,7 +130,7 @@ class Tables:
     def baselines(self) -> pd.DataFrame:
         """`baselines.csv` beside the report's cross-database results; no rows where there is none (yet)."""
         study, step, run, file = self.params.study, "cross_dataset", self.params.cross, "baselines.csv"
-        here = finished(study, step, run) and self.reader.wrote(f"{step}/{run}/{file}")
+        here = run in self._runs[step] and finished(study, step, run) and self.reader.wrote(f"{step}/{run}/{file}")
         return self.reader.rows(f"{step}/{run}/{file}") if here else pd.DataFrame()
 
     def _databases(self) -> Record:
@@ -168,8 +171,9 @@ class Tables:
 
     def ablations(self) -> list[str]:
         """The ablation runs of the study, that of the report's chapter first."""
-        first = self.params.ablation
-        return [first, *(run for run in param_files.run_names(self.params.study, "ablation") if run != first)]
+        first = self.chapters["ablation"]
+        names = param_files.run_names(self.params.study, "ablation")
+        return sorted(names, key=lambda name: name != first)
 
     def write(self, names: Iterable[str], folder: Path) -> list[Path]:
         """Write tables as CSV (their numbers in full), Markdown and LaTeX (as they are shown); the files."""

@@ -11,8 +11,9 @@
   settle it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,7 @@ class Claims:
         lists = {name: table[name].str.split() for name in ("figures", "experiments", "parameters")}
         self.rows = {row["id"]: Claim(**row) for row in table.assign(**lists).to_dict("records")}
         self.settled: list[tuple[str, Finding]] = []
+        self.told: dict[str, str] = {}  # what was measured on other databases, and the first claim that names it
 
     def __getitem__(self, name: str) -> Claim:
         if name not in self.rows:
@@ -113,12 +115,15 @@ class Claims:
 
         Args:
             measured: what this study measured on the documents' database; its verdict counts instead.
-            beside: sentences on what it measured on other databases; they change no verdict.
+            beside: sentences on what it measured on other databases; they change no verdict. Where an earlier claim has
+                the same ones, it is named instead.
             sources: the files that hold the numbers of these sentences.
         """
         if measured:
             found, basis, verdict = f"{found} {measured.found}", measured.basis, measured.verdict
         elif beside:
+            first = self.told.setdefault(beside, claim.id)
+            beside = beside if first == claim.id else f" In this study: as for {first}."
             found, basis = found + beside, f"{basis}; beside it {MEASURED}"
         finding = Finding(found, basis, verdict, "; ".join(sorted({"report/claims.csv", *sources})))
         if finding.verdict not in VERDICTS or not finding.basis.startswith(BASES):
@@ -148,6 +153,20 @@ class Claims:
             for name, claim in self.rows.items()
         ]
         return pd.DataFrame(rows)
+
+
+def telling(rows: Iterable[Mapping[str, Any]], most: int = 3) -> list[Mapping[str, Any]]:
+    """Of each verdict but `UNTESTED` at most some claims: what a study measured first, then what most documents state.
+
+    Args:
+        rows: of `table`.
+    """
+    order = sorted(rows, key=lambda row: (not row["basis"].startswith(MEASURED), -len(row["source"].split())))
+    return [
+        row
+        for word in (ERROR, FAILS, OPEN, HOLDS)
+        for row in [each for each in order if each["verdict"] == word][:most]
+    ]
 
 
 def verdict(right: bool, otherwise: str = FAILS) -> str:

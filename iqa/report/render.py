@@ -24,19 +24,23 @@ import typst
 from iqa.analysis import published
 from iqa.analysis.params import AblationParams
 from iqa.metrics.verdicts import EQUIVALENT
-from iqa.model.heads import HEADS
+from iqa.model.heads import HEADS, HyperNetwork, LinearMap, StaticNetwork
 from iqa.report import claims
 from iqa.report.appendix import Tables
-from iqa.report.params import ReportParams
+from iqa.report.evidence import Measured
+from iqa.report.params import TEXT_FOLDER, ReportParams
 from iqa.report.reader import Reader, Record, ReportError, Sourced
 from iqa.show import report, tables
 from iqa.show.cross_dataset import breakdown_tables
 from iqa.show.tables import Interval
 from iqa.study import folders, param_files, paths, types
 from iqa.study.echo import quoted
-from iqa.study.results import RunFolder, command_for, write_json
+from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 
 TEMPLATE = "report.md.j2"
+UNRESOLVED = re.compile(
+    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)"
+)  # in messages of pandoc and xref.lua
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
 READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
@@ -191,8 +195,11 @@ def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path
         folder = Path(name)
         markdown = folder / "report.md"
         markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
-        _to_html(markdown, folder / "report.html")
-        _to_pdf(markdown, folder / "report.pdf")
+        try:
+            _to_html(markdown, folder / "report.html")
+            _to_pdf(markdown, folder / "report.pdf")
+        except ReportError as error:
+            raise ReportError(f"{_culprit(str(error), params.texts())}{error}") from None
         write_json(folder / "summary.json", summary(listed))
         written = listed.write(listed.made(), folder / "tables")
         folders.remove(staged(target / "tables"))
@@ -206,13 +213,13 @@ def summary(listed: Tables) -> dict[str, Any]:
 
     Where the main run is not finished its numbers are null, and so is `commit`; without an evaluation `cross` is empty.
     """
-    params, reader = listed.params, listed.reader
+    params, reader, crossed = listed.params, listed.reader, listed.chapters["cross_dataset"]
     file, trained = f"train/{params.main}/metrics.json", listed.is_made("train", params.main)
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
     columns, cross = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS], pd.DataFrame()
-    if listed.is_made("cross_dataset", params.cross):
-        cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{params.cross}/cross.csv")
+    if crossed and listed.is_made("cross_dataset", crossed):
+        cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{crossed}/cross.csv")
     return {
         "study": params.study,
         "synthetic": reader.value(file, "synthetic"),
@@ -236,8 +243,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 def _fill(listed: Tables, folder: Path, place: Path) -> str:
     """The template as Markdown, its figures beside it in `folder`, for a report in the folder `place`."""
     writer = Writer(listed.reader, folder, place)
+    own = jinja2.FileSystemLoader(paths.PARAMS / listed.params.study / TEXT_FOLDER)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(paths.REPORT),
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(paths.REPORT), jinja2.PrefixLoader({"text": own})]),
         undefined=jinja2.StrictUndefined,
         comment_start_string="{##",  # `{#` starts a label
         comment_end_string="##}",
@@ -250,12 +258,30 @@ def _fill(listed: Tables, folder: Path, place: Path) -> str:
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))
     except ReportError as error:
-        raise ReportError(str(error)) from None  # without the template's frames, which Python tools cannot read
-    except jinja2.TemplateError as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename.endswith(TEMPLATE)]
-        line = getattr(error, "lineno", None) or (lines or ["?"])[-1]
-        raise ReportError(f"report/{TEMPLATE}, line {line}: {error}") from None
+        place = _place(error)  # without the template's frames, which Python tools cannot read
+        raise ReportError(f"{place}: {error}" if ".md, " in place else str(error)) from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ReportError(f"{_place(error)}: {error}") from None
+
+
+def _place(error: Exception) -> str:
+    """The template, or the text of a study, in which an error arose, with its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [(Path(frame.filename), frame.lineno) for frame in frames if Path(frame.filename).suffix in (".j2", ".md")]
+    if isinstance(error, jinja2.TemplateSyntaxError) and error.filename:
+        found.append((Path(error.filename), error.lineno))
+    file, line = found[-1] if found else (paths.REPORT / TEMPLATE, "?")
+    return f"{paths.shown(file)}, line {line}"
+
+
+def _culprit(message: str, files: list[Path]) -> str:
+    """Where a study's own texts hold the citation, reference or picture that a message of pandoc names, if they do."""
+    names = {name for found in UNRESOLVED.findall(message) for name in found if name}
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if any(name in line for name in names):
+                return f"{paths.shown(file)}, line {number}: "
+    return ""
 
 
 def _context(listed: Tables) -> dict[str, Any]:
@@ -276,9 +302,20 @@ def _context(listed: Tables) -> dict[str, Any]:
     }
     command = partial(command_for, listed.params.study)
     words = ("name", "title", "words", "formula")
-    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT, "chosen": listed.chapters}
+    found |= {"clearer": claims.clearer, "telling": claims.telling, "hyper_network": partial(_hyper_network, listed)}
     read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | found | {"made": listed.is_made, "command": command}
+
+
+def _hyper_network(listed: Tables) -> str | None:
+    """The verdict on the hyper network against simpler heads, on any database; None where they were not compared."""
+    others = {f"head: {head.name}" for head in (StaticNetwork, LinearMap)}
+    try:
+        found = Measured(listed.params.study, "").judge_value(f"head: {HyperNetwork.name}", others)
+    except ResultsError:  # a training that a table compared is not here any more
+        return None
+    return found and found.verdict
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:

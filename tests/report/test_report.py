@@ -19,19 +19,23 @@ from iqa.analysis.baselines import BASELINES, COLUMNS
 from iqa.analysis.evaluation import COEFFICIENTS
 from iqa.report import appendix
 from iqa.report.appendix import Tables
-from iqa.report.params import ReportParams
+from iqa.report.params import TEXTS, ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
 from iqa.report.render import Writer, _fill, render, texts
 from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
+from iqa.study.params import ParameterError
 from iqa.training import losses
 from iqa.training.params import TrainParams
 
-SECTIONS = ["Summary", "Question", "Method", "Data", "Main result", "Ablation"]
-SECTIONS += ["Does the hyper network help?", "Complexity"]
-SECTIONS += ["Cross-database evaluation", "Inside the model", "Published methods", "Claims, and what holds"]
-SECTIONS += ["Appendix: further comparisons", "Appendix: parameters", "Provenance", "References"]
+SECTIONS = ["Abstract", "Introduction", "Method", "Data", "Results", "Controls and ablation", "Cost", "Generalisation"]
+SECTIONS += ["Inside the model", "Published results", "Claims of the documents", "Discussion", "Conclusion"]
+SECTIONS += ["Reproducibility statement", "References", "Appendix: further tables and figures"]
+SECTIONS += ["Appendix: further comparisons", "Appendix: published values", "Appendix: all claims"]
+SECTIONS += ["Appendix: parameters and runs"]
+BARE = [name for name in SECTIONS if name.split()[0] not in ("Controls", "Cost", "Generalisation", "Inside", "Claims")]
+BARE = [name for name in BARE if name not in ("Appendix: further comparisons", "Appendix: all claims")]
 PUBLISHED = {"method": ["DeepEns", "main"], "srcc": [0.7922, 0.951], "measured": [False, True]}
 
 
@@ -128,9 +132,7 @@ def change_rows(name, function):
 
 
 def test_report_has_every_section_and_no_unfilled_template(built):
-    headings = re.findall(r"<h1[^>]*>(.*?)</h1>", built[0], re.S)
-    found = [re.sub(r"<[^>]+>", "", heading).strip("0123456789 \n") for heading in headings]
-    assert found[1:] == SECTIONS
+    assert headings(built[0]) == SECTIONS
     assert "{{" not in built[0] and "{%" not in built[0]
 
 
@@ -163,8 +165,8 @@ def test_each_claim_leads_to_its_section_in_the_executed_notebook(built):
     executed = paths.run_folder("smoke", "claims", "main") / "notebook.ipynb"
     table = pd.read_csv(finished.KEPT / "claims/main/claims.csv")
     for name, cell in table.set_index("id")["cell"].items():
-        (address,) = re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0])
-        file, _, anchor = unquote(address).partition("#")
+        addresses = set(re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0]))
+        file, _, anchor = unquote(*addresses).partition("#")
         assert (built[1]["html"].parent / file).resolve() == executed and anchor == cell
 
 
@@ -234,6 +236,108 @@ def test_two_builds_are_byte_identical(built, study):
         assert path.read_bytes() == built[1][name].read_bytes(), name
 
 
+# --- a study with less, and a study's own words
+
+
+def headings(page):
+    found = re.findall(r"<h1[^>]*>(.*?)</h1>", page, re.S)
+    return [re.sub(r"<[^>]+>", "", heading).strip("0123456789 \n") for heading in found[1:]]
+
+
+def leave_out(*steps):
+    """Take the parameter files and results of steps away, and the claims from the report."""
+    for step in steps:
+        shutil.rmtree(paths.PARAMS / "smoke" / step)
+        shutil.rmtree(paths.RESULTS / "smoke" / step)
+    (paths.PARAMS / "smoke/report/report.yaml").write_text("title: A study of my own\n")
+    return param_files.load(ReportParams, "smoke", "report")
+
+
+def test_a_study_of_one_training_has_the_chapters_that_it_can_have(study):
+    outputs = render(leave_out("ablation", "complexity", "cross_dataset", "analysis", "claims"))
+    page = outputs["html"].read_text()
+    assert headings(page) == BARE
+    text = words(page)
+    assert "One training. No comparison of trainings" in text and "One database. No result on another" in text
+    assert "demo study" not in text and "claims" not in outputs and "tables/claims.csv" not in outputs
+    assert json.loads(outputs["summary"].read_text())["cross"] == []
+
+
+@pytest.mark.parametrize("step", ["ablation", "complexity", "cross_dataset", "analysis", "claims"])
+def test_a_study_without_one_of_the_steps_has_a_report(study, step):
+    page = render(leave_out(step))["html"].read_text()
+    chapter = {"complexity": "Cost", "cross_dataset": "Generalisation", "analysis": "Inside the model"}
+    chapter |= {"claims": "Claims of the documents", "ablation": "Appendix: further comparisons"}
+    assert chapter[step] not in headings(page) and ("Claims of the documents" not in headings(page))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cross: far", "cross: params/smoke/cross_dataset/far.yaml does not exist (main); add it, or change cross"),
+        ("ablation: far", "ablation: params/smoke/ablation/far.yaml does not exist (main, weight)"),
+        ("claims: true", "claims: params/smoke/claims/main.yaml does not exist (none)"),
+    ],
+)
+def test_a_chapter_of_a_run_that_the_study_does_not_have_is_refused(study, line, message):
+    shutil.rmtree(paths.PARAMS / "smoke/claims")
+    (paths.PARAMS / "smoke/report/report.yaml").write_text(f"{line}\n")
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        param_files.load(ReportParams, "smoke", "report").chapters()
+
+
+def write_text(name, text):
+    folder = paths.PARAMS / "smoke/text"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_a_study_says_in_its_chapters_what_it_alone_has_to_say(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    before = study.files()
+    number = '{{ num("train/main_s1/metrics.json", "n", ".0f") }}'
+    for name in TEXTS:
+        write_text(f"{name}.md", f"My {name} of {number} images{{{{ ' and ' ~ params.study }}}} [@he2016resnet].\n")
+    text = narrative(study, tmp_path)
+    chapters = {"abstract": "Abstract", "introduction": "Introduction", "data": "Data", "discussion": "Discussion"}
+    for name, chapter in chapters.items():
+        told = f"My {name} of 72 images and smoke @he2016resnet."
+        assert told in re.split(r" # [A-Z]", text.partition(f"# {chapter} {{")[2])[0]
+    assert set(study.files()) - set(before) == {f"params/smoke/text/{name}.md" for name in TEXTS}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{{ num("train/main_s1/metrics.json", "nope") }}',
+            "results/smoke/train/main_s1/metrics.json has no key 'nope'",
+        ),
+        ("{{ unknown_thing }}", "'unknown_thing' is undefined"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("see [@nobody1999]", "citation nobody1999 not found"),
+        ("see [](#fig:nowhere)", "nothing has the label '#fig:nowhere'"),
+        ("![x](nothing.svg)", "nothing.svg"),
+    ],
+)
+def test_an_error_in_a_text_of_a_study_names_file_and_line(study, line, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    write_text("data.md", f"One.\n\n{line}\n")
+    shorten('{% include "text/data.md" %}')
+    with pytest.raises(ReportError) as found:
+        render(study)
+    assert str(found.value).startswith("params/smoke/text/data.md, line 3: ") and message in str(found.value)
+
+
+def test_a_text_that_the_report_does_not_read_is_refused(study):
+    write_text("methods.md", "Mine.")
+    with pytest.raises(
+        ParameterError, match=r"params/smoke/text/methods\.md: .*abstract\.md, introduction\.md, data\.md"
+    ):
+        study.files()
+
+
 # --- what it says of other results
 
 
@@ -298,8 +402,9 @@ def put_baselines(**verdicts: str) -> None:
 def test_simple_baselines_are_told_by_what_the_paired_test_found(study, tmp_path, verdicts, said, conclusion):
     put_baselines(**verdicts)
     text = re.sub(r"SRCC -?\d\.\d+, difference", "SRCC:", narrative(study, tmp_path).replace(tables.MINUS, "-"))
-    assert text.count(said) == 2, text  # in the Summary and in its chapter
-    assert [text.count(each) for each in (BETTER, OPEN)] == [2 * (conclusion == each) for each in (BETTER, OPEN)]
+    assert text.count(said) == 1
+    concluded = [3 * (conclusion == each) for each in (BETTER, OPEN)]  # in abstract, chapter and conclusion
+    assert [text.count(each) for each in (BETTER, OPEN)] == concluded
     assert "The nss_svr takes maps @hoerl1970ridge. Random." in text
     assert text.count("| The ridge |") == 3 * ("ridge" in verdicts)  # in the two main tables and the cross table
     compared = [verdict for name, verdict in verdicts.items() if name in BASELINES and verdict != "not run"]
@@ -311,7 +416,8 @@ def test_a_report_without_baselines_is_as_before(study, tmp_path):
         *(f"cross_dataset/main/{name}" for name in ("baselines.csv", "baselines.json", "baseline_predictions.csv"))
     )
     text = narrative(study, tmp_path)
-    assert "Simple baselines" not in text and "SRCC difference" not in text.partition("# Ablation")[0]
+    assert "Simple baselines" not in text and "SRCC difference" not in text.partition("# Controls")[0]
+    assert "No model that costs seconds was scored" in text
 
 
 def test_twins_and_copies_of_training_images_are_told_with_the_result_without_them(study, tmp_path):
@@ -366,7 +472,7 @@ def test_a_comparison_over_splits_tells_medians_and_how_it_was_tested(study, tmp
     over = {"splits": 10, "srcc_median": 0.8765, "plcc_median": 0.8643, "srcc_low": 0.85, "srcc_high": 0.9}
     change_rows("ablation/main/ablation.csv", lambda rows: ablation_rows("not distinguishable")(rows).assign(**over))
     text = narrative(study, tmp_path).replace("\\", "")
-    assert "reaches a median SRCC of 0.876 and a median PLCC of 0.864 over 10 random splits by content" in text
+    assert "over 10 random splits by content main reaches a median SRCC of 0.876 and a median PLCC of 0.864" in text
     assert "(quartiles of the SRCC: 0.850 and 0.900)" in text and "mean over seeds, in brackets" not in text
     assert text.count("signed-rank test over the splits") == 1
     assert "median over splits, in brackets their quartiles" in text and "| SRCC, median |" in text
@@ -498,7 +604,7 @@ def test_a_run_with_attention_that_is_not_trained_is_named_with_its_command(stud
     assert "attention_s1 is not run; make it with: iqa run smoke/train/attention_s1" in text
 
 
-def test_the_summary_warns_of_what_checks_of_the_predictions_found(study, tmp_path):
+def test_the_abstract_warns_of_what_checks_of_the_predictions_found(study, tmp_path):
     take_away(*(f"{run}/sanity.csv" for run in ("train/main_s1", "analysis/main", "cross_dataset/main")))
     assert "Correlations hide" not in narrative(study, tmp_path)
     assert "older version, which did not check the predictions" in narrative(study, tmp_path)
