@@ -312,7 +312,7 @@ def _publish(options: Options) -> None:
     """Pack the report, parameters, results and best models of a study into one archive, ready for Zenodo."""
     from iqa.app import publish
 
-    print(publish.publish(options.study, options.file, options.as_it_is))
+    print(publish.publish(options.study, options.archive, options.as_it_is))
 
 
 def _fetch(options: Options) -> None:
