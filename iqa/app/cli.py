@@ -130,7 +130,7 @@ def _accept(options: Options) -> None:
     """Let results stand that are out of date, such as after a change that alters none of them."""
     from iqa.app import stale, steps
 
-    study, places = steps.select(options.name)
+    study, places = steps.select(options.places)
     accepted = stale.State(study).accept(places, options.because)
     print(*(f"{'/'.join(place)} stands" for place in accepted), sep="\n")
     print(f"{len(accepted)} of {len(places)} runs were accepted; the report shows it once it is made again")
@@ -427,7 +427,7 @@ def _part(names: str, words: str, default: Any = None, kind: Any = None, **how: 
     if isinstance(default, str) and default.startswith("("):
         how |= {"show_default": default[1:-1]}
     elif default is not None:
-        how |= {"default": default, "show_default": True}
+        how |= {"default": str(default), "show_default": True}
     return click.Option(names.split(), type=kind, help=words, **how)
 
 

@@ -49,10 +49,10 @@ def publish(study: str, file: Path | None = None, as_it_is: bool = False) -> str
     """
     state, file = State(study), file or paths.RESULTS / f"{study}.zip"
     due = ["/".join(place) for place in state.due if place not in state.left_out]
-    lacking = f"{len(due)} of {len(state.params)} runs are out of date or not made: {listed(due, 4)}" if due else ""
+    lacking = f"{len(due)} of {len(state.params)} runs ({listed(due, 4)})" if due else ""
     if due and not as_it_is:
         raise PublishError(
-            f"study '{study}': {lacking}\nmake them: iqa report {study} (iqa why {study} tells the reasons); "
+            f"study '{study}': {lacking} are out of date or not made\nmake them: iqa report {study} (iqa why {study} tells the reasons); "
             f"or publish what is there: iqa publish {study} --as-it-is"
         )
     contents = _contents(state)
@@ -103,12 +103,13 @@ def _metadata(state: State, lacking: str) -> Contents:
     software = {key: own[key] for key in ("type", "title", "version", "license", "authors")}
     citation = {"cff-version": own["cff-version"], "message": message, "type": "dataset", "title": title}
     citation |= {"license": own["license"], "authors": own["authors"], "references": [software, *own["references"]]}
-    text = io.StringIO()
-    YAML().dump(citation, text)
+    yaml, text = YAML(), io.StringIO()
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump(citation, text)
     summary = json.loads((paths.RESULTS / state.study / "summary.json").read_text(encoding="utf-8"))
     words = f"The report is in report/{state.study}/. `iqa fetch` puts all into place in a checkout of the software."
     words += " The images are synthetic, and no person has rated them." * bool(summary["synthetic"])
-    words += f" When this was packed, {lacking}." * bool(lacking)
+    words += f" Out of date when this was packed: {lacking}." * bool(lacking)
     names = [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in own["authors"]]
     zenodo = {"title": title, "upload_type": "dataset", "description": words, "license": own["license"].lower()}
     zenodo["creators"] = [{"name": name} for name in names]
