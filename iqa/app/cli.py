@@ -422,13 +422,12 @@ def _several(read: Callable[[str], Any]) -> Callable[[str], list]:
 
 def _part(names: str, words: str, default: Any = None, kind: Any = None, **how: Any) -> click.Parameter:
     """An argument, or an option. A default in brackets says what the command does where the option is not given."""
-    if not names.startswith("-"):
-        return click.Argument([names], type=kind, help=words, **how)
-    if isinstance(default, str) and default.startswith("("):
+    is_option, in_brackets = names.startswith("-"), str(default).startswith("(")
+    if default is not None and not in_brackets:
+        how |= {"default": str(default)} | ({"show_default": True} if is_option else {})
+    elif in_brackets:
         how |= {"show_default": default[1:-1]}
-    elif default is not None:
-        how |= {"default": str(default), "show_default": True}
-    return click.Option(names.split(), type=kind, help=words, **how)
+    return (click.Option if is_option else click.Argument)(names.split(), type=kind, help=words, **how)
 
 
 PLACE = "<study>, <study>/<step> or <study>/<step>/<run>"
@@ -438,8 +437,8 @@ FILE = {"kind": _writable, "metavar": "FILE"}
 TESTED, CROP = "(as in the model's test)", "(the model's crop)"
 PARTS = [
     _part("name", "Name of the study, a new folder of params/."),
-    _part("study", "A folder of params/; by default demo.", default="demo"),
-    _part("place", f"{PLACE}; by default demo.", default="demo", metavar="[NAME]"),
+    _part("study", "A folder of params/; by default demo.", "demo"),
+    _part("place", f"{PLACE}; by default demo.", "demo", metavar="[NAME]"),
     _part("places", f"{PLACE}.", metavar="NAME"),
     _part("runs", "<study>/<step>/<run>, or a parameter file.", metavar="RUN...", **MANY),
     _part("table", "Name of the table; without one, the names are listed.", required=False, metavar="[NAME]"),
