@@ -116,7 +116,8 @@ def _run(options: Options) -> int:
         except Exception as error:
             if not options.note or (words := _words(error)) is None:
                 raise
-            print(f"[{place[1]}/{place[2]}] failed: {words.splitlines()[0]}", file=sys.stderr)
+            name = f"{place[1]}/{place[2]}"
+            print(f"[{name}] failed: {echo.cut(words.splitlines()[0].removeprefix(f'{name}: '))}", file=sys.stderr)
             disk.write_whole(options.note, words)  # for the pipeline, which tells it at its end
             return 1
         except KeyboardInterrupt:

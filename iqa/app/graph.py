@@ -265,9 +265,9 @@ def _failures(study: str, due: list[Job]) -> str:
         words = f"it ended without a message; was it killed? read more in {paths.shown(read)}"
         if (note := home / f"{job.mark}.failed").is_file():
             words = note.read_text(encoding="utf-8").removeprefix(f"{name}: ")
-        lines += f"{name}: {words}".splitlines()
+        lines += f"{name} ({paths.shown(param_files.params_file(study, job.step, job.run))}): {words}".splitlines()
     others = [f"{job.step}/{job.run}" for job in waiting.values() if job not in failed]
-    without = f"; {len(others)} that need them were not made: {listed(others, 5)}" if others else ""
+    without = f"; not made without them: {listed(others, 5)}" if others else ""
     return "\n  ".join([f"{len(failed)} of {len(due)} runs of study '{study}' failed{without}", *lines])
 
 
