@@ -188,7 +188,7 @@ def predict(options: Options) -> Outcome:
     passed: Counter[str] = Counter()
     files, refused = find_images(options.images, passed)
     _check(options, files)
-    model = load_model(options.model or newest_model(), options.device, options.size)
+    model = load_model(newest_model() if options.model is None else options.model, options.device, options.size)
     how = _how(options, model)
     found = Outcome(model, errors=[_error(error) for error in refused], passed=passed)
     sheet = Sheet(options.csv, COLUMNS + ["map"] * bool(options.map)) if options.csv else None

@@ -9,7 +9,6 @@ import filecmp
 import hashlib
 import io
 import json
-import shutil
 import zipfile
 from contextlib import ExitStack
 from functools import partial
@@ -52,17 +51,16 @@ def publish(study: str, file: Path | None = None, as_it_is: bool = False) -> str
     lacking = f"{len(due)} of {len(state.params)} runs ({listed(due, 4)})" if due else ""
     if due and not as_it_is:
         raise PublishError(
-            f"study '{study}': {lacking} are out of date or not made\nmake them: iqa report {study} (iqa why {study} tells the reasons); "
-            f"or publish what is there: iqa publish {study} --as-it-is"
+            f"study '{study}': {lacking} are out of date or not made; `iqa why {study}` says why\n"
+            f"make them: iqa report {study}; or publish what is there: iqa publish {study} --as-it-is"
         )
     contents = _contents(state)
     if not any(name.startswith(f"report/{study}/") and name.endswith(".html") for name in contents):
         raise PublishError(f"report/{study}/ holds no report; make it with: iqa report {study}")
-    contents |= _metadata(state, lacking)
-    disk.write_whole(file.resolve(), partial(_pack, contents))
+    disk.write_whole(file.resolve(), partial(_pack, contents | _metadata(state, lacking)))
     models = sum(name.endswith(f"/{MODEL}") for name in contents)
     return (
-        f"{paths.shown(file)}: {file.stat().st_size / 1e6:.1f} MB, {len(contents)} files, {models} models\n"
+        f"{paths.shown(file)}: {file.stat().st_size / 1e6:.1f} MB, {len(contents)} files, {models} of them models\n"
         f"SHA-256 {file_hash(file)}\n"
         f"authors and licence are those of {CITATION}: check them there before you upload the archive"
     )
@@ -135,8 +133,7 @@ def fetch(archive: Path) -> str:
     Nothing that is here is changed or removed; a folder that is here may only lack files of the archive.
 
     Raises:
-        PublishError: the archive is none, is damaged, or would write elsewhere; other parameters, results or another
-            report of the study are here; or there is too little space.
+        PublishError: the archive is none, is damaged, or would write elsewhere; or other files of the study are here.
     """
     try:
         with zipfile.ZipFile(archive) as packed, ExitStack() as stack:
@@ -152,7 +149,7 @@ def fetch(archive: Path) -> str:
     models = [f"{study}/{name.split('/')[3]}" for name in names if name.endswith(f"/{MODEL}")]
     return (
         f"study '{study}' is in place, each file as its checksum says; its report is in report/{study}/\n"
-        f"models: {listed(models, 5)}; score with: iqa predict IMAGE --model {(models or ['NAME'])[0]}\n"
+        f"score photographs: iqa predict IMAGE --model NAME, with one of {listed(models, 5)}\n"
         f"what would come out differently in this checkout: iqa why {study}"
     )
 
@@ -168,9 +165,6 @@ def _study_of(packed: zipfile.ZipFile) -> str:
             raise PublishError(f"{quoted('/'.join(parts))} is no file of one study; the archive is not used")
     if not inside or len(set(names)) < len(names):
         raise PublishError("the archive holds no study, or a file twice; it is not used")
-    size, free = sum(info.file_size for info in packed.infolist()), shutil.disk_usage(paths.ROOT).free
-    if size > free:
-        raise PublishError(f"the archive needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; make space")
     return study
 
 
