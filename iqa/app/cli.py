@@ -43,11 +43,15 @@ class Mistake(ValueError):
 
 
 def _new(options: Options) -> None:
-    """Write the parameters of a study of your own photographs, or of a copy of another study."""
+    """Make a study of your own photographs and scores, or a copy of another study.
+
+    The columns of the table, the scale of its scores, and the sizes of images, crops and trainings are found in the
+    data, and printed. What stands as a default is taken where nothing else is said.
+    """
     from iqa.app import new
 
     given = {key: value for key, value in vars(options).items() if value is not None}
-    print(new.copy(**given) if options.source else new.new(**given))
+    new.start(given.pop("name"), {key: [*value] if type(value) is tuple else value for key, value in given.items()})
 
 
 def _rehearse(options: Options) -> int:
@@ -435,6 +439,7 @@ PLACE = "<study>, <study>/<step> or <study>/<step>/<run>"
 MODEL = "<study>/<run>, the results folder of a training run, or a model file"
 MANY = {"nargs": -1, "required": True}
 FILE = {"kind": _writable, "metavar": "FILE"}
+COLOURS = {"nargs": 3, "metavar": "R G B"}
 TESTED, CROP = "(as in the model's test)", "(the model's crop)"
 PARTS = [
     _part("name", "Name of the study, a new folder of params/."),
@@ -448,10 +453,24 @@ PARTS = [
     _part("images", "Files, and folders whose images are scored.", metavar="IMAGE|FOLDER...", **MANY),
     _part("file", "File to write, such as model.onnx.", kind=_writable),
     _part("archive", "A file that `iqa publish` wrote.", kind=Path),
-    _part("--images", "Folder of the photographs.", metavar="DIR"),
-    _part("--labels", "Table with a row per photograph and its score.", metavar="FILE"),
-    _part("--from source", "Study to copy.", metavar="STUDY"),
-    _part("--backbone", "Network of timm to start from.", metavar="NAME"),
+    _part("--images", "Folder of the photographs, with its subfolders.", metavar="FOLDER"),
+    _part("--labels", "Table of their scores: CSV, or an Excel workbook.", metavar="FILE"),
+    _part("--from source", "Copy this study in place of --images and --labels.", metavar="STUDY"),
+    _part("--image-column", "Column of their names.", "(the one that names them)", metavar="NAME"),
+    _part("--score-column", "Column of the scores.", "(called mos, score, quality, ...)", metavar="NAME"),
+    _part("--low", "Lowest possible score.", "(that of a usual scale that holds all)", float, metavar="SCORE"),
+    _part("--high", "Highest possible score.", "(that of a usual scale that holds all)", float, metavar="SCORE"),
+    _part("--direction", "Which scores are better.", "(lower for a column dmos)", click.Choice(["higher", "lower"])),
+    _part("--backbone", "A network of timm.", "(a small one; with a GPU resnet50)", metavar="NAME"),
+    _part("--weights", "imagenet (timm downloads them), none (from scratch), or a file.", "(imagenet)", metavar="NAME"),
+    _part("--mean", "Of the input on 0..1.", "(timm's for the backbone)", float, **COLOURS),
+    _part("--std", "Standard deviation of the input.", "(timm's for the backbone)", float, **COLOURS),
+    _part("--epochs", "Passes over the training images.", "(5 to 20, by their number)", _whole(1, 10_000), metavar="N"),
+    _part("--seeds", "Trainings of each experiment.", "(2)", _whole(1, 100), metavar="N"),
+    _part(
+        "--ablation", "With a linear head, or half of the images.", "(head)", click.Choice(["head", "share", "none"])
+    ),
+    _part("--title", "Of the report.", metavar="TEXT"),
     _part("-p pairs", "Set KEY to VALUE; may be repeated.", nargs=2, multiple=True, metavar="KEY VALUE"),
     _part("--note", "File for an error.", kind=Path, hidden=True),
     _part("--because", "The reason; the report shows it.", required=True, metavar="TEXT"),
@@ -484,10 +503,15 @@ PARTS = [
     _part("--as-it-is", "Also where results are out of date.", is_flag=True),
 ]
 ARGUMENTS = {part.opts[0]: part for part in PARTS}
+ARGUMENTS |= {  # of `new` alone
+    "size": _part("--size", "Shorter side of stored images.", "(12/7 of a crop)", _whole(1, 16_384), metavar="PIXELS"),
+    "device": _part("--device", "Of the trainings.", "(auto; with --from: as there)", _device, metavar="NAME"),
+}
+NEW = "--image-column --score-column --low --high --direction --backbone --weights --mean --std size --epochs --seeds"
 CUT = "--size --crops --patches --seed --batch-size --device"
 START, RUN, LOOK, USE, SHARE = "Start a study", "Run it", "Look at results", "Use a model", "Share results"
 COMMANDS: dict[str, tuple[str, Callable, str]] = {  # with their arguments
-    "new": (START, _new, "name --images --labels --from --backbone"),
+    "new": (START, _new, f"name --images --labels --from {NEW} --ablation device --title"),
     "rehearse": (START, _rehearse, "study --jobs --device"),
     "report": (RUN, _report, "study --jobs --runs-per-gpu --profile --no-train --dry-run"),
     "why": (RUN, _why, "place"),
