@@ -262,7 +262,7 @@ def _failures(study: str, due: list[Job]) -> str:
     for job in failed:
         name, log = f"{job.step}/{job.run}", paths.work_folder(home / job.step / job.run) / "log.txt"
         read = log if log.is_file() else home / LOG
-        words = f"it ended without a message; was it killed? read more in {paths.shown(read)}"
+        words = f"it left no message (killed, or a traceback above); read more in {paths.shown(read)}"
         if (note := home / f"{job.mark}.failed").is_file():
             words = note.read_text(encoding="utf-8").removeprefix(f"{name}: ")
         lines += f"{name} ({paths.shown(param_files.params_file(study, job.step, job.run))}): {words}".splitlines()

@@ -252,7 +252,7 @@ def newest_model() -> str:
             "iqa new NAME --images DIR --labels FILE, then iqa report NAME"
         )
     name = max(found)[2]
-    print(f"iqa: scored by {name}, the newest model that is not synthetic; another: --model NAME", file=sys.stderr)
+    print(f"iqa: scores with {name}, the newest model that is not synthetic (another: --model NAME)", file=sys.stderr)
     return name
 
 

@@ -354,7 +354,7 @@ def test_without_a_model_the_newest_real_one_scores_and_is_named(trained, images
     for of in others:
         trained(*of)
     assert predict(images) == 0
-    assert f"scored by {chosen}, the newest" in capsys.readouterr().err
+    assert f"scores with {chosen}, the newest" in capsys.readouterr().err
 
 
 def test_every_score_of_a_synthetic_model_says_so(trained, images, tmp_path, capsys):

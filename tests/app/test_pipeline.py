@@ -221,7 +221,7 @@ def test_a_run_that_was_killed_is_told_with_its_log_and_without_any_the_log_of_a
     (tmp_path / "demo" / "train" / "a.unfinished" / "log.txt").touch()
     text = graph._failures("demo", due)
     assert text.startswith("2 of 3 runs of study 'demo' failed; not made without them: ablation/main\n")
-    assert re.findall(r"train/(\w) .* ended without a message; was it killed\? read more in .*demo/(.*)", text) == [
+    assert re.findall(r"train/(\w) .* left no message .* read more in .*demo/(.*)", text) == [
         ("a", "train/a.unfinished/log.txt"),
         ("b", graph.LOG),
     ]
