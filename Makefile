@@ -6,6 +6,7 @@ TRAIN ?= yes
 PROFILE ?=
 RUNS_PER_GPU ?=
 NAME ?=
+ARCHIVE ?=
 BENCHMARKS ?= model training data_path folder evaluation startup pipeline scaling
 STRESS ?= kills power inputs scores soak
 SHARE ?= 1
@@ -14,7 +15,7 @@ PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 # The shell reads these from its environment, where a quote or a space in them is a character like any other.
-export STUDY JOBS PROFILE RUNS_PER_GPU NAME
+export STUDY JOBS PROFILE RUNS_PER_GPU NAME ARCHIVE
 
 BIN := .venv/bin
 STAMP := .venv/.setup-stamp
@@ -24,7 +25,7 @@ IQA = $(BIN)/python -m iqa.app.cli
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report rehearse why table gallery test test-fast bench stress fixture lint lab lock clean
+.PHONY: help setup report rehearse why publish fetch table gallery test test-fast bench stress fixture lint lab lock clean
 
 help: ## list the targets
 	@awk -F ' *## *' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +41,12 @@ why: $(STAMP) ## say which runs of a study are out of date, and why (STUDY=demo)
 
 rehearse: $(STAMP) ## try a study with stand-ins for its images and networks, and forecast its cost (STUDY=demo)
 	@$(IQA) rehearse "$$STUDY" $${JOBS:+--jobs "$$JOBS"}
+
+publish: $(STAMP) ## pack a study's report, parameters, results and best models into one archive for Zenodo (STUDY=demo)
+	@$(IQA) publish "$$STUDY"
+
+fetch: $(STAMP) ## put the results of an archive that others published in place (ARCHIVE=file)
+	@$(IQA) fetch "$$ARCHIVE"
 
 table: $(STAMP) ## make one table of a report as CSV, Markdown and LaTeX (NAME=ablation/main; without: the names)
 	@$(IQA) table $${NAME:+"$$NAME"} --study "$$STUDY"

@@ -1,6 +1,8 @@
 """The jobs of a study and their order, executed by Snakemake: what is due, and nothing else."""
 
+import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -24,11 +26,14 @@ from iqa.training.params import TrainParams
 # Snakemake's own command, which an interrupt while it is imported ends without a traceback
 SNAKEMAKE = """
 try:
+    from iqa.app.graph import Words
     from snakemake.cli import main
-    main()
+    with Words():
+        main()
 except KeyboardInterrupt:
     raise SystemExit(130)
 """
+LOG = ".snakemake/report.log"  # in the study's folder: all that Snakemake says
 MARKS = ".snakemake/made"  # folder, in that of the study, of what Snakemake takes for the outputs of its jobs
 
 
@@ -112,7 +117,8 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run}",
+                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run} "
+                f"--note {_mark(step, run)}.failed",
             )
         )
     return graph
@@ -194,7 +200,8 @@ def report(
                 if job.due:
                     _check_free(paths.run_folder(study, job.step, job.run))
             folders.remove(home / MARKS)
-            _snakemake(study, due, held, cores, train, cluster, runs_per_gpu)
+            if not _snakemake(study, due, held, cores, train, cluster, runs_per_gpu):
+                raise RunFailed(_failures(study, [job for job in graph if job.due]))
 
 
 def print_due(study: str, train: bool = True) -> None:
@@ -224,7 +231,8 @@ def _snakemake(
     train: bool,
     cluster: Path | None,
     runs_per_gpu: int,
-) -> None:
+) -> bool:
+    """Let Snakemake make what is due; whether all of it was made."""
     environment = dict(os.environ)
     if cluster is None:
         environment[machine.RUNS_PER_GPU] = str(runs_per_gpu)
@@ -240,8 +248,46 @@ def _snakemake(
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),
     ]
     # Snakemake holds the lock of the study, too: it goes on where this process alone is killed
-    if subprocess.run(command, check=False, env=environment, pass_fds=[held.fileno()]).returncode:
-        raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
+    return subprocess.run(command, check=False, env=environment, pass_fds=[held.fileno()]).returncode == 0
+
+
+def _failures(study: str, due: list[Job]) -> str:
+    """Which runs failed, each with the message that it left, and which were not made because of them."""
+    home = paths.RESULTS / study
+    waiting = {job.mark: job for job in due if not (home / job.mark).exists()}
+    failed = [job for job in waiting.values() if not waiting.keys() & set(job.inputs)]
+    if not failed:
+        return f"Snakemake stopped; read why in {paths.shown(home / LOG)}"
+    lines = []
+    for job in failed:
+        name, log = f"{job.step}/{job.run}", paths.work_folder(home / job.step / job.run) / "log.txt"
+        read = log if log.is_file() else home / LOG
+        words = f"it left no message (killed, or a traceback above); read more in {paths.shown(read)}"
+        if (note := home / f"{job.mark}.failed").is_file():
+            words = note.read_text(encoding="utf-8").removeprefix(f"{name}: ")
+        lines += f"{name} ({paths.shown(param_files.params_file(study, job.step, job.run))}): {words}".splitlines()
+    others = [f"{job.step}/{job.run}" for job in waiting.values() if job not in failed]
+    without = f"; not made without them: {listed(others, 5)}" if others else ""
+    return "\n  ".join([f"{len(failed)} of {len(due)} runs of study '{study}' failed{without}", *lines])
+
+
+class Words(io.TextIOBase):
+    """Takes Snakemake's words off the terminal, into `LOG`, and says how many runs are done; not on a cluster."""
+
+    def __enter__(self) -> None:
+        if "--profile" not in sys.argv:
+            log = Path(sys.argv[sys.argv.index("--directory") + 1], LOG)
+            folders.remove(log)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self.log = log.open("w", encoding="utf-8")
+            sys.stderr = self
+
+    def write(self, text: str) -> int:
+        print(text, end="", file=self.log, flush=True)
+        done = re.match(r"(\d+) of (\d+) steps", text)
+        if done and done[1] != done[2]:  # the last step is Snakemake's own
+            print(f"{done[1]} of {int(done[2]) - 1} runs are done", file=sys.__stderr__)
+        return len(text)
 
 
 def _check_free(place: Path) -> None:

@@ -36,6 +36,10 @@ PHOTOGRAPHS = (*synthetic.HELD_OUT_PHOTOGRAPHS, *synthetic.VAL_PHOTOGRAPHS, *syn
 MAP_CROPS = 48  # the most crops of a quality map, so that it appears at once
 SCALES = ("1/4", "1/8", "1/16", "1/32")  # sizes of the backbone's maps as parts of the image's size
 Steps = list[tuple[str, float]]  # names of distortions with their levels (0 to 5), applied one after the other
+SYNTHETIC = (  # label of a model that learnt from images which no person has rated
+    ' <span class="iqa-synthetic" style="background: #B3261E; color: white; padding: 1px 5px; border-radius: 3px" '
+    'title="no person has rated the images that it learnt from">synthetic</span>'
+)
 TABLE = """<style>
 .iqa-table :is(td, th) {text-align: left; padding: 2px 14px 2px 0; white-space: nowrap}
 [data-jp-theme-light="false"] .iqa-curves {filter: invert(0.93) hue-rotate(180deg)}
@@ -128,6 +132,7 @@ class Assessment:
         scale_weights: (4,), how much each scale counts, finest first, the mean over the patches; None if the model's
             fusion does not weigh the scales.
         scale: of the scores.
+        synthetic: whether no person has rated the images that the model learnt from.
         seconds: how long it took.
     """
 
@@ -135,6 +140,7 @@ class Assessment:
     local: PatchScores | None
     scale_weights: np.ndarray | None
     scale: Scale
+    synthetic: bool
     seconds: float
 
     @property
@@ -163,7 +169,8 @@ def assess(
     stride = map_stride(predictor.crop, scored.height, scored.width)
     local = predictor.quality_map(image, stride) if with_map else None
     weights = None if scored.scales is None else scored.scales.mean(axis=0)
-    return Assessment(scored, local, weights, predictor.scale, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Assessment(scored, local, weights, predictor.scale, predictor.synthetic, seconds)
 
 
 def map_stride(crop: int, height: int, width: int) -> int:
@@ -217,7 +224,8 @@ def numbers(scores: dict[str, tuple[Assessment, Assessment]]) -> str:
     rows = []
     for name, (now, before) in scores.items():
         many, scale = len(now.patches.scores), now.scale
-        row = {"model": f"<b>{html.escape(name)}</b>", "score": f'<b style="font-size: 18px">{now.score:.4g}</b>'}
+        row = {"model": f"<b>{html.escape(name)}</b>{SYNTHETIC * now.synthetic}"}
+        row["score"] = f'<b style="font-size: 18px">{now.score:.4g}</b>'
         row["spread"] = f"± {now.patches.spread:.2g} ({many} patch{'es' * (many > 1)})"
         row |= {"undistorted": f"{before.score:.4g}", "change": f"{now.score - before.score:+.3g}"}
         ends = "uncalibrated" if scale.uncalibrated else f"{scale.low:g} to {scale.high:g}"

@@ -5,15 +5,16 @@ import io
 import math
 import os
 import signal
+import sys
 import tempfile
 import time
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace as Options
 from typing import Any
 
 import pandas as pd
@@ -22,10 +23,11 @@ from iqa import __version__
 from iqa.data.crops import dense
 from iqa.model.params import change_rule
 from iqa.model.predictor import PatchScores, Predictor, Unreadable, counted, find_images, load_model
+from iqa.report.params import ReportParams
 from iqa.show.analysis import quality_map
-from iqa.study import progress, results
+from iqa.study import param_files, paths, progress, results
 
-COLUMNS = ["image", "score", "spread", "patches", "height", "width"]
+COLUMNS = ["image", "score", "spread", "patches", "height", "width", "synthetic"]
 RULE = ("crops", "patches", "seed")
 LISTED = 20  # images of a kind that are listed on the terminal; --json has all
 
@@ -53,11 +55,17 @@ class Outcome:
         """The exit status, see `iqa predict --help`."""
         return 128 + self.signal if self.signal else 2 * bool(self.errors or self.unwritten)
 
+    def heading(self) -> str:
+        """The model and the scale of its scores."""
+        synthetic = " (synthetic: no person has rated the images that it learnt from)" * self.model.synthetic
+        return f"{self.model.name}{synthetic}: scores from {self.model.scale}"
+
     def table(self) -> pd.DataFrame:
-        """The scores as text, with as many digits as the scale is worth."""
+        """The scores as text, with as many digits as the scale is worth; and a mark where the model is synthetic."""
         scale = self.model.scale
         write = f"{{:.{max(0, 4 - round(math.log10(scale.high - scale.low)))}f}}".format
         table = pd.DataFrame(self.rows, columns=COLUMNS[:4])
+        table = table.assign(**{"trained on": "synthetic"} if self.model.synthetic else {})
         names = table["image"].map(_printable)
         return table.assign(image=names, score=table["score"].map(write), spread=table["spread"].map(write)).astype(str)
 
@@ -171,7 +179,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-def predict(options: Namespace) -> Outcome:
+def predict(options: Options) -> Outcome:
     """Score the images and folders of a command line; the CSV file is written as it goes, the JSON file at the end.
 
     Raises:
@@ -180,7 +188,7 @@ def predict(options: Namespace) -> Outcome:
     passed: Counter[str] = Counter()
     files, refused = find_images(options.images, passed)
     _check(options, files)
-    model = load_model(options.model, options.device, options.size)
+    model = load_model(newest_model() if options.model is None else options.model, options.device, options.size)
     how = _how(options, model)
     found = Outcome(model, errors=[_error(error) for error in refused], passed=passed)
     sheet = Sheet(options.csv, COLUMNS + ["map"] * bool(options.map)) if options.csv else None
@@ -197,6 +205,7 @@ def predict(options: Namespace) -> Outcome:
                         continue
                     about = {"score": scores.score, "spread": scores.spread, "patches": len(scores.scores)}
                     row = {"image": text(file), **about, "height": scores.height, "width": scores.width}
+                    row["synthetic"] = model.synthetic
                     if maps:
                         what = f"the map of {text(file)}"
                         row["map"] = attempt(found.unwritten, what, maps.draw, model, file, scores) or ""
@@ -221,6 +230,36 @@ def predict(options: Namespace) -> Outcome:
     if options.json:
         attempt(found.unwritten, options.json, results.write_json, options.json.resolve(), _about(found, how, options))
     return found
+
+
+def newest_model() -> str:
+    """The `study/run` of the newest model of `results/` that is not synthetic, a main model of a study if there is one.
+
+    Raises:
+        PredictError: there is none; says how to get one.
+        ResultsError: the results of a training are damaged.
+    """
+    found = []
+    for file in paths.RESULTS.glob(f"*/train/*/{results.RECORD}"):
+        study, run = file.parts[-4], file.parts[-2]
+        if not results.read_json(study, "train", run, "metrics")["synthetic"]:
+            started = results.read_json(study, "train", run, "record")["started"]
+            found.append((run in _main_models(study), started, f"{study}/{run}"))
+    if not found:
+        raise PredictError(
+            "no model of real photographs is trained here; name one with --model: a published checkpoint,\n"
+            "or demo/main_s1 to try it (synthetic; `iqa report demo` makes it). To train one of your own:\n"
+            "iqa new NAME --images DIR --labels FILE, then iqa report NAME"
+        )
+    name = max(found)[2]
+    print(f"iqa: scores with {name}, the newest model that is not synthetic (another: --model NAME)", file=sys.stderr)
+    return name
+
+
+def _main_models(study: str) -> list[str]:
+    """The trainings that reports of a study are about; none where its parameters are not here."""
+    runs = param_files.run_names(study, "report") if study in param_files.studies() else []
+    return [param_files.load(ReportParams, study, run).main for run in runs]
 
 
 class Maps:
@@ -254,7 +293,7 @@ def attempt(unwritten: list[str], what: Any, write: Callable, *arguments: Any) -
         unwritten.append(f"{what}: {reason}")
 
 
-def _check(options: Namespace, files: list[Path]) -> None:
+def _check(options: Options, files: list[Path]) -> None:
     """Refuse what cannot work before the model is loaded."""
     if options.map and (options.crops or options.patches):
         raise PredictError("--map scores a dense grid of crops; leave out --crops and --patches")
@@ -274,7 +313,7 @@ def _check(options: Namespace, files: list[Path]) -> None:
             raise PredictError(f"{options.map}: no folder for maps can be made ({reason}); name another") from None
 
 
-def _how(options: Namespace, model: Predictor) -> dict[str, Any]:
+def _how(options: Options, model: Predictor) -> dict[str, Any]:
     """How images are scored, as far as it was asked for: the rest is the model's own rule."""
     how = {key: vars(options)[key] for key in RULE if vars(options)[key] is not None}
     if options.map:
@@ -284,7 +323,7 @@ def _how(options: Namespace, model: Predictor) -> dict[str, Any]:
     return how | {"precision": options.precision}
 
 
-def _about(found: Outcome, how: dict[str, Any], options: Namespace) -> dict[str, Any]:
+def _about(found: Outcome, how: dict[str, Any], options: Options) -> dict[str, Any]:
     """What the JSON file holds."""
     model = found.model
     rule = change_rule(model.options, **how)
@@ -292,6 +331,7 @@ def _about(found: Outcome, how: dict[str, Any], options: Namespace) -> dict[str,
     return {
         "iqa": __version__,
         "model": model.name,
+        "synthetic": model.synthetic,
         "scale": vars(model.scale),
         "preparation": {"input": model.input, "size": vars(model.size), "crop": model.crop},
         "settings": used | {"batch_size": options.batch_size, "device": str(model.network.mean.device)},

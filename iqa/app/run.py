@@ -1,6 +1,7 @@
 """Execute one notebook with the parameters of one run."""
 
 import ast
+import builtins
 import errno
 import json
 import os
@@ -98,10 +99,10 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
         except (PapermillExecutionError, RuntimeError) as error:  # the second one: the kernel died
             reason = "the kernel died; was there too little memory?"
             if isinstance(error, PapermillExecutionError):
-                reason = f"{error.ename}: {error.evalue}"
+                reason = f"{error.ename}: {error.evalue}" if hasattr(builtins, error.ename) else error.evalue
             if os.strerror(errno.ENOSPC) in reason:
                 raise disk.disk_full(work) from None
-            log.write(f"failed: {reason}\n")
+            file_log.write(f"failed: {reason}\n")  # the terminal gets it below
             read = f"read more in {paths.shown(work / 'notebook.ipynb')} (log.txt beside it)"
             kept = "\nits earlier results are as they were" if results.finished(params.study, step, name) else ""
             raise RunFailed(f"{step}/{name}: {reason}\n{read}{kept}") from None

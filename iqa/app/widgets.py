@@ -367,8 +367,9 @@ class Gallery:
             start = PAGE * (self.page.value - 1)
             rows = list(self.sorted.iloc[start : start + PAGE].itertuples())
             note = " (synthetic, rated by simulated observers)" if self._data.synthetic else ""
+            label = playground.SYNTHETIC * cached_model(self.lab.model.value).synthetic
             self.title.value = (
-                f"<b>{html.escape(self.lab.model.label)}</b> on {html.escape(self._data.title)}{note}: images "
+                f"<b>{html.escape(self.lab.model.label)}</b>{label} on {html.escape(self._data.title)}{note}: images "
                 f"{start + 1} to {start + len(rows)} of {len(self.sorted)}"
             )
             for slot, row in zip(self.slots, rows, strict=False):

@@ -89,8 +89,8 @@ def metadata(predictor: Predictor) -> dict[str, str]:
 
     name: of the model. input: `rgb` or `mscn`, the kind of pixels. pixels, score: input and output in words.
     crop: side in pixels of the crops of the training. size: to which images were brought before that.
-    database, score_low, score_high, higher_is_better: the scale of the scores. mean, std: with which the graph
-    normalises pixels on 0..1.
+    database, score_low, score_high, higher_is_better: the scale of the scores. synthetic: whether no person has rated
+    the images of the training. mean, std: with which the graph normalises pixels on 0..1.
     """
     scale, params = predictor.scale, predictor.network.params
     kind = {"rgb": "RGB", "mscn": "MSCN image of RGB pixels (see iqa.data.pixels.mscn)"}[predictor.input]
@@ -105,6 +105,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
         "score_low": scale.low,
         "score_high": scale.high,
         "higher_is_better": scale.higher_is_better,
+        "synthetic": predictor.synthetic,
         "mean": params.mean,
         "std": params.std,
     }

@@ -189,6 +189,7 @@ class Predictor:
     scale: Scale  # of its scores
     options: dict[str, Any]  # for `iqa.model.scoring.predict`: the rule by which its images are scored everywhere
     trained_on: str = ""  # titles of its databases, where there are several; the scale is that of the first
+    synthetic: bool = False  # no person has rated the images that it was trained on
 
     @property
     def rule(self) -> str:
@@ -473,6 +474,7 @@ class _Database(_Part):
     low: Annotated[float, Field(allow_inf_nan=False)]
     high: Annotated[float, Field(allow_inf_nan=False)]
     higher_is_better: bool
+    synthetic: bool
     size: Size
 
 
@@ -524,7 +526,8 @@ def _trained(file: Path, saved: dict[str, Any]) -> Predictor:
     fill(network, saved["state_dict"], file)
     options |= {} if scale.calibration == (0.0, 1.0) else {"calibration": scale.calibration}
     size = replace(database.size, least=options["crop"])
-    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options, about.trained_on)
+    of = {"trained_on": about.trained_on, "synthetic": database.synthetic}
+    return Predictor(network, about.name, options["input"], options["crop"], size, scale, options, **of)
 
 
 def _published(file: Path) -> Predictor:

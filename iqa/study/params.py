@@ -1,6 +1,7 @@
 """Typed parameters: what all steps share."""
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
@@ -96,8 +97,10 @@ def _explain(cls: type[Checked], problems: list[Any]) -> str:
             found.append(what)
     if len(problems) > NAMED:
         found.append(f"and {len(problems) - NAMED} more")
-    if any(problem["type"] == "extra_forbidden" for problem in problems):
-        found.append(f"the keys of {cls.step} are: {', '.join(cls.model_fields)}")
+    if unknown := [str(problem["loc"][-1]) for problem in problems if problem["type"] == "extra_forbidden"]:
+        close = get_close_matches(unknown[0], cls.model_fields)
+        keys = f"the keys of {cls.step} are: {', '.join(cls.model_fields)}"
+        found.append(f"did you mean '{close[0]}'?" if close else keys)
     return "; ".join(found)
 
 

@@ -29,9 +29,7 @@ from iqa.study.paths import PathError
 
 
 def test_the_version_is_printed(capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--version"])
-    assert stop.value.code == 0 and __version__ in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0 and capsys.readouterr().out == f"iqa {__version__}\n"
 
 
 def test_a_file_that_is_no_run_is_told_what_a_run_is(capsys):
@@ -62,25 +60,30 @@ def test_a_variable_that_is_not_set_is_named():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (["predict"], "IMAGE|FOLDER\nsee: iqa predict --help"),
-        (["predict", "a.png", "--patches", "0"], "argument --patches: '0' is not a whole number from 1"),
+        (["predict"], "Missing argument 'IMAGE|FOLDER...'.\nsee: iqa predict --help"),
+        (["predict", "a.png", "--patches", "0"], "Invalid value for '--patches': '0' is not a whole number from 1"),
         (["predict", "a.png", "--patches", "many"], "'many' is not a whole number from 1"),
-        (["predict", "a.png", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["predict", "a.png", "--seed", "-1"], "Invalid value for '--seed': '-1' is not a whole number from 0"),
         (["predict", "a.png", "--patches", "1000000000"], "is not a whole number from 1 to 10,000"),
         (["predict", "a.png", "--patches", "9" * 5000], "is not a whole number from 1 to 10,000"),
-        (["predict", "a.png", "--batch-size", "0"], "argument --batch-size: '0' is not"),
-        (["predict", "a.png", "--workers", "-1"], "argument --workers: '-1' is not"),
+        (["predict", "a.png", "--batch-size", "0"], "Invalid value for '--batch-size': '0' is not"),
+        (["predict", "a.png", "--workers", "-1"], "Invalid value for '--workers': '-1' is not"),
         (["predict", "a.png", "--workers", "100000"], "is not a whole number from 1 to 256"),
-        (["predict", "a.png", "--stride", "0"], "argument --stride: '0' is not"),
+        (["predict", "a.png", "--stride", "0"], "Invalid value for '--stride': '0' is not"),
         (["predict", "a.png", "--device", "meta"], "device 'meta' cannot be used; name auto, cpu"),
         (["complexity", "a.pt", "--device", "cuda:x"], "device 'cuda:x' cannot be used"),
-        (["complexity", "a.pt", "--batch-sizes", "1", "0"], "argument --batch-sizes: '0' is not"),
-        (["describe", "a.pt", "--height", "1e9"], "argument --height: '1e9' is not"),
-        (["evaluate", "a.pt", "--resamples", "0"], "argument --resamples: '0' is not"),
-        (["report", "--jobs", "0"], "argument --jobs: '0' is not"),
-        (["report", "--runs-per-gpu", "-1"], "argument --runs-per-gpu: '-1' is not"),
+        (["complexity", "a.pt", "--batch-sizes", "1,0"], "Invalid value for '--batch-sizes': '0' is not"),
+        (["describe", "a.pt", "--height", "1e9"], "Invalid value for '--height': '1e9' is not"),
+        (["evaluate", "a.pt", "--resamples", "0"], "Invalid value for '--resamples': '0' is not"),
+        (["report", "--jobs", "0"], "Invalid value for '--jobs': '0' is not"),
+        (["report", "--runs-per-gpu", "-1"], "Invalid value for '--runs-per-gpu': '-1' is not"),
         (["predict", ""], "one of the names is empty"),
-        (["nothing"], "invalid choice: 'nothing'"),
+        (["nothing"], "No such command 'nothing'.\nsee: iqa --help"),
+        (["repotr"], "'repotr'. (Did you mean one of: 'export', 'report'?)"),
+        (["report", "--dry"], "No such option '--dry'. Did you mean '--dry-run'?\nsee: iqa report --help"),
+        (["accept", "demo"], "Missing option '--because'"),
+        (["predict", "a.png", "--crops", "spiral"], "'spiral' is not one of 'whole', 'center'"),
+        (["run", "-p", "lr", "1", "-p", "lr", "2", "demo/train/main"], "-p lr: set twice; leave one out"),
         (["run", "-p", "lr", "[1", "demo/train/main"], "-p lr [1, line 1: not valid YAML"),
     ],
 )
@@ -94,34 +97,40 @@ def test_a_wrong_call_ends_with_status_1_and_one_message(capsys, call, message):
 def test_without_a_command_the_help_is_printed_with_examples(capsys):
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in cli.COMMANDS) and "iqa predict photo.jpg" in shown
+    assert all(name in shown for name in cli.COMMANDS) and "iqa predict holiday/ --csv" in shown
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_and_argument_has_help(name, capsys):
-    call, arguments = cli.COMMANDS[name]
-    assert call.__doc__ and all(cli.ARGUMENTS[argument][0] for argument in arguments.split())
-    with pytest.raises(SystemExit) as stop:
-        cli.main([name, "--help"])
-    assert stop.value.code == 0 and call.__doc__.splitlines()[0] in capsys.readouterr().out
+def test_every_command_and_argument_has_help_with_its_default(name, capsys):
+    command = cli.commands.commands[name]
+    assert cli.main([name, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert command.help.splitlines()[0] in shown
+    for part in command.params:
+        about = part.to_info_dict()
+        assert part.help and (part.help in shown or about.get("hidden"))
+        if isinstance(default := getattr(part, "show_default", None), str):
+            assert f"[default: ({default})]" in shown
+        elif default:
+            assert f"[default: {about['default']}]" in shown
 
 
 def test_what_the_system_refuses_is_told_without_a_traceback(monkeypatch, capsys):
-    def refuse(_):
+    def refuse(place):
         """Refuse."""
         raise PermissionError(13, "Permission denied", "results/demo")
 
-    monkeypatch.setitem(cli.COMMANDS, "why", (refuse, "place"))
+    monkeypatch.setattr(cli.commands.commands["why"], "callback", refuse)
     assert cli.main(["why"]) == 1
     assert capsys.readouterr().err == "iqa: results/demo: Permission denied\n"
 
 
 def test_a_bug_keeps_its_traceback_and_an_interrupt_ends_with_status_130(monkeypatch, capsys):
-    def fail(_):
+    def fail(place):
         """Fail."""
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "why", (fail, "place"))
+    monkeypatch.setattr(cli.commands.commands["why"], "callback", fail)
     error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         cli.main(["why"])
@@ -143,7 +152,7 @@ def model(tmp_path_factory):
     torch.manual_seed(0)
     params = tiny.PARAMS.model_copy(update={"study": "demo", "run": "toy"})
     size = {"height": None, "width": None, "keep_aspect": True}
-    database = {"title": "Toy", "low": 1.0, "high": 5.0, "higher_is_better": False, "size": size}
+    database = {"title": "Toy", "low": 1.0, "high": 5.0, "higher_is_better": False, "synthetic": False, "size": size}
     state = HyperIQA(params.architecture()).state_dict()
     torch.save({"params": params.model_dump(), "database": database, "state_dict": state}, file)
     return str(file)
@@ -187,7 +196,7 @@ def test_predict_writes_every_digit_as_csv_and_json(model, images, tmp_path):
     how = ("--crops", "random", "--patches", 4, "--seed", 2, "--batch-size", 3, "--workers", 2, "--device", "cpu")
     assert predict(images, "--model", model, "--csv", table, "--json", file, *how) == 0
     found = json.loads(file.read_text())
-    assert list(found["images"][0]) == ["image", "score", "spread", "patches", "height", "width"]
+    assert list(found["images"][0]) == ["image", "score", "spread", "patches", "height", "width", "synthetic"]
     assert read(table) == [{key: str(value) for key, value in row.items()} for row in found["images"]]
     expected = load_model(model, "cpu").patch_scores(images / "b.png", batch_size=3, crops="random", patches=4, seed=2)
     assert found["images"][0]["score"] == expected.score and found["images"][0]["spread"] == expected.spread
@@ -238,7 +247,7 @@ def test_where_no_image_can_be_read_the_table_is_empty(model, tmp_path, capsys):
     assert predict(tmp_path / "absent.png", "--model", model, "--csv", table) == 2
     shown = capsys.readouterr()
     assert "0 images in " in shown.out and "No such file or directory" in shown.err
-    assert table.read_text() == "image,score,spread,patches,height,width\n"
+    assert table.read_text() == "image,score,spread,patches,height,width,synthetic\n"
 
 
 def test_a_name_that_is_no_text_can_be_written(model, images, tmp_path):
@@ -296,9 +305,70 @@ def test_a_folder_without_images_ends_with_status_1(model, tmp_path, capsys):
 
 def test_the_demos_model_that_was_not_made_is_told_with_how_to_make_it(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    assert predict(images, "--model", "demo/main_s1") == 1
+    assert "iqa run demo/train/main_s1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def trained(model, tmp_path, monkeypatch):
+    """Puts a model with its record into the results, as of a study whose report is about `main_s1`."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params")
+
+    def put(study, run, started, synthetic=False):
+        folder = paths.run_folder(study, "train", run)
+        folder.mkdir(parents=True)
+        saved = torch.load(model, weights_only=True)
+        torch.save(saved | {"database": saved["database"] | {"synthetic": synthetic}}, folder / "best.pt")
+        (folder / "metrics.json").write_text(json.dumps({"synthetic": synthetic}))
+        tiny.finish(folder, started=started)
+        (paths.PARAMS / study / "report").mkdir(parents=True, exist_ok=True)
+        (paths.PARAMS / study / "report" / "report.yaml").write_text("main: main_s1\n")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "others", [[], [("demo", "main_s1", "2026-03", True)]], ids=["no model", "only synthetic ones"]
+)
+def test_without_a_real_model_it_is_said_how_to_get_one(trained, images, capsys, others):
+    for of in others:
+        trained(*of)
     assert predict(images) == 1
-    message = capsys.readouterr().err
-    assert "iqa run demo/train/main_s1" in message and "make report" in message
+    shown = capsys.readouterr()
+    assert all(way in shown.err for way in ("a published checkpoint", "--model", "demo/main_s1", "iqa new NAME"))
+    assert shown.err.count("\n") == 3 and shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([("mine", "main_s1", "2026-01")], "mine/main_s1"),
+        ([("mine", "last_s1", "2026-01"), ("yours", "last_s1", "2026-02")], "yours/last_s1"),
+        ([("mine", "main_s1", "2026-01"), ("mine", "last_s1", "2026-02")], "mine/main_s1"),
+        ([("mine", "main_s1", "2026-01"), ("demo", "main_s1", "2026-02", True)], "mine/main_s1"),
+    ],
+    ids=["the only one", "the newest", "the main one of a study", "a real one"],
+)
+def test_without_a_model_the_newest_real_one_scores_and_is_named(trained, images, capsys, others, chosen):
+    for of in others:
+        trained(*of)
+    assert predict(images) == 0
+    assert f"scores with {chosen}, the newest" in capsys.readouterr().err
+
+
+def test_every_score_of_a_synthetic_model_says_so(trained, images, tmp_path, capsys):
+    trained("demo", "main_s1", "2026-01", synthetic=True)
+    table, file = tmp_path / "scores.csv", tmp_path / "scores.json"
+    assert predict(images, "--model", "demo/main_s1", "--csv", table, "--json", file) == 0
+    heading, columns, *rows, _ = capsys.readouterr().out.splitlines()
+    assert "synthetic: no person has rated" in heading and columns.endswith("trained on")
+    assert len(rows) == 2 and all(row.endswith("  synthetic") for row in rows)
+    assert [row["synthetic"] for row in read(table)] == ["True", "True"]
+    found = json.loads(file.read_text())
+    assert found["synthetic"] and all(row["synthetic"] for row in found["images"])
+    copied = shutil.copy(paths.run_folder("demo", "train", "main_s1") / "best.pt", tmp_path / "copied.pt")
+    assert load_model(copied, "cpu").synthetic is True
 
 
 def test_a_file_that_is_no_model_ends_with_status_1(images, capsys):
@@ -493,7 +563,7 @@ def test_evaluate_prints_and_writes_the_agreement_and_names_what_is_not_availabl
     for name in ("a.pt", "b.pt"):
         shutil.copy(model, tmp_path / "models" / name)
     table, file = tmp_path / "table.csv", tmp_path / "results.json"
-    arguments = ["--databases", "tiny", "gone", "--resamples", "20", "--csv", str(table), "--json", str(file)]
+    arguments = ["--databases", "tiny,gone", "--resamples", "20", "--csv", str(table), "--json", str(file)]
     assert cli.main(["evaluate", str(tmp_path / "models"), *arguments]) == 0
     shown = capsys.readouterr()
     assert "95% bootstrap intervals" in shown.out and "PLCC, fitted (5)" in shown.out
@@ -552,7 +622,7 @@ def test_quick_complexity_prints_runs_checkpoints_and_parameter_files_without_pt
 
 def test_complexity_takes_a_run_that_is_not_trained(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    assert cli.main(["complexity", "smoke/main_s1", "--device", "cpu", "--batch-sizes", "1", "2"]) == 0
+    assert cli.main(["complexity", "smoke/main_s1", "--device", "cpu", "--batch-sizes", "1,2"]) == 0
     shown = capsys.readouterr().out
     assert "smoke/main_s1, not trained" in shown and "GMACs, thop" in shown and "Quickest batch" in shown
 
@@ -661,14 +731,14 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_one_line(monkey
     class Panic(BaseException):
         """As what a Rust extension raises where it is interrupted while it is imported."""
 
-    def interrupted(options):
+    def interrupted(place):
         """Say why."""
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             raise Panic from None
 
-    monkeypatch.setitem(cli.COMMANDS, "why", (interrupted, "place"))
+    monkeypatch.setattr(cli.commands.commands["why"], "callback", interrupted)
     before = signal.getsignal(signal.SIGINT)
     assert cli.main(["why"]) == 130 and capsys.readouterr().err == "iqa: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is before

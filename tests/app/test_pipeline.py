@@ -7,6 +7,7 @@ with real kernels, papermill and Snakemake. `test_smoke_study.py` runs the real 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from iqa.app import graph, steps
 from iqa.app.steps import STEPS
+from iqa.study import paths
 from iqa.study.params import ParameterError
 from iqa.study.paths import ROOT
 
@@ -208,6 +210,27 @@ def test_a_table_that_is_missing_is_made_again(project):
     assert project.report()[0] == {"ablation/main", "report/report"}
 
 
+def job(step, run, *inputs):
+    return graph.Job(step, run, list(inputs), f"{step}/{run}", True, 1, 0, 0, 0, 1, "")
+
+
+def test_a_run_that_was_killed_is_told_with_its_log_and_without_any_the_log_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    due = [job("train", "a"), job("train", "b"), job("ablation", "main", "train/a", "train/b")]
+    (tmp_path / "demo" / "train" / "a.unfinished").mkdir(parents=True)
+    (tmp_path / "demo" / "train" / "a.unfinished" / "log.txt").touch()
+    text = graph._failures("demo", due)
+    assert text.startswith("2 of 3 runs of study 'demo' failed; not made without them: ablation/main\n")
+    assert re.findall(r"train/(\w) .* left no message .* read more in .*demo/(.*)", text) == [
+        ("a", "train/a.unfinished/log.txt"),
+        ("b", graph.LOG),
+    ]
+    for each in due:
+        (tmp_path / "demo" / each.mark).parent.mkdir(exist_ok=True)
+        (tmp_path / "demo" / each.mark).touch()
+    assert graph._failures("demo", due).endswith(graph.LOG)
+
+
 def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(project):
     project.report("run", "params/toy/train/b_s1.yaml", "-p", "epochs", "1")
     assert project.report()[0] == {"train/b_s1", "ablation/main", "report/report"}
@@ -219,6 +242,10 @@ def test_a_failed_run_is_told_and_due_with_all_that_was_made_from_it(project):
     executed, text = project.report(fails=True)
     assert {"train/a_s1", "train/b_s1", "complexity/main"} <= executed and "report/report" not in executed
     assert "this cell fails" in text and "results/toy/train/b_s1.unfinished/notebook.ipynb" in text
+    (last,) = text.split("iqa: ")[1:]  # all is told once, at the end, in no other program's words
+    assert re.match(r"1 of \d runs of study 'toy' failed; not made without them: .*report/report\n", last), last
+    assert "train/b_s1 (params/toy/train/b_s1.yaml): AssertionError: this cell fails\n  read more in" in last
+    assert not re.search("Exception|WorkflowError|[Ss]nakemake|jobid", text)
     assert "this cell fails" in project.results("train/b_s1.unfinished/log.txt").read_text()
     assert project.results("train/b_s1.unfinished/notebook.ipynb").is_file()
     assert contents(project.results("train/b_s1")) == before  # which are out of date, and say so

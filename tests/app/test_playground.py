@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_a_higher_level_is_further_from_the_undistorted_image(photo, name):
     images = [playground.distort(photo, [(name, level)]) for level in (1.0, 2.5, 5.0)]
     similar = [synthetic.haarpsi(reference, synthetic.haar_features(np.asarray(image))) for image in images]
     assert similar[0] > similar[1] > similar[2]
+
+
+def test_each_score_of_a_synthetic_model_is_labelled(photo):
+    models = {"real": predictor(), "made up": replace(predictor(), synthetic=True)}
+    scores = {name: playground.assess(model, photo, with_map=False) for name, model in models.items()}
+    _, real, made_up = playground.numbers({name: (score, score) for name, score in scores.items()}).split("<tr>")[-3:]
+    assert "synthetic</span>" not in real and "<b>made up</b>" in made_up and "synthetic</span>" in made_up
 
 
 def test_distortions_are_applied_one_after_the_other(photo):

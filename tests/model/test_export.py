@@ -36,7 +36,7 @@ def predictor(scale=SCALE, input="rgb", crop=64, **changes) -> Predictor:
             if isinstance(project, torch.nn.Linear):
                 project.weight *= 10
     network.to(memory_format=torch.channels_last)
-    return Predictor(network, "demo/tiny", input, crop, Size(384, 512), scale, {})
+    return Predictor(network, "demo/tiny", input, crop, Size(384, 512), scale, {}, synthetic=True)
 
 
 def run(file, pixels):
@@ -134,6 +134,7 @@ def test_the_metadata_say_what_goes_in_and_what_comes_out(exported):
     values = {key: json.loads(found[key]) for key in ("crop", "size", "score_low", "score_high", "higher_is_better")}
     size = vars(Size(384, 512))
     assert values == {"crop": 64, "size": size, "score_low": 0, "score_high": 9, "higher_is_better": False}
+    assert json.loads(found["synthetic"]) is True
     assert json.loads(found["mean"]) == [0.5, 0.4, 0.3] and json.loads(found["std"]) == SMALL.std
 
 

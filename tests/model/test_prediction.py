@@ -253,7 +253,7 @@ def test_an_architecture_that_this_version_does_not_know_is_an_error_that_names_
     saved = torch.load(save(tmp_path), weights_only=True)
     saved["architecture"]["heads"] = 3
     torch.save(saved, tmp_path / "best.pt")
-    with pytest.raises(ParameterError, match=r"best.pt: unknown key 'heads'; the keys of a model are: backbone"):
+    with pytest.raises(ParameterError, match=r"best.pt: unknown key 'heads'; did you mean 'head'\?"):
         load_model(tmp_path)
 
 
