@@ -42,7 +42,7 @@ class ReportParams(Params):
 
     step: ClassVar[str] = "report"
 
-    title: types.Text = "HyperIQA and its successors on the embedded demo study"
+    title: types.Text = "HyperIQA and its successors"
     notice: types.Text | None = None
     main: types.Name = "main_s1"
     cross: types.Name = "main"

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Self
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from iqa.study import types
+from iqa.study import paths, types
 from iqa.study.echo import cut, quoted
+from iqa.study.progress import in_batch
 
 NAMED = 3  # problems of a file that a message names
 
@@ -30,6 +31,15 @@ class Checked(BaseModel):
         except pydantic.ValidationError as error:
             raise ParameterError(f"{source}: {_explain(cls, error.errors(include_url=False))}") from None
 
+    @classmethod
+    def check(cls, values: dict[str, Any], source: str) -> None:
+        """Refuse what `build` refuses, but for keys that are lacking: others will be added."""
+        try:
+            cls(**values)
+        except pydantic.ValidationError as error:
+            if problems := [each for each in error.errors(include_url=False) if each["type"] != "missing"]:
+                raise ParameterError(f"{source}: {_explain(cls, problems)}") from None
+
 
 class Params(Checked):
     """Parameters that every step has."""
@@ -47,7 +57,26 @@ class Params(Checked):
         missing = [key for key in cls.model_fields if key not in namespace]
         if missing:
             raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
-        return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
+        values = {key: namespace[key] for key in cls.model_fields}
+        if values["run"] == cls.model_fields["run"].default and not in_batch():
+            values |= cls._of_the_study(values)
+        return cls.build(values, f"parameters cell of {cls.step}")
+
+    @classmethod
+    def _of_the_study(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """For a notebook that is played with: what the study's first run of the step sets, and the cell leaves as it is."""
+        from iqa.study import param_files  # which knows this class
+
+        known = param_files.runs_of(values["study"], cls.step)
+        first = next((run for run, (file, _) in known.items() if file.stem == "main"), next(iter(known), None))
+        if first is None:
+            return {}
+        own = param_files.load(cls, values["study"], first, known=known).model_dump(exclude={"study", "run"})
+        defaults = cls.defaults()
+        taken = {key: value for key, value in own.items() if values[key] == defaults.get(key) != value}
+        shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
+        print(f"{paths.shown(known[first][0])}: {shown}")
+        return taken
 
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step
     taken: ClassVar[tuple[str, ...]] = ()  # keys that a run takes from the one that it starts from
@@ -88,6 +117,8 @@ def _explain(cls: type[Checked], problems: list[Any]) -> str:
         key, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             found.append(f"unknown key {quoted(key)}")
+        elif problem["type"] == "missing" or (problem["input"] is None and _is_required(cls, problem)):
+            found.append(f"key '{key}' is not set and has no default; set it")
         elif key:
             given = quoted(problem["input"])
             told = "" if given in what else f": {given}" if ", not " in what else f", not {given}"
@@ -99,6 +130,11 @@ def _explain(cls: type[Checked], problems: list[Any]) -> str:
     if any(problem["type"] == "extra_forbidden" for problem in problems):
         found.append(f"the keys of {cls.step} are: {', '.join(cls.model_fields)}")
     return "; ".join(found)
+
+
+def _is_required(cls: type[Checked], problem: Any) -> bool:
+    field = cls.model_fields.get(problem["loc"][0]) if len(problem["loc"]) == 1 else None
+    return field is not None and field.is_required()
 
 
 class FigureParams(Params):
