@@ -276,9 +276,7 @@ def load(
     return cls.build(_taken(cls, values, place, (*behind, (study, run))) | values, place)
 
 
-def _taken(
-    cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple[str, str], ...]
-) -> dict[str, Any]:
+def _taken(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """The values that a run takes from the one that it starts from, if there is one."""
     source = cls.source(values, behind[-1][0])
     if source is None:

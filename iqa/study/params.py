@@ -64,7 +64,7 @@ class Params(Checked):
 
     @classmethod
     def _of_the_study(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """For a notebook that is played with: what the study's first run of the step sets, and the cell leaves as it is."""
+        """What a notebook that is played with takes from the study's main run: what the cell leaves as it is."""
         from iqa.study import param_files  # which knows this class
 
         known = param_files.runs_of(values["study"], cls.step)

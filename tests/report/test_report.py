@@ -26,7 +26,6 @@ from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
 from iqa.training import losses
-from iqa.training.params import TrainParams
 
 SECTIONS = ["Summary", "Question", "Method", "Data", "Main result", "Ablation"]
 SECTIONS += ["Does the hyper network help?", "Complexity"]
@@ -469,7 +468,7 @@ def test_trainings_of_several_machines_and_versions_are_told(study, tmp_path):
 )
 def test_the_method_says_how_the_main_run_was_trained(study, tmp_path, params, text):
     values = json.loads(result("train/main_s1/params.json").read_text()) | params
-    terms = TrainParams(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
+    terms = tiny.demo(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
     change_json("train/main_s1/loss.json", **losses.describe(terms, values))
     change_json("train/main_s1/params.json", **params)
     assert text in narrative(study, tmp_path)
