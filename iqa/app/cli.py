@@ -39,6 +39,18 @@ class Mistake(ValueError):
     """A command that cannot be carried out; the message says why."""
 
 
+def _new(options: Namespace) -> None:
+    """Make a study of one's own images and scores, or a copy of another study.
+
+    The columns of the table, the scale of its scores, and the sizes of images, crops and trainings are found in the
+    data, and printed. What stands in brackets is taken where nothing else is said. An existing study stays as it is.
+    """
+    from iqa.app import new
+
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    new.start(given.pop("study_name"), {key: value for key, value in given.items() if key not in ("call", "command")})
+
+
 def _run(options: Namespace) -> None:
     """Execute the notebook of a step with a parameter file."""
     from iqa.app import run, steps
@@ -385,8 +397,9 @@ def _writable(text: str) -> Path:
 
 
 CUT = "--size --crops --patches --seed --batch-size --device"
-STUDIED = ("run", "report", "why", "accept", "table", "evaluate")  # commands that work on a study
+STUDIED = ("new", "run", "report", "why", "accept", "table", "evaluate")  # commands that work on a study
 COMMANDS = {  # with the arguments that each takes
+    "new": (_new, "study_name"),
     "run": (_run, "runs -p"),
     "report": (_report, "study --jobs --runs-per-gpu --profile --no-train --dry-run"),
     "rehearse": (_rehearse, "study --jobs --device"),
@@ -407,6 +420,7 @@ YES = {"action": "store_true"}
 PAIRS = {"dest": "overrides", "nargs": 2, "action": "append", "default": [], "metavar": ("KEY", "VALUE")}
 ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {  # the help, and what else argparse takes
     "runs": ("<study>/<step>/<run>, or the path of a parameter file", {"nargs": "+", "metavar": "RUN"}),
+    "study_name": ("of the study, a folder of params/ that does not exist yet", {"metavar": "STUDY"}),
     "study": ("a folder of params/ (%(default)s)", {"nargs": "?", "default": "demo", "metavar": "STUDY"}),
     "place": (f"{PLACE} (%(default)s)", {"nargs": "?", "default": "demo", "metavar": "NAME"}),
     "name": (PLACE, {"metavar": "NAME"}),
@@ -468,6 +482,11 @@ def _parser() -> Parser:
         added.set_defaults(call=call, command=name)
         for argument in arguments.split():
             added.add_argument(argument, help=ARGUMENTS[argument][0], **ARGUMENTS[argument][1])
+        if name == "new":
+            from iqa.app.new import OPTIONS
+
+            for option, (help, more) in OPTIONS.items():
+                added.add_argument(option, help=help, **more)
     return parser
 
 

@@ -137,6 +137,10 @@ class TrainParams(ModelParams, FigureParams):
             raise ValueError("schedule 'one_cycle' warms up by itself; set 'warmup_epochs: 0'")
         if self.start_from and (self.pretrained or self.weights):
             raise ValueError("'start_from' brings all weights of a model; set 'pretrained: false' and 'weights: null'")
+        if self.input != "rgb" and (self.pretrained or self.weights):
+            raise ValueError(
+                f"weights that were trained on photographs do not fit input '{self.input}'; use input: rgb"
+            )
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")
