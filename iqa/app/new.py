@@ -99,18 +99,21 @@ def new(
     network, crop, resized = _network(backbone or (LARGE if gpu else SMALL), weights or "imagenet", mean, std)
     crop, stored = _sizes(folder, table, crop, size)
     _try(network, crop)
-    train = int((table["split"] == "train").sum()) if "split" in table else round(0.8 * len(table))
+    here = table[table["here"]]
+    train = int((here["split"] == "train").sum()) if "split" in here else round(0.8 * len(here))
     epochs = epochs or int(np.clip(PATCHES * (10 if gpu else 1) / train, 5, 40))
     batch = max(4, min(32 if gpu else 16, train // 8))
     _say("training", f"{epochs} epochs (--epochs) of {train} images, some of them for validation, {batch} in a batch")
-    here = [reader for reader in RELEASES if reader != "synthetic" and paths.resolve(RELEASES[reader].folder).is_dir()]
-    official = {reader for reader in here if RELEASES[reader].splits or RELEASES[reader].test_only}
+    others = [
+        reader for reader in RELEASES if reader != "synthetic" and paths.resolve(RELEASES[reader].folder).is_dir()
+    ]
+    official = {reader for reader in others if RELEASES[reader].splits or RELEASES[reader].test_only}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **{"name": name, "file": file.name, "folder": _written(folder), "low": low, "high": high, "up": up},
         **{"skip": not table["here"].all(), "train": train, "stored": stored, "filter": resized, "crop": crop},
-        **{"others": {reader: "" if reader in official else "all_test" for reader in here}, "network": network},
+        **{"others": {reader: "" if reader in official else "all_test" for reader in others}, "network": network},
         **{"epochs": epochs, "batch": batch, "seeds": [*range(1, seeds + 1)], "ablation": ablation, "device": device},
         **{
             "threads": min(4, os.cpu_count() or 1),

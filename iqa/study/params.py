@@ -74,8 +74,9 @@ class Params(Checked):
         own = param_files.load(cls, values["study"], first, known=known).model_dump(exclude={"study", "run"})
         defaults = cls.defaults()
         taken = {key: value for key, value in own.items() if values[key] == defaults.get(key) != value}
-        shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
-        print(f"{paths.shown(known[first][0])}: {shown}")
+        if taken:
+            shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
+            print(f"as in {paths.shown(known[first][0])}: {shown}")
         return taken
 
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step

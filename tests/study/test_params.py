@@ -172,6 +172,26 @@ def test_the_parameters_of_a_notebook_are_collected_from_its_variables():
         TrainParams.collect({key: value for key, value in variables.items() if key != "epochs"})
 
 
+def test_a_notebook_that_is_played_with_takes_from_the_studys_main_run_what_its_cell_leaves(monkeypatch, capsys):
+    monkeypatch.delenv("IQA_BATCH", raising=False)
+    cell = dict.fromkeys(TrainParams.model_fields) | TrainParams.defaults()
+    main = param_files.load(TrainParams, "demo", "main_s1")
+    assert TrainParams.collect(cell | {"epochs": 2}) == main.model_copy(update={"run": "scratch", "epochs": 2})
+    assert "database: demo, input: mscn, crop: 96" in capsys.readouterr().out
+    with pytest.raises(ParameterError, match="key 'database' is not set and has no default"):
+        TrainParams.collect(cell | {"run": "own"})
+    monkeypatch.setenv("IQA_BATCH", "1")
+    with pytest.raises(ParameterError, match="key 'database' is not set and has no default"):
+        TrainParams.collect(cell)
+
+
+@pytest.mark.parametrize("cls", steps.STEPS.values(), ids=steps.STEPS)
+def test_every_notebook_can_be_played_with_as_it_is(cls, monkeypatch):
+    monkeypatch.delenv("IQA_BATCH", raising=False)
+    params = cls.collect(dict.fromkeys(cls.model_fields) | cls.defaults())
+    assert (params.study, params.run) == ("demo", "scratch")
+
+
 def test_the_place_of_a_file_tells_study_step_and_run(write):
     file = write("trial/train/a.yaml", "")
     assert steps.locate(file) == steps.locate("trial/train/a") == [("trial", "train", "a")]
