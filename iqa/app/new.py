@@ -52,7 +52,7 @@ NOTHING = {"", "na", "n/a", "nan", "null", "none", "-"}  # what stands where the
 SCALES = ((0, 1), (1, 5), (0, 5), (1, 10), (0, 10), (0, 100))  # on which scores are often given
 FEWEST = 20  # images of a study
 SMALLEST, ROOM = 64, 12 / 7  # side of a crop; shorter side of the stored images over that of a crop
-PATCHES = 20_000  # that a training sees if that is 5 to 40 epochs; on a GPU ten times as many
+PATCHES = 5_000  # that a training sees if that is 5 to 20 epochs; on a GPU ten times as many
 SMALL, LARGE = "tf_efficientnet_lite0", "resnet50"  # backbones without and with a GPU
 
 
@@ -76,7 +76,7 @@ def new(
     std: list[float] | None = None,
     size: int | None = None,
     epochs: int | None = None,
-    seeds: int = 3,
+    seeds: int = 2,
     ablation: str = "head",
     device: str = "auto",
     title: str | None = None,
@@ -101,29 +101,26 @@ def new(
     _try(network, crop)
     here = table[table["here"]]
     train = int((here["split"] == "train").sum()) if "split" in here else round(0.8 * len(here))
-    epochs = epochs or int(np.clip(PATCHES * (10 if gpu else 1) / train, 5, 40))
-    batch = max(4, min(32 if gpu else 16, train // 8))
-    _say("training", f"{epochs} epochs (--epochs) of {train} images, some of them for validation, {batch} in a batch")
-    others = [
-        reader for reader in RELEASES if reader != "synthetic" and paths.resolve(RELEASES[reader].folder).is_dir()
-    ]
-    official = {reader for reader in others if RELEASES[reader].splits or RELEASES[reader].test_only}
+    epochs = epochs or int(np.clip((10 * PATCHES if gpu else PATCHES) / train, 5, 20))
+    batch, count = max(4, min(32 if gpu else 16, train // 8)), seeds * (1 + (ablation != "none"))
+    _say("training", f"{count} trainings (else: --seeds, --ablation), each of {epochs} epochs (else: --epochs)")
+    others = {  # databases that are here, and how they are split
+        reader: "" if release.splits or release.test_only else "all_test"
+        for reader, release in RELEASES.items()
+        if release.folder and paths.resolve(release.folder).is_dir()
+    }
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **{"name": name, "file": file.name, "folder": _written(folder), "low": low, "high": high, "up": up},
         **{"skip": not table["here"].all(), "train": train, "stored": stored, "filter": resized, "crop": crop},
-        **{"others": {reader: "" if reader in official else "all_test" for reader in others}, "network": network},
-        **{"epochs": epochs, "batch": batch, "seeds": [*range(1, seeds + 1)], "ablation": ablation, "device": device},
-        **{
-            "threads": min(4, os.cpu_count() or 1),
-            "gpu": gpu,
-            "title": title or f"Image quality of {name}, by HyperIQA",
-        },
+        **{"others": others, "network": network, "epochs": epochs, "batch": batch, "ablation": ablation, "gpu": gpu},
+        **{"seeds": [*range(1, seeds + 1)], "device": device, "threads": min(4, os.cpu_count() or 1)},
+        title=title or f"Image quality of {name}, assessed with HyperIQA",
     )
 
     def write(made: Path) -> None:
-        for part in text.split("=== ")[1:]:
+        for part in re.split("(?m)^=== ", text)[1:]:
             place, content = part.split("\n", 1)
             (made / place).parent.mkdir(exist_ok=True)
             (made / place).write_text(content, encoding="utf-8")
@@ -214,9 +211,7 @@ def _publish(name: str, write: Callable[[Path], None]) -> None:
     except Exception:
         folders.remove(place)
         raise
-    trainings = sum(params.step == "train" for params in runs)
-    print(f"\n{paths.shown(place)} is made, with {trainings} training(s). Change what you like in its files, then:")
-    print(f"\n    make report STUDY={name}\n")
+    print(f"\n{paths.shown(place)} is made. Change what you like in its files, then:\n\n    make report STUDY={name}\n")
 
 
 def _say(what: str, words: str) -> None:
@@ -484,8 +479,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of the command: the help, 
     "--mean": ("of the input on 0..1 (timm's for the backbone)", THREE),
     "--std": ("its standard deviation (timm's for the backbone)", THREE),
     "--size": ("pixels of the shorter side of the stored images (12/7 of a crop, where they are larger)", NUMBER),
-    "--epochs": ("passes over the training images (5 to 40, by their number)", NUMBER),
-    "--seeds": ("trainings of each experiment (3)", NUMBER),
+    "--epochs": ("passes over the training images (5 to 20, by their number)", NUMBER),
+    "--seeds": ("trainings of each experiment (2)", NUMBER),
     "--ablation": ("compare with a linear head, or half of the images (head)", {"choices": ("head", "share", "none")}),
     "--device": ("auto (a GPU if there is one), cpu, cuda, cuda:1 (auto)", {"metavar": "DEVICE"}),
     "--title": ("of the report", {"metavar": "TEXT"}),

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from iqa.app import cli, new, steps
+from iqa.app import cli, new, run, steps
 from iqa.data import prepare
 from iqa.data.params import DataPrepParams
 from iqa.model.backbone import BackboneError
+from iqa.report import render
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
 from iqa.training.params import TrainParams
@@ -218,7 +219,7 @@ def test_the_input_is_that_of_timms_weights(project, backbone, mean, given):
     assert {key: getattr(params, key) for key in given} == given
 
 
-def test_a_file_of_weights_has_to_fit_the_backbone(project, shared):
+def test_a_file_of_weights_has_to_fit_the_backbone_and_run_and_report_tell_of_another_input(project, shared, capsys):
     lines = ["image,mos", *rows("img {n:02}.jpg,{mos}")]
     file = shared / "weights/mobilenetv2_100_imagenet.pth"
     with pytest.raises(ValueError, match="does not fit backbone 'resnet10t'"):
@@ -227,6 +228,9 @@ def test_a_file_of_weights_has_to_fit_the_backbone(project, shared):
     params = param_files.load(TrainParams, "mine", "main_s1")
     (told,) = mismatches(params)
     assert params.weights == str(file) and "unless the file of weights was trained otherwise" in told
+    run._check_inputs(params, {})
+    assert f"[train/main_s1] warning: {told}" in capsys.readouterr().err
+    assert render._mismatches("mine") == [told]
 
 
 def test_only_an_input_that_is_not_that_of_the_weights_is_told(project):
