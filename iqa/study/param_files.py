@@ -270,7 +270,8 @@ def load(
         _refuse_misplaced(own, source, step)
         values |= {key: value for key, value in own.items() if key not in ("like", *LISTING.get(step, ()))}
         named = {**values, "study": study, "run": run}
-        cls.check(_taken(cls, named, paths.shown(source), (*behind, (study, run))) | named, paths.shown(source))
+        shown = paths.shown(source)
+        cls.build(_taken(cls, named, shown, (*behind, (study, run))) | named, shown, partly=True)
     values |= {**alone, "study": study, "run": run, **(overrides or {})}
     place = paths.shown(file) + " (overrides)" * bool(overrides)
     return cls.build(_taken(cls, values, place, (*behind, (study, run))) | values, place)
@@ -293,6 +294,21 @@ def _taken(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple
             differs = f"{name} has {key}: {quoted(other[key])}, and this run {quoted(values[key])}"
             raise ParameterError(f"{place}: {differs}; remove the key, which is then taken from there")
     return other
+
+
+def _played(cls: type[Params], values: dict[str, Any]) -> dict[str, Any]:
+    """What a notebook without a parameter file takes from the study's main run: what its cell leaves as it is."""
+    known, defaults = runs_of(values["study"], cls.step), cls.defaults()
+    main = next((run for run, (file, _) in known.items() if file.stem == "main"), next(iter(known), None))
+    own = load(cls, values["study"], main, known=known).model_dump(exclude={"study", "run"}) if main else {}
+    taken = {key: value for key, value in own.items() if values[key] == defaults.get(key) != value}
+    if taken:
+        shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
+        print(f"as in {paths.shown(known[main][0])}: {shown}")
+    return taken
+
+
+Params.played = staticmethod(_played)
 
 
 def _refuse_misplaced(values: dict[str, Any], source: Path, step: str) -> None:

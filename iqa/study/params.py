@@ -1,12 +1,13 @@
 """Typed parameters: what all steps share."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from iqa.study import paths, types
+from iqa.study import types
 from iqa.study.echo import cut, quoted
 from iqa.study.progress import in_batch
 
@@ -24,21 +25,15 @@ class Checked(BaseModel):
     step: ClassVar[str]
 
     @classmethod
-    def build(cls, values: dict[str, Any], source: str) -> Self:
-        """Typed values from plain ones; `source` is named in the error message."""
+    def build(cls, values: dict[str, Any], source: str, partly: bool = False) -> Self | None:
+        """Typed values from plain ones; `source` is named in the error message; `partly`: None where a key is lacking."""
         try:
             return cls(**values)
         except pydantic.ValidationError as error:
-            raise ParameterError(f"{source}: {_explain(cls, error.errors(include_url=False))}") from None
-
-    @classmethod
-    def check(cls, values: dict[str, Any], source: str) -> None:
-        """Refuse what `build` refuses, but for keys that are lacking: others will be added."""
-        try:
-            cls(**values)
-        except pydantic.ValidationError as error:
-            if problems := [each for each in error.errors(include_url=False) if each["type"] != "missing"]:
-                raise ParameterError(f"{source}: {_explain(cls, problems)}") from None
+            problems = error.errors(include_url=False)
+        if problems := [each for each in problems if not (partly and each["type"] == "missing")]:
+            raise ParameterError(f"{source}: {_explain(cls, problems)}")
+        return None
 
 
 class Params(Checked):
@@ -59,26 +54,11 @@ class Params(Checked):
             raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
         values = {key: namespace[key] for key in cls.model_fields}
         if values["run"] == cls.model_fields["run"].default and not in_batch():
-            values |= cls._of_the_study(values)
+            values |= cls.played(cls, values)
         return cls.build(values, f"parameters cell of {cls.step}")
 
-    @classmethod
-    def _of_the_study(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """What a notebook that is played with takes from the study's main run: what the cell leaves as it is."""
-        from iqa.study import param_files  # which knows this class
-
-        known = param_files.runs_of(values["study"], cls.step)
-        first = next((run for run, (file, _) in known.items() if file.stem == "main"), next(iter(known), None))
-        if first is None:
-            return {}
-        own = param_files.load(cls, values["study"], first, known=known).model_dump(exclude={"study", "run"})
-        defaults = cls.defaults()
-        taken = {key: value for key, value in own.items() if values[key] == defaults.get(key) != value}
-        if taken:
-            shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
-            print(f"as in {paths.shown(known[first][0])}: {shown}")
-        return taken
-
+    # what a notebook that is played with takes from the study's files: set by `iqa.study.param_files`
+    played: ClassVar[Callable[[type["Params"], dict[str, Any]], dict[str, Any]]] = staticmethod(lambda *_: {})
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step
     taken: ClassVar[tuple[str, ...]] = ()  # keys that a run takes from the one that it starts from
     free: ClassVar[frozenset[str]] = frozenset()  # those of them that it may set otherwise
@@ -113,12 +93,12 @@ class Params(Checked):
 
 def _explain(cls: type[Checked], problems: list[Any]) -> str:
     """What is wrong with values, key by key; of many problems the first."""
-    found = []
+    found, required = [], {key for key, field in cls.model_fields.items() if field.is_required()}
     for problem in problems[:NAMED]:
         key, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             found.append(f"unknown key {quoted(key)}")
-        elif problem["type"] == "missing" or (problem["input"] is None and _is_required(cls, problem)):
+        elif problem["type"] == "missing" or (problem["input"] is None and key in required):
             found.append(f"key '{key}' is not set and has no default; set it")
         elif key:
             given = quoted(problem["input"])
@@ -131,11 +111,6 @@ def _explain(cls: type[Checked], problems: list[Any]) -> str:
     if any(problem["type"] == "extra_forbidden" for problem in problems):
         found.append(f"the keys of {cls.step} are: {', '.join(cls.model_fields)}")
     return "; ".join(found)
-
-
-def _is_required(cls: type[Checked], problem: Any) -> bool:
-    field = cls.model_fields.get(problem["loc"][0]) if len(problem["loc"]) == 1 else None
-    return field is not None and field.is_required()
 
 
 class FigureParams(Params):
