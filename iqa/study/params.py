@@ -26,7 +26,7 @@ class Checked(BaseModel):
 
     @classmethod
     def build(cls, values: dict[str, Any], source: str, partly: bool = False) -> Self | None:
-        """Typed values from plain ones; `source` is named in the error message; `partly`: None where a key is lacking."""
+        """Typed values from plain ones; `source` is named in messages. `partly`: None where only keys are lacking."""
         try:
             return cls(**values)
         except pydantic.ValidationError as error:

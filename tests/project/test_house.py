@@ -118,7 +118,7 @@ def test_a_training_knows_databases_but_not_how_they_are_read():
     ("code", "most"),
     [
         ("import iqa.training.fit", 3_460),
-        (notebook_code("01_data_prep.ipynb"), 5_100),
+        (notebook_code("01_data_prep.ipynb"), 5_130),
         (notebook_code("03_ablation.ipynb"), 4_700),
     ],
     ids=["fit", "01_data_prep", "03_ablation"],
