@@ -54,7 +54,12 @@ class Tables:
         self.here = [run for run in self.shown if run not in self.absent]
         runs = {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
         runs |= {"complexity": [params.complexity], "cross_dataset": [params.cross], "analysis": [params.analysis]}
-        runs |= {"claims": [params.claims], "report": [params.run], "runs": [params.run], "experiments": [params.run]}
+        runs |= {
+            "claims": [params.claims] * self.is_made("claims", params.claims),
+            "report": [params.run],
+            "runs": [params.run],
+            "experiments": [params.run],
+        }
         self._runs = runs
         for table in LISTED:
             step = table.files[0].partition("/")[0]
