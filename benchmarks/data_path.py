@@ -79,7 +79,8 @@ def write_photographs(folder: Path) -> list[str]:
 
 def batches(images: Images, items: list[Item], workers: str) -> Callable[[], Iterator[Tensor]]:
     """A function that makes the patches of all items, in batches, with the named workers."""
-    patches = Patches(images, TrainParams(input="rgb", crop=224, train_patches=CROPS, batch_size=BATCH))
+    run = {"database": "made", "backbone": "resnet50", "lr": 0.0, "train_patches": CROPS, "batch_size": BATCH}
+    patches = Patches(images, TrainParams(**run))
     parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
     def make(part: list[Item]) -> Tensor:

@@ -90,6 +90,7 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     from iqa.model.hyperiqa import HyperIQA
     from iqa.model.scoring import score
     from iqa.show import data_prep, train
+    from iqa.study import param_files
     from iqa.study.results import RunFolder
     from iqa.training.params import TrainParams
     from iqa.training.train import train as fit
@@ -98,9 +99,9 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     files = {"folder": str(folder / str(size)), "labels": str(folder / f"{size}.csv")}
     about = {"low": 0.0, "high": 100.0, "higher_is_better": True, "inputs": ["rgb"], "workers": threads}
     prep = DataPrepParams(study="scaling", run="scaling", reader="csv", **files, **about)
-    params = TrainParams(
-        **{"study": "scaling", "run": "scaling", "database": "scaling", "input": "rgb", "crop": CROP},
-        **{"backbone_args": NETWORK, "batch_size": 64, "epochs": 1, "threads": threads, "device": "cpu"},
+    params = param_files.load(TrainParams, "demo", "main_s1").model_copy(
+        update={"study": "scaling", "run": "scaling", "database": "scaling", "input": "rgb", "crop": CROP}
+        | {"backbone_args": NETWORK, "batch_size": 64, "epochs": 1, "threads": threads, "device": "cpu"}
     )
     out = RunFolder(params)
     model = HyperIQA(params.architecture())

@@ -32,8 +32,10 @@ PARAMS = {
     "data_prep.yaml": "inputs: [rgb, mscn]\ndpi: 40\n",
     "data_prep/demo.yaml": "reader: csv\nfolder: data/tiny\nlabels: data/tiny/labels.csv\n"
     "low: 0\nhigh: 100\nhigher_is_better: true\n",
-    "data_prep/photos.yaml": "part: photos\nscale: 0.2\n",
-    "train.yaml": "epochs: 6\ncrop: 64\nbatch_size: 4\ndropout: 0.3\nschedule: cosine\npatience: 9\n"
+    "data_prep/photos.yaml": "reader: synthetic\npart: photos\nscale: 0.2\n",
+    "train.yaml": "database: demo\nbackbone: resnet10t\nlr: 2e-3\ninput: mscn\nmean: [0.5, 0.5, 0.5]\n"
+    "std: [0.16, 0.16, 0.16]\nlda_channels: [8, 16, 16]\nlda_grids: [4, 3, 2, 1]\nsemantic_grid: 4\n"
+    "epochs: 6\ncrop: 64\nbatch_size: 4\ndropout: 0.3\nschedule: cosine\npatience: 9\n"
     "backbone_args: {stem_width: 4, channels: [8, 8, 8, 8], zero_init_last: false}\n"
     "semantic_widths: [16]\nsemantic_channels: 8\ntarget_widths: [64, 16, 8]\ndpi: 40\nsave_all_epochs: true\n",
     "train/main.yaml": "seeds: [1]\n",
@@ -42,7 +44,7 @@ PARAMS = {
     "complexity/main.yaml": "height: 64\nwidth: 64\ndevices: [cpu]\nbatch_sizes: [1, 2]\nwarmup: 1\nrepeats: 2\n"
     "precisions: [32-true]\nseconds: 0.1\nmemory_batch: 2\ndpi: 40\n",
     "cross_dataset/main.yaml": "databases: [photos]\nresamples: 1000\ndpi: 40\n",
-    "analysis/main.yaml": "attention: null\nresamples: 100\ncases: 2\ncomponents: 4\ndpi: 40\n",
+    "analysis/main.yaml": "database: demo\nreference: last_s1\nresamples: 100\ncases: 2\ncomponents: 4\ndpi: 40\n",
     "claims/main.yaml": "{}\n",
     "report/report.yaml": "title: Stress\n",
 }

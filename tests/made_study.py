@@ -29,7 +29,8 @@ class Study:
 
     def train(self, experiment: str, database: str, seeds=(1, 2), history=None, params="", **metrics) -> None:
         """Finished runs of an experiment, all with the same metrics and, if it is given, the same history."""
-        self.params("train", experiment, f"database: {database}\nseeds: {list(seeds)}\n{params}")
+        needed = "".join(f"{line}\n" for line in ("backbone: resnet10t", "lr: 2e-3") if line.split()[0] not in params)
+        self.params("train", experiment, f"database: {database}\nseeds: {list(seeds)}\n{needed}{params}")
         base = {"database": database, "srcc": 0.9, "srcc_low": 0.89, "srcc_high": 0.91, "plcc": 0.9, "best_epoch": 5}
         for seed in seeds:
             kept = param_files.load(TrainParams, self.name, f"{experiment}_s{seed}").model_dump()

@@ -10,12 +10,28 @@ import pandas as pd
 
 from iqa.analysis.gathering import Gathered
 from iqa.data.database import Database
+from iqa.study import param_files
 from iqa.study.code import file_hash
 from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
 
+# what a parameter file of a step has to say, as nothing else does
+NEEDED: dict[str, dict[str, Any]] = {
+    "data_prep": {"reader": "synthetic"},
+    "train": {"database": "demo", "backbone": "resnet10t", "lr": 2e-3},
+    "cross_dataset": {"databases": ["demo"]},
+    "analysis": {"database": "demo"},
+}
+DEMO = param_files.load(TrainParams, "demo", "main_s1").model_dump(exclude={"study", "run"})
+
+
+def demo(**changes: Any) -> TrainParams:
+    """The parameters of the demo's main run, with some of them changed."""
+    return TrainParams(**DEMO | changes)
+
+
 # a model and a schedule that take a second
-PARAMS = TrainParams(
+PARAMS = demo(
     backbone_args={"stem_width": 4, "channels": [8, 8, 8, 8], "zero_init_last": False},
     crop=64,
     batch_size=8,

@@ -79,7 +79,7 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
     """
     experiments, known = param_files.experiment_of(study), param_files.runs_of(study, "train")
     splits = {run: runs[0] for runs in param_files.experiments(study, "data_prep").values() if runs[1:] for run in runs}
-    defaults = TrainParams().model_dump()
+    defaults = TrainParams.defaults()
     trained, waiting = [], []
     for run in runs:
         name = experiments.get(run, run)
@@ -88,7 +88,7 @@ def collect(study: str, runs: list[str]) -> tuple[list[Trained], list[Run]]:
             waiting.append(Run(run, name, params, split=split))
             continue
         kept = read_json(study, "train", run, "params")
-        params = {key: kept.get(key, default) for key, default in defaults.items()}
+        params = {key: kept.get(key, defaults.get(key)) for key in TrainParams.model_fields}
         tables = {file: read_table(study, "train", run, file) for file in ("predictions", "history")}
         if "test_srcc" not in tables["history"]:  # the own test images may be monitored under the database's name
             own = {f"{params['database']}_{name}": f"test_{name}" for name in ("srcc", "plcc")}

@@ -89,7 +89,7 @@ class CrossDatasetParams(FigureParams):
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy", "scikit-learn")
 
     models: Annotated[list[types.FileName], Field(min_length=1, max_length=1000)] = ["main"]
-    databases: Annotated[types.Names, Field(min_length=1)] = ["demo_distortions", "demo_photos"]
+    databases: Annotated[types.Names, Field(min_length=1)]
     preparation: Literal["model", "database"] = "model"
     test_crops: Crops | None = None
     test_patches: types.Positive | None = None
@@ -136,10 +136,10 @@ class AnalysisParams(FigureParams):
     step: ClassVar[str] = "analysis"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "numpy", "scipy", "scikit-learn")
 
-    database: types.Name = "demo"
+    database: types.Name
     model: types.Name = "main_s1"
-    reference: types.Name = "last_s1"
-    attention: types.Name | None = "attention_s1"
+    reference: types.Name | None = None
+    attention: types.Name | None = None
     components: Annotated[int, Field(ge=2, le=1000)] = 10
     bands: Annotated[int, Field(ge=2, le=types.MOST)] = 5
     cases: Annotated[int, Field(gt=0, le=types.MOST)] = 8

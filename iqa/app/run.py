@@ -19,6 +19,7 @@ from iqa.study.params import ParameterError, Params
 from iqa.study.results import RECORD, write_json
 from iqa.training.identity import MODEL, NOT_DECIDING
 from iqa.training.params import TrainParams, source_run
+from iqa.training.weights import mismatches
 
 ORPHANS = 5.0  # seconds that the kernel of a killed run takes to notice it, and to end
 
@@ -116,6 +117,9 @@ def _check_inputs(params: Params, overrides: dict[str, Any]) -> None:
     file = paths.shown(param_files.params_file(params.study, params.step, params.run))
     if isinstance(params, TrainParams) and (source := source_run(params.start_from, params.study)):
         results.result_file(source[0], "train", source[1], MODEL)
+    if isinstance(params, TrainParams):
+        for text in mismatches(params):
+            print(f"[{params.step}/{params.run}] warning: {text}", file=sys.stderr)
     if lacking := [name for name in params.files() if not paths.resolve(name).is_file()]:
         raise ParameterError(f"{file}: {lacking[0]} is not there; correct its path, or bring the file there")
     if isinstance(params, DataPrepParams):

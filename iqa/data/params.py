@@ -21,7 +21,7 @@ class DataPrepParams(FigureParams):
     not_deciding: ClassVar[tuple[str, ...]] = ("study", "run", "workers")
 
     # which database, and where its files are
-    reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))] = "synthetic"
+    reader: Annotated[str, AfterValidator(one_of("iqa.data.readers"))]
     folder: types.FileName | None = None
     images: types.FileName | None = None
     missing: Literal["error", "skip"] = "error"
@@ -49,7 +49,7 @@ class DataPrepParams(FigureParams):
     keep_aspect: bool = True
     filter: Filter = "lanczos"
     colours: Colours = "srgb"
-    inputs: Annotated[list[Input], Field(min_length=1, max_length=2)] = ["mscn"]
+    inputs: Annotated[list[Input], Field(min_length=1, max_length=2)] = ["rgb"]
     workers: types.Parallel | None = None
 
     @model_validator(mode="after")

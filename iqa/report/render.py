@@ -36,6 +36,8 @@ from iqa.show.tables import Interval
 from iqa.study import folders, param_files, paths, types
 from iqa.study.echo import quoted
 from iqa.study.results import ResultsError, RunFolder, command_for, write_json
+from iqa.training.params import TrainParams
+from iqa.training.weights import mismatches
 
 TEMPLATE = "report.md.j2"
 UNRESOLVED = re.compile(
@@ -298,6 +300,7 @@ def _context(listed: Tables) -> dict[str, Any]:
         "accepted": Counter(filter(None, map(report.last_reason, listed.records))),
         "out_of_date": _out_of_date(listed),
         "mixed": _mixed(listed),
+        "mismatches": _mismatches(listed.params.study),
         "baselines": tables.records(listed.baselines),
     }
     command = partial(command_for, listed.params.study)
@@ -316,6 +319,13 @@ def _hyper_network(listed: Tables) -> str | None:
     except ResultsError:  # a training that a table compared is not here any more
         return None
     return found and found.verdict
+
+
+def _mismatches(study: str) -> list[str]:
+    """In what the input of trainings differs from that of the weights which they start from, each once."""
+    known = param_files.runs_of(study, "train")
+    trainings = [param_files.load(TrainParams, study, run, known=known) for run in known]
+    return list(dict.fromkeys(text for params in trainings for text in mismatches(params)))
 
 
 def _out_of_date(listed: Tables) -> dict[str, list[str]]:

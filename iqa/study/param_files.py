@@ -269,16 +269,19 @@ def load(
         own = read_yaml(source)
         _refuse_misplaced(own, source, step)
         values |= {key: value for key, value in own.items() if key not in ("like", *LISTING.get(step, ()))}
-        _build(cls, {**values, "study": study, "run": run}, paths.shown(source), (*behind, (study, run)))
+        named = {**values, "study": study, "run": run}
+        shown = paths.shown(source)
+        cls.build(_taken(cls, named, shown, (*behind, (study, run))) | named, shown, partly=True)
     values |= {**alone, "study": study, "run": run, **(overrides or {})}
-    return _build(cls, values, f"{paths.shown(file)} (overrides)", (*behind, (study, run)))
+    place = paths.shown(file) + " (overrides)" * bool(overrides)
+    return cls.build(_taken(cls, values, place, (*behind, (study, run))) | values, place)
 
 
-def _build(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple[str, str], ...]) -> P:
-    """Typed values, with those that the run takes from the one that it starts from."""
+def _taken(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """The values that a run takes from the one that it starts from, if there is one."""
     source = cls.source(values, behind[-1][0])
     if source is None:
-        return cls.build(values, place)
+        return {}
     place, name = f"{place}: key 'start_from'", "/".join(source)
     if source in behind:
         raise ParameterError(f"{place}: {name} starts from itself in the end; name another run")
@@ -290,7 +293,22 @@ def _build(cls: type[P], values: dict[str, Any], place: str, behind: tuple[tuple
         if values[key] != other[key]:
             differs = f"{name} has {key}: {quoted(other[key])}, and this run {quoted(values[key])}"
             raise ParameterError(f"{place}: {differs}; remove the key, which is then taken from there")
-    return cls.build(other | values, place.removesuffix(": key 'start_from'"))
+    return other
+
+
+def _played(cls: type[Params], values: dict[str, Any]) -> dict[str, Any]:
+    """What a notebook without a parameter file takes from the study's main run: what its cell leaves as it is."""
+    known, defaults = runs_of(values["study"], cls.step), cls.defaults()
+    main = next((run for run, (file, _) in known.items() if file.stem == "main"), next(iter(known), None))
+    own = load(cls, values["study"], main, known=known).model_dump(exclude={"study", "run"}) if main else {}
+    taken = {key: value for key, value in own.items() if values[key] == defaults.get(key) != value}
+    if taken:
+        shown = ", ".join(f"{key}: {value}" for key, value in taken.items())
+        print(f"as in {paths.shown(known[main][0])}: {shown}")
+    return taken
+
+
+Params.played = staticmethod(_played)
 
 
 def _refuse_misplaced(values: dict[str, Any], source: Path, step: str) -> None:

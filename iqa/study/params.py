@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from iqa.study import types
 from iqa.study.echo import cut, quoted
+from iqa.study.progress import in_batch
 
 NAMED = 3  # problems of a file that a message names
 
@@ -24,12 +26,15 @@ class Checked(BaseModel):
     step: ClassVar[str]
 
     @classmethod
-    def build(cls, values: dict[str, Any], source: str) -> Self:
-        """Typed values from plain ones; `source` is named in the error message."""
+    def build(cls, values: dict[str, Any], source: str, partly: bool = False) -> Self | None:
+        """Typed values from plain ones; `source` is named in messages. `partly`: None where only keys are lacking."""
         try:
             return cls(**values)
         except pydantic.ValidationError as error:
-            raise ParameterError(f"{source}: {_explain(cls, error.errors(include_url=False))}") from None
+            problems = error.errors(include_url=False)
+        if problems := [each for each in problems if not (partly and each["type"] == "missing")]:
+            raise ParameterError(f"{source}: {_explain(cls, problems)}")
+        return None
 
 
 class Params(Checked):
@@ -48,8 +53,13 @@ class Params(Checked):
         missing = [key for key in cls.model_fields if key not in namespace]
         if missing:
             raise ParameterError(f"the parameters cell of the {cls.step} notebook lacks {', '.join(missing)}")
-        return cls.build({key: namespace[key] for key in cls.model_fields}, f"parameters cell of {cls.step}")
+        values = {key: namespace[key] for key in cls.model_fields}
+        if values["run"] == cls.model_fields["run"].default and not in_batch():
+            values |= cls.played(cls, values)
+        return cls.build(values, f"parameters cell of {cls.step}")
 
+    # what a notebook that is played with takes from the study's files: set by `iqa.study.param_files`
+    played: ClassVar[Callable[[type["Params"], dict[str, Any]], dict[str, Any]]] = staticmethod(lambda *_: {})
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide the results of the step
     taken: ClassVar[tuple[str, ...]] = ()  # keys that a run takes from the one that it starts from
     free: ClassVar[frozenset[str]] = frozenset()  # those of them that it may set otherwise
@@ -84,11 +94,13 @@ class Params(Checked):
 
 def _explain(cls: type[Checked], problems: list[Any]) -> str:
     """What is wrong with values, key by key; of many problems the first."""
-    found = []
+    found, required = [], {key for key, field in cls.model_fields.items() if field.is_required()}
     for problem in problems[:NAMED]:
         key, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             found.append(f"unknown key {quoted(key)}")
+        elif problem["type"] == "missing" or (problem["input"] is None and key in required):
+            found.append(f"key '{key}' is not set and has no default; set it")
         elif key:
             given = quoted(problem["input"])
             told = "" if given in what else f": {given}" if ", not " in what else f", not {given}"

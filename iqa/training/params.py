@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from iqa.data.params import Crops, Input
-from iqa.model.params import SCORING, BackboneArgs, Fusion, ModelParams, describe_rule
+from iqa.model.params import SCORING, Fusion, ModelParams, describe_rule
 from iqa.study import paths, types
 from iqa.study.params import FigureParams
 from iqa.study.registry import registered
@@ -50,7 +50,7 @@ def is_open(schedule: str) -> bool:
 
 
 class TrainParams(ModelParams, FigureParams):
-    """`02_train`: one training run. The defaults are the demo study's."""
+    """`02_train`: one training run. What has no default is of each study's own: a database, a backbone, its rate."""
 
     step: ClassVar[str] = "train"
     packages: ClassVar[tuple[str, ...]] = ("torch", "timm", "lightning", "numpy")
@@ -59,12 +59,12 @@ class TrainParams(ModelParams, FigureParams):
     free: ClassVar[frozenset[str]] = frozenset({*REGULARISING, "crop"})
 
     # data
-    database: types.Name = "demo"
+    database: types.Name
     with_databases: types.Names = []
     mix: Literal["proportional", "equal"] = "proportional"
     monitor_databases: types.Names = []
-    input: Input = "mscn"
-    crop: types.Size = 96
+    input: Input = "rgb"
+    crop: types.Size = 224
     train_share: Annotated[types.Number, Field(gt=0, le=1)] = 1.0
     train_patches: types.Positive = 1
     color_jitter: types.Fraction = 0.0
@@ -72,18 +72,9 @@ class TrainParams(ModelParams, FigureParams):
     test_patches: types.Positive = 6
     val_crops: Crops | None = None
     val_patches: types.Positive | None = None
-    # model: small enough to train from scratch on two CPU cores
-    backbone: types.Text = "resnet10t"
-    backbone_args: BackboneArgs = {"stem_width": 8, "channels": [16, 32, 64, 128], "zero_init_last": False}
-    mean: types.Triple = [0.5, 0.5, 0.5]
-    std: types.Deviations = [0.16, 0.16, 0.16]
+    # model: what is not here has the defaults of `ModelParams`
+    backbone: types.Text
     fusion: Fusion = "concat"
-    lda_channels: types.ThreeSizes = [8, 16, 16]
-    lda_grids: types.FourGrids = [4, 3, 2, 1]
-    semantic_widths: types.Hidden = [64]
-    semantic_channels: types.Size = 48
-    semantic_grid: types.Grid = 4
-    target_widths: types.Sizes = [64, 32, 16, 8, 4]
     pretrained: bool = False
     weights: types.FileName | None = None
     start_from: types.FileName | None = None
@@ -95,7 +86,7 @@ class TrainParams(ModelParams, FigureParams):
     # optimisation
     epochs: types.Positive = 16
     batch_size: types.Size = 32
-    lr: types.Rate = 2.0e-3
+    lr: types.Rate
     lr_ratio: types.Factor = 1.0
     lr_ratio_epochs: types.Positive | None = None
     lda_group: Literal["heads", "backbone"] = "heads"
@@ -146,6 +137,10 @@ class TrainParams(ModelParams, FigureParams):
             raise ValueError("schedule 'one_cycle' warms up by itself; set 'warmup_epochs: 0'")
         if self.start_from and (self.pretrained or self.weights):
             raise ValueError("'start_from' brings all weights of a model; set 'pretrained: false' and 'weights: null'")
+        if self.input != "rgb" and (self.pretrained or self.weights):
+            raise ValueError(
+                f"weights that were trained on photographs do not fit input '{self.input}'; use input: rgb"
+            )
         if self.batch_size % self.processes():
             shared = f"'devices' ({self.devices}) on each of 'nodes' ({self.nodes})"
             raise ValueError(f"'batch_size' ({self.batch_size}) is shared by {shared}: not a multiple")

@@ -18,12 +18,11 @@ from iqa.metrics.verdicts import qualify
 from iqa.show import ablation
 from iqa.study import paths
 from iqa.study.results import ResultsError, how_to_make
-from iqa.training.params import TrainParams
 
 
 def planned(name, seed, **changes):
     """A run that is not finished."""
-    params = TrainParams(study="toy", run=name, seed=seed, **changes).model_dump()
+    params = tiny.demo(study="toy", run=name, seed=seed, **changes).model_dump()
     return Run(name, name.rsplit("_s", 1)[0], params)
 
 

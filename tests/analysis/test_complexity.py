@@ -4,6 +4,7 @@ import sys
 from itertools import pairwise
 
 import pytest
+import tiny
 import torch
 from notebook_section import run_section
 from torch import nn
@@ -13,10 +14,9 @@ from iqa.analysis import complexity
 from iqa.analysis.complexity import ATTENTION, BIAS, CONVOLUTION, LINEAR, NORM, TARGET
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
-from iqa.training.params import TrainParams
 
 COUNTERS = ("estimated", "torch", "ptflops", "thop")
-SWIN = TrainParams(
+SWIN = tiny.demo(
     backbone="swin_tiny_patch4_window7_224",
     backbone_args={"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
 )
@@ -44,7 +44,7 @@ def macs_ptflops(model, height, width):
 
 @pytest.fixture(scope="module")
 def demo() -> HyperIQA:
-    return complexity.build(TrainParams())
+    return complexity.build(tiny.demo())
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_the_kinds_of_each_counter_add_up_to_what_it_says_itself(demo, counted):
     size = {"as_strings": False, "print_per_layer_stat": False, "backend": "pytorch"}
     assert (
         table.loc["total", "macs_ptflops"]
-        == get_model_complexity_info(complexity.build(TrainParams()), (3, 96, 96), **size)[0]
+        == get_model_complexity_info(complexity.build(tiny.demo()), (3, 96, 96), **size)[0]
     )
-    told = profile(complexity.build(TrainParams()), (torch.zeros(1, 3, 96, 96),), verbose=False)[0]
+    told = profile(complexity.build(tiny.demo()), (torch.zeros(1, 3, 96, 96),), verbose=False)[0]
     assert table["macs_thop"].drop("total").sum() == table.loc["total", "macs_thop"] == told
     assert complexity.OTHER not in table.index
 
@@ -186,7 +186,7 @@ def test_parts_add_up_and_generated_weights_are_counted_apart(demo, counted):
 
 
 def test_a_frozen_backbone_is_not_trained():
-    model = complexity.build(TrainParams(freeze_backbone=True))
+    model = complexity.build(tiny.demo(freeze_backbone=True))
     found = complexity.complexity(model, 64, 64, {})
     assert found["trainable_parameters"] == found["head_parameters"] < found["parameters"]
 
@@ -218,7 +218,7 @@ def test_hyperiqa_with_resnet50_costs_what_is_known_of_it():
 
 @pytest.mark.parametrize("head", ["static", "linear"])
 def test_a_head_without_a_hyper_network_is_counted_with_its_weights_as_parameters(head):
-    model = complexity.build(TrainParams(head=head))
+    model = complexity.build(tiny.demo(head=head))
     widths = [64, 32, 16, 8, 4, 1] if head == "static" else [240, 1]
     parts, found = parts_of(model, 96, 96), complexity.complexity(model, 96, 96, {})
     assert found["generated_weights"] == 0 and parts["parameters"].sum() == found["parameters"]

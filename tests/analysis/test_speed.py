@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import torch
 from torch import nn
 
@@ -10,7 +11,6 @@ from iqa.analysis import complexity, speed
 from iqa.analysis.params import ComplexityParams
 from iqa.analysis.speed import OverLimit
 from iqa.study.params import ParameterError
-from iqa.training.params import TrainParams
 
 QUICK = ComplexityParams(
     height=64,
@@ -36,7 +36,7 @@ def memories(model, params):
 
 @pytest.fixture(scope="module")
 def model():
-    return complexity.build(TrainParams())
+    return complexity.build(tiny.demo())
 
 
 def changed(**values) -> ComplexityParams:

@@ -304,7 +304,7 @@ def test_where_every_image_is_broken_nothing_is_skipped_silently(folder):
 
 
 def test_a_changed_or_incomplete_synthetic_database_is_made_again(capsys):
-    chosen = DataPrepParams(run="demo", scale=0.01, inputs=["rgb"])
+    chosen = DataPrepParams(run="demo", reader="synthetic", scale=0.01, inputs=["rgb"])
     first = prepare(chosen).table
     (folder,) = paths.CACHE.glob("generated-main-*")
     image = sorted((folder / "images").iterdir())[3]

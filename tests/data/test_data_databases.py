@@ -143,7 +143,7 @@ def test_a_list_without_images_is_an_error_and_not_a_database_for_testing_alone(
 
 def test_a_synthetic_database_has_another_fingerprint_where_its_split_is_another(tmp_path):
     def print_of(**changes):
-        return fingerprint(DataPrepParams(run="demo", **changes))
+        return fingerprint(DataPrepParams(run="demo", reader="synthetic", **changes))
 
     (tmp_path / "split.csv").write_text("image,split\n")
     others = [{"split": "seeded"}, {"split": "seeded", "repeat": 2}, {"split": "all_test"}]

@@ -171,7 +171,7 @@ def test_photographs_come_from_installed_packages_and_a_lost_one_is_named():
 
 def test_a_part_is_made_once_read_like_a_release_and_fingerprinted_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path)
-    params = DataPrepParams(run="shifted", part="photos", scale=SMALL)
+    params = DataPrepParams(run="shifted", reader="synthetic", part="photos", scale=SMALL)
     before = fingerprint(params)
     assert list(tmp_path.iterdir()) == []
     database = prepare(params)
@@ -187,7 +187,7 @@ def test_a_part_is_made_once_read_like_a_release_and_fingerprinted_beforehand(tm
 
 def test_the_fingerprint_of_a_part_follows_its_parameters():
     def of(**changes):
-        return fingerprint(DataPrepParams(run="x", **changes))
+        return fingerprint(DataPrepParams(run="x", reader="synthetic", **changes))
 
     assert len({of(), of(part="photos"), of(scale=0.5), of(seed=1), of(height=96, width=96)}) == 5
     assert of() == of(workers=2, inputs=["rgb"], study="other")

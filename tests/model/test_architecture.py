@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import pytest
+import tiny
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
@@ -12,7 +13,6 @@ from iqa.model.fusion import FUSIONS
 from iqa.model.heads import HEADS
 from iqa.model.hyperiqa import TARGET_INPUTS, HyperIQA
 from iqa.show import diagram, tables, train
-from iqa.training.params import TrainParams
 
 CONTROLS = [("static", "lda"), ("static", "pooled"), ("linear", "means")]  # heads, and what they read
 VARIANTS = [(fusion, target_input) for fusion in FUSIONS for target_input in TARGET_INPUTS] + CONTROLS
@@ -22,7 +22,7 @@ def described(fusion="last", target_input="lda", size=96):
     """The description of the demo's model with another fusion, or head without one, and target input."""
     widths = [240, 32, 16, 8, 4] if target_input == "means" else [64, 32, 16, 8, 4]  # 240: the demo's channels
     changes = {"head" if fusion in HEADS else "fusion": fusion, "target_input": target_input, "target_widths": widths}
-    params = TrainParams().architecture().model_copy(update=changes)
+    params = tiny.demo().architecture().model_copy(update=changes)
     return describe(HyperIQA(params), size, size)
 
 

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from reference_models import Original, as_older_timm, blank, build, content, images, randomise
 
@@ -14,7 +15,6 @@ from iqa.data.pixels import Size
 from iqa.model.checkpoints import LAYOUTS, CheckpointError, read, write_original
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
-from iqa.training.params import TrainParams
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 SQUEEZED = Size(512, 384, keep_aspect=False, filter="bilinear")
@@ -272,7 +272,7 @@ def test_an_unknown_layout_is_an_error_that_shows_its_names_and_the_known_ones(t
 
 
 def test_an_own_training_file_is_no_published_layout(tmp_path):
-    state = HyperIQA(TrainParams().architecture()).state_dict()
+    state = HyperIQA(tiny.demo().architecture()).state_dict()
     file = save({"params": {"run": "main_s1"}, "state_dict": state}, tmp_path)
     with pytest.raises(CheckpointError, match=r"unknown layout.*backbone\.body"):
         read(file)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tiny
 import torch
 from timm.layers import Conv2dSame
 from torch.nn.functional import adaptive_avg_pool2d
@@ -19,9 +20,8 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 from iqa.model.predictor import Predictor, Scale
 from iqa.study import paths
-from iqa.training.params import TrainParams
 
-SMALL = TrainParams().architecture()
+SMALL = tiny.demo().architecture()
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 1, 1], "window_size": 2, "img_size": 64}
 SCALE = Scale(1, 5, True, "Tiny")
 SIZES = [(1, 64, 64), (2, 101, 131), (5, 96, 77), (1, 150, 225)]

@@ -15,7 +15,6 @@ from iqa.model.pooling import means
 from iqa.training import schedules
 from iqa.training.fit import fit
 from iqa.training.identity import fit_identity
-from iqa.training.params import TrainParams
 
 PIXELS = torch.randint(0, 256, (3, 3, 96, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 CHANNELS = 240  # of the demo's four maps
@@ -30,7 +29,7 @@ OTHERS = {  # another value of each parameter that some head does not read
 
 def build(**changes):
     torch.manual_seed(0)
-    return HyperIQA(TrainParams(**changes).architecture()).eval()
+    return HyperIQA(tiny.demo(**changes).architecture()).eval()
 
 
 def test_all_heads_but_the_papers_say_what_they_do_not_read():
@@ -82,7 +81,7 @@ def test_every_parameter_of_a_head_learns_and_belongs_to_a_group(head):
     model(PIXELS).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
-    groups = schedules.optimizer(model, TrainParams(lr_ratio=3.0)).param_groups
+    groups = schedules.optimizer(model, tiny.demo(lr_ratio=3.0)).param_groups
     rates = {id(parameter): group["lr"] / 2e-3 for group in groups for parameter in group["params"]}
     own = model.hyper if head == "hyper" else model.target
     assert len(rates) == len(list(model.parameters())) and {rates[id(each)] for each in own.parameters()} == {3.0}
@@ -102,7 +101,7 @@ def test_a_static_head_begins_with_different_scores_of_images_that_lie_near_the_
 
 @pytest.mark.parametrize(("head", "key"), [(head, key) for head in UNREAD for key in sorted(UNREAD[head])])
 def test_what_a_head_does_not_read_changes_nothing_and_does_not_count(head, key):
-    plain, other = TrainParams(head=head), TrainParams(head=head, **{key: OTHERS[key]})
+    plain, other = tiny.demo(head=head), tiny.demo(head=head, **{key: OTHERS[key]})
     with torch.no_grad():
         assert torch.equal(build(head=head)(PIXELS), build(head=head, **{key: OTHERS[key]})(PIXELS))
     assert fit_identity(plain, {}) == fit_identity(other, {}) and plain.deciding() == other.deciding()
@@ -111,7 +110,7 @@ def test_what_a_head_does_not_read_changes_nothing_and_does_not_count(head, key)
 
 @pytest.mark.parametrize("key", sorted({"fusion", "target_widths", "hypernet_epochs"}))
 def test_what_a_hyper_network_reads_counts(key):
-    plain, other = TrainParams(), TrainParams(**{key: OTHERS[key]})
+    plain, other = tiny.demo(), tiny.demo(**{key: OTHERS[key]})
     assert fit_identity(plain, {})["values"] != fit_identity(other, {})["values"]
     assert plain.by_group() != other.by_group()
 

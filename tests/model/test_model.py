@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import timm
+import tiny
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, linear
@@ -20,7 +21,7 @@ from iqa.model.tensors import CheckpointError
 from iqa.study import param_files
 from iqa.training.params import TrainParams
 
-SMALL = TrainParams().architecture()
+SMALL = tiny.demo().architecture()
 
 
 def images(count=2, height=96, width=96, seed=0):

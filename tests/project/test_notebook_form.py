@@ -70,7 +70,8 @@ def test_the_parameters_cell_repeats_the_fields_and_defaults_of_its_step(file, n
         assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
         target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
         values[target.id] = ast.literal_eval(statement.value)
-    defaults = steps.STEPS[step_of(file)]().model_dump()
+    cls = steps.STEPS[step_of(file)]
+    defaults = dict.fromkeys(cls.model_fields) | cls.defaults()
     assert set(map(repr, values.items())) == set(map(repr, defaults.items()))  # repr tells 1 from 1.0 and True
 
 

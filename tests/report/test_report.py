@@ -27,7 +27,6 @@ from iqa.show.tables import Interval
 from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
 from iqa.training import losses
-from iqa.training.params import TrainParams
 
 SECTIONS = ["Abstract", "Introduction", "Method", "Data", "Results", "Controls and ablation", "Cost", "Generalisation"]
 SECTIONS += ["Inside the model", "Published results", "Claims of the documents", "Discussion", "Conclusion"]
@@ -575,7 +574,7 @@ def test_trainings_of_several_machines_and_versions_are_told(study, tmp_path):
 )
 def test_the_method_says_how_the_main_run_was_trained(study, tmp_path, params, text):
     values = json.loads(result("train/main_s1/params.json").read_text()) | params
-    terms = TrainParams(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
+    terms = tiny.demo(loss=values["loss"], rank_weight=values["rank_weight"]).terms()
     change_json("train/main_s1/loss.json", **losses.describe(terms, values))
     change_json("train/main_s1/params.json", **params)
     assert text in narrative(study, tmp_path)

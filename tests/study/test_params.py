@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
 
 from iqa.analysis.params import AblationParams, ComplexityParams
 from iqa.app import cli, graph, machine, stale, steps
@@ -20,6 +21,9 @@ RUN_FILES = sorted(paths.PARAMS.glob("*/*/*.yaml"))
 STEP_FILES = sorted(file for file in paths.PARAMS.glob("*/*.yaml") if file.stem != "resources")
 
 
+NEEDED = tiny.NEEDED["train"]
+
+
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes a parameter file of a study in an empty `params/`."""
@@ -28,6 +32,11 @@ def write(tmp_path, monkeypatch):
     def write(place: str, text: str):
         file = paths.PARAMS / place
         file.parent.mkdir(parents=True, exist_ok=True)
+        shared = file.parent.with_suffix(".yaml")
+        if file.parent.name == "train" and not shared.exists():
+            shared.write_text("".join(f"{key}: {value}\n" for key, value in NEEDED.items()))
+        if file.name == "train.yaml" and text.endswith("\n"):
+            text += "".join(f"{key}: {value}\n" for key, value in NEEDED.items() if f"{key}:" not in text)
         file.write_text(text, encoding="utf-8")
         return file
 
@@ -36,14 +45,14 @@ def write(tmp_path, monkeypatch):
 
 def test_an_empty_file_is_a_run_with_the_defaults(write):
     write("trial/train/a.yaml", "# nothing differs\n")
-    assert param_files.load(TrainParams, "trial", "a") == TrainParams(study="trial", run="a")
+    assert param_files.load(TrainParams, "trial", "a") == TrainParams(study="trial", run="a", **NEEDED)
 
 
 def test_a_runs_file_wins_over_its_steps_file_which_wins_over_the_defaults(write):
     write("trial/train.yaml", "epochs: 3\nlr: 0.5\n")
     write("trial/train/a.yaml", "lr: 0.25\n")
     params = param_files.load(TrainParams, "trial", "a")
-    assert (params.epochs, params.lr, params.batch_size) == (3, 0.25, TrainParams().batch_size)
+    assert (params.epochs, params.lr, params.batch_size) == (3, 0.25, TrainParams.defaults()["batch_size"])
 
 
 def test_overrides_win_over_the_files_and_are_checked_too(write):
@@ -152,14 +161,35 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 
 def test_parameters_cannot_be_changed_after_they_are_read():
     with pytest.raises(ValueError, match="frozen"):
-        TrainParams().epochs = 3
+        TrainParams(**NEEDED).epochs = 3
 
 
 def test_the_parameters_of_a_notebook_are_collected_from_its_variables():
-    variables = TrainParams().model_dump() | {"epochs": 2, "lr": "1e-4", "something_else": 7}
-    assert TrainParams.collect(variables) == TrainParams(epochs=2, lr=1e-4)
+    given = NEEDED | {"run": "own", "epochs": 2}
+    variables = TrainParams.defaults() | given | {"lr": "1e-4", "something_else": 7}
+    assert TrainParams.collect(variables) == TrainParams(**given | {"lr": 1e-4})
     with pytest.raises(ParameterError, match="the parameters cell of the train notebook lacks epochs"):
         TrainParams.collect({key: value for key, value in variables.items() if key != "epochs"})
+
+
+def test_a_notebook_that_is_played_with_takes_from_the_studys_main_run_what_its_cell_leaves(monkeypatch, capsys):
+    monkeypatch.delenv("IQA_BATCH", raising=False)
+    cell = dict.fromkeys(TrainParams.model_fields) | TrainParams.defaults()
+    main = param_files.load(TrainParams, "demo", "main_s1")
+    assert TrainParams.collect(cell | {"epochs": 2}) == main.model_copy(update={"run": "scratch", "epochs": 2})
+    assert "database: demo, input: mscn, crop: 96" in capsys.readouterr().out
+    with pytest.raises(ParameterError, match="key 'database' is not set and has no default"):
+        TrainParams.collect(cell | {"run": "own"})
+    monkeypatch.setenv("IQA_BATCH", "1")
+    with pytest.raises(ParameterError, match="key 'database' is not set and has no default"):
+        TrainParams.collect(cell)
+
+
+@pytest.mark.parametrize("cls", steps.STEPS.values(), ids=steps.STEPS)
+def test_every_notebook_can_be_played_with_as_it_is(cls, monkeypatch):
+    monkeypatch.delenv("IQA_BATCH", raising=False)
+    params = cls.collect(dict.fromkeys(cls.model_fields) | cls.defaults())
+    assert (params.study, params.run) == ("demo", "scratch")
 
 
 def test_the_place_of_a_file_tells_study_step_and_run(write):
@@ -230,7 +260,6 @@ def test_repeats_that_are_no_list_or_range_of_different_whole_numbers_are_refuse
         ("train/a.yaml", "database: live\nseeds: [1, 2]", "'live' stands for 2 splits, .* such as live_r1"),
         ("train/a.yaml", "database: live\nrepeats: [2, 3]", "database has no repeat 3; list it in .*live.yaml"),
         ("train/a.yaml", "database: other\nrepeats: [1]", "database has no repeat 1; list it in .*other.yaml"),
-        ("train/a.yaml", "repeats: [1]", "database has no repeat 1; set 'database'"),
     ],
 )
 def test_repeats_that_would_have_no_effect_or_two_meanings_are_refused(write, place, text, problem):
@@ -240,6 +269,13 @@ def test_repeats_that_would_have_no_effect_or_two_meanings_are_refused(write, pl
     file = write(f"trial/{place}", f"{text}\n")
     with pytest.raises(ParameterError, match=f"{re.escape(str(file))}.*{problem}"):
         list(steps.all_params("trial"))
+
+
+def test_repeats_of_a_training_without_a_database_are_refused(write):
+    write("trial/train/a.yaml", "repeats: [1]\n")
+    (paths.PARAMS / "trial/train.yaml").unlink()
+    with pytest.raises(ParameterError, match=r"a.yaml: key 'repeats': its database has no repeat 1; set 'database'"):
+        param_files.run_names("trial", "train")
 
 
 def test_two_files_cannot_stand_for_one_run(write):
@@ -278,26 +314,26 @@ def test_a_file_that_is_like_another_starts_from_its_values(write):
 )
 def test_a_loss_is_a_weighted_sum_of_terms(text, weights):
     assert params.loss_terms(text) == weights
-    assert TrainParams(loss=text, rank_weight=0.0).terms() == weights
-    assert TrainParams(loss=text, rank_weight=0.3).terms() == weights | {"ranking": 0.3}
+    assert TrainParams(**NEEDED, loss=text, rank_weight=0.0).terms() == weights
+    assert TrainParams(**NEEDED, loss=text, rank_weight=0.3).terms() == weights | {"ranking": 0.3}
 
 
 @pytest.mark.parametrize("text", ["l3", "l1 + l1", "l1 - l2", "0.5", "-1*l1"])
 def test_a_loss_of_another_form_is_refused(text):
     with pytest.raises(ParameterError, match=r"key 'loss': .*different terms of l1, l2, .*, plcc, fidelity"):
-        TrainParams.build({"loss": text}, "here")
+        TrainParams.build(NEEDED | {"loss": text}, "here")
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"color_jitter": 0.1}, "use input: rgb"),
+        ({"input": "mscn", "color_jitter": 0.1}, "use input: rgb"),
         ({"batch_size": 9, "devices": 2}, "not a multiple"),
     ],
 )
 def test_training_parameters_that_contradict_each_other_are_refused(values, message):
     with pytest.raises(ParameterError, match=message):
-        TrainParams.build(values, "here")
+        TrainParams.build(NEEDED | values, "here")
 
 
 def test_a_table_compares_experiments_or_single_runs(write):
@@ -312,8 +348,20 @@ def test_a_table_compares_experiments_or_single_runs(write):
 
 @pytest.mark.parametrize("step", steps.STEPS)
 def test_the_defaults_of_a_step_satisfy_its_own_types(step):
-    cls = steps.STEPS[step]
-    assert cls.build(cls().model_dump(), "defaults") == cls()
+    cls, needed = steps.STEPS[step], tiny.NEEDED.get(step, {})
+    assert cls.build(cls.defaults() | needed, "defaults") == cls(**needed)
+
+
+@pytest.mark.parametrize(("step", "key"), [(step, key) for step, needed in tiny.NEEDED.items() for key in needed])
+def test_what_a_study_has_to_say_and_does_not_is_an_error_that_names_file_and_key(write, step, key):
+    file = write(f"trial/{step}/a.yaml", "")
+    shared = "".join(f"{other}: {value}\n" for other, value in tiny.NEEDED[step].items() if other != key)
+    file.parent.with_suffix(".yaml").write_text(shared)
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}' is not set and has no default"):
+        steps.load("trial", step, "a")
+    file.write_text(f"{key}: null\n")
+    with pytest.raises(ParameterError, match=f"{re.escape(str(file))}: key '{key}' is not set and has no default"):
+        steps.load("trial", step, "a")
 
 
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.relative_to(paths.PARAMS).as_posix())
@@ -428,8 +476,8 @@ SEEDS += ['"see\\x64s": [1, 2]', "seeds:\n- 1\n- 2", "--- {seeds: [1, 2]}", "see
 def test_seeds_are_obeyed_however_the_key_is_written_and_refused_where_they_have_no_effect(write, text):
     write("trial/train/a.yaml", text)
     assert param_files.run_names("trial", "train") == ["a_s1", "a_s2"]
-    write("trial/train/b.yaml", "")
     for place in ("trial/train.yaml", "trial/ablation/main.yaml", "trial/ablation.yaml"):
+        write("trial/train/b.yaml", "")
         write("trial/ablation/main.yaml", "")
         file = write(place, text)
         with pytest.raises(
@@ -550,7 +598,7 @@ def test_every_parameter_takes_a_value_or_refuses_it_with_file_and_key(value):
     for cls in CLASSES:
         for key in cls.model_fields:
             try:
-                built = cls.build({key: value}, "some.yaml")
+                built = cls.build(tiny.NEEDED.get(cls.step, {}) | {key: value}, "some.yaml")
             except ParameterError as error:
                 assert str(error).startswith("some.yaml: ") and key in str(error), (cls, key)
                 assert len(str(error)) <= 600 and str(error).isprintable(), (cls, key)
@@ -640,8 +688,8 @@ def test_the_cache_is_a_folder_that_does_not_depend_on_the_working_directory(tmp
 
 
 def test_every_value_that_decides_a_training_is_in_one_group():
-    groups = TrainParams().by_group()
+    groups = TrainParams(**NEEDED).by_group()
     keys = [key for values in groups.values() for key in values]
     assert list(groups) == ["data", "model", "loss", "optimisation", "machine"]
-    assert len(keys) == len(set(keys)) and set(keys) == TrainParams().deciding().keys() - {"seed", "dpi"}
+    assert len(keys) == len(set(keys)) and set(keys) == TrainParams(**NEEDED).deciding().keys() - {"seed", "dpi"}
     assert "cbam" in groups["model"] and "rank_gap" in groups["loss"] and "val_crops" in groups["data"]

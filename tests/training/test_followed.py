@@ -13,7 +13,6 @@ from iqa.model.scoring import score
 from iqa.training import losses
 from iqa.training.batches import Patches, train_loader
 from iqa.training.fit import Fit, fit, fit_line
-from iqa.training.params import TrainParams
 from iqa.training.train import train
 
 SHORT = {"epochs": 2, "schedule": "constant", "clip": 0.0}
@@ -294,7 +293,7 @@ def test_scores_that_are_not_finite_in_validation_stop_with_epoch_and_images(dat
 @pytest.mark.parametrize("name", ["train", "val", "test"])
 def test_a_monitored_database_cannot_take_the_name_of_a_split(name):
     with pytest.raises(ValueError, match=f"'{name}' names a column of the history"):
-        TrainParams(monitor_databases=[name])
+        tiny.demo(monitor_databases=[name])
 
 
 def test_a_line_is_that_of_least_squares_unless_it_would_fall():

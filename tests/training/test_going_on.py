@@ -173,7 +173,7 @@ def test_another_model_in_the_same_file_is_another_training(data, source, tmp_pa
 
 def test_a_training_starts_from_a_published_checkpoint_once_its_parameters_are_those(data, tmp_path):
     torch.save(blank("hyperiqa"), tmp_path / "published.pkl")
-    params = TrainParams(start_from=str(tmp_path / "published.pkl"), device="cpu", input="rgb")
+    params = tiny.demo(start_from=str(tmp_path / "published.pkl"), device="cpu", input="rgb")
     with pytest.raises(
         StartError, match=r"set as it has them: backbone: 'resnet50' \(not 'resnet10t'\), backbone_args"
     ):
@@ -238,7 +238,7 @@ def test_a_run_takes_the_architecture_and_preparation_of_the_run_that_it_starts_
     study(tuned="start_from: one/main_s1\ndropout: 0.5\nlr: 1.0e-4\n", again="start_from: tuned\n")
     other, tuned, again = param_files.load(TrainParams, "one", "main_s1"), load("tuned"), load("again")
     assert tuned.architecture() == copy(other, dropout=0.5).architecture()
-    assert tuned.crop == 64 and tuned.lr == 1e-4 and tuned.epochs == TrainParams().epochs
+    assert tuned.crop == 64 and tuned.lr == 1e-4 and tuned.epochs == tiny.demo().epochs
     assert again.architecture() == tuned.architecture()
     assert again.needs() == [("train", "tuned"), ("data_prep", "demo")] and tuned.needs() == [("data_prep", "demo")]
     assert tuned.files()[0].endswith("results/one/train/main_s1/best.pt")

@@ -2,6 +2,7 @@ import doctest
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from scipy import stats
 
@@ -270,13 +271,13 @@ def test_a_weight_that_is_not_above_0_is_refused(weight):
 )
 def test_a_loss_with_such_a_weight_is_no_parameter(text, message):
     with pytest.raises(ValueError, match=message):
-        TrainParams(loss=text)
+        tiny.demo(loss=text)
 
 
 @pytest.mark.parametrize("std", [[0.1, 0.1, 0.0], [0.1, -0.1, 0.1]])
 def test_a_deviation_that_is_not_above_0_is_no_parameter(std):
     with pytest.raises(ValueError, match="std"):
-        TrainParams(std=std)
+        tiny.demo(std=std)
 
 
 def test_a_loss_is_described_with_the_words_weights_and_options_of_its_terms():

@@ -3,6 +3,7 @@
 import multiprocessing
 
 import pytest
+import tiny
 
 from iqa.app import graph, machine
 from iqa.app.machine import Resources
@@ -78,12 +79,12 @@ def test_runs_that_gpus_can_take_at_once_divide_the_cores(study, monkeypatch, ru
 
 
 def test_granted_cores_bound_the_workers_and_never_the_threads():
-    params = TrainParams(threads=2, workers=4)
+    params = tiny.demo(threads=2, workers=4)
     assert [machine.limit_workers(params, cores).workers for cores in (1, 2, 3, 6, 9)] == [0, 0, 1, 4, 4]
     assert machine.limit_workers(params, 1).threads == 2
-    assert machine.limit_workers(TrainParams(devices=2, workers=4), 6).workers == 2
-    assert machine.limit_workers(DataPrepParams(), 3).workers == 3
-    assert machine.limit_workers(DataPrepParams(workers=2), 3).workers == 2
+    assert machine.limit_workers(tiny.demo(devices=2, workers=4), 6).workers == 2
+    assert machine.limit_workers(DataPrepParams(reader="csv"), 3).workers == 3
+    assert machine.limit_workers(DataPrepParams(reader="csv", workers=2), 3).workers == 2
 
 
 def test_a_cluster_is_asked_for_what_the_resources_file_says(study):
@@ -173,7 +174,7 @@ def _hold(ready):
 
 
 def test_a_gpu_that_is_named_is_taken_by_its_number(two_gpus):
-    with machine.claim_gpus(machine.wanted_gpus(TrainParams(device="cuda:1"))) as taken:
+    with machine.claim_gpus(machine.wanted_gpus(tiny.demo(device="cuda:1"))) as taken:
         assert taken == ["GPU-5"] and machine.visible_gpus() == ["0", "GPU-5"]
 
 
@@ -191,7 +192,7 @@ def test_gpus_are_shared_by_as_many_runs_as_told_the_least_used_first(two_gpus, 
 
 
 def test_nothing_is_taken_without_a_gpu_on_a_cluster_or_by_a_run_that_needs_none(two_gpus, monkeypatch):
-    with machine.claim_gpus(machine.wanted_gpus(TrainParams(device="cpu"))) as taken:
+    with machine.claim_gpus(machine.wanted_gpus(tiny.demo(device="cpu"))) as taken:
         assert taken == []
     monkeypatch.delenv(machine.RUNS_PER_GPU)
     with machine.claim_gpus(1) as taken:
