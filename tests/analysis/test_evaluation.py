@@ -349,8 +349,8 @@ def photographs(tmp_path_factory):
 
 def own_model(size, folder):
     params = tiny.PARAMS.model_copy(update={"input": "rgb", "test_crops": "grid", "test_patches": 4})
-    about = fit.describe(params) | {"database": {"title": "T", "low": 0.0, "high": 100.0, "higher_is_better": True}}
-    about["database"]["size"] = size
+    facts = {"title": "T", "low": 0.0, "high": 100.0, "higher_is_better": True, "synthetic": False, "size": size}
+    about = fit.describe(params) | {"database": facts}
     state = HyperIQA(params.architecture()).state_dict()
     torch.save(about | {"state_dict": state}, folder / "best.pt")
     return load_model(folder, "cpu")
