@@ -70,7 +70,8 @@ class Tables:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._tables:
-            self._tables[name] = self._make(name)
+            made = self._tables[name] = self._make(name)
+            made.attrs |= {"run": "/".join(self.of_run(name)), "file": f"tables/{name.replace('/', '_')}.csv"}
         return self._tables[name]
 
     def _make(self, name: str) -> pd.DataFrame:

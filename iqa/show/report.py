@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.show.tables import Table, records, renamed, table_of
+from iqa.show.tables import Noted, Table, missing, records, renamed, table_of
 
 PUBLISHED = {"Method": "method", "Backbone": "backbone", "Trained on": "trained_on", "Tested on": "tested_on"}
 PUBLISHED |= {"SRCC": "srcc", "PLCC": "plcc", "Protocol": "protocol", "Source": "source"}
@@ -22,13 +22,20 @@ def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
     """Statements of the documents with what was found, from `claims.csv`."""
     return table_of(
         {
-            "Statement": f"{row['id']} ({row['source'].replace(' ', ', ')}): {row['claim']}",
+            "Id": Noted(row["id"], section=row["cell"]),
+            "Documents": row["source"].replace(" ", ", "),
+            "Statement": row["claim"],
             "Stated": row["stated"],
-            "Found": f"{row['found']} [{row['basis']}]",
+            "Found": _found(row),
             "Verdict": row["verdict"],
         }
         for row in records(claims)
     )
+
+
+def _found(row: dict[str, Any]) -> Noted:
+    note, files = f"[{row['basis']}]", [] if missing(row.get("sources")) else row["sources"].split("; ")
+    return Noted(f"{row['found']} {note}", note, files)
 
 
 def verdicts_table(claims: pd.DataFrame) -> pd.DataFrame:

@@ -54,6 +54,24 @@ class Interval:
         return cell(self)
 
 
+class Noted(str):
+    """A text that leads to where it comes from.
+
+    Attributes:
+        note: the end of the text that stands for `files`, which are named from the project's folder.
+        section: the section of the run's executed notebook to which the text leads.
+    """
+
+    note: str
+    files: list[str]
+    section: str
+
+    def __new__(cls, text: str, note: str = "", files: Iterable[str] = (), section: str = "") -> "Noted":
+        self = super().__new__(cls, text)
+        self.note, self.files, self.section = note, list(files), section
+        return self
+
+
 def missing(value: Any) -> bool:
     """Whether a value is not there: None, NaN or an empty text."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
