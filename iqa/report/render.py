@@ -347,7 +347,7 @@ def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> Non
     Args:
         notebooks: the names of the pages of notebooks that are beside it.
     """
-    script = (paths.REPORT / "report.js").read_text(encoding="utf-8")
+    script = (paths.REPORT / "report.js").read_text(encoding="utf-8").strip()
     allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
     options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
     options += [f"--template={paths.REPORT / 'template.html'}", f"--css={paths.REPORT / 'style.css'}"]
