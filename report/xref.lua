@@ -75,25 +75,29 @@ local function total(columns, key)
   return sum
 end
 
--- Room for each column: its least; of what is left, columns of numbers get all that they want or nothing, those that
--- want least first; columns of texts share the rest.
-local function share(columns, least, line)
-  local left, numbers, texts = math.max(0, line - total(columns, least)), {}, {}
-  for _, column in ipairs(columns) do
+-- Room for each column: its least, numbers in full where `whole`; what is left makes the highest texts lower. Returns
+-- how many lines the highest has.
+local function share(columns, least, line, whole)
+  local left, sorted = line - total(columns, least), { table.unpack(columns) }
+  table.sort(sorted, function(one, other) return one.full - one[least] < other.full - other[least] end)
+  for _, column in ipairs(sorted) do
+    local want = column.full - column[least]
     column.room = column[least]
-    column.want = math.max(0, column.full - column.room)
-    table.insert(column.number and numbers or texts, column)
+    if whole and column.number and want <= left then column.room, left = column.full, left - want end
   end
-  local function by_want(one, other) return one.want < other.want end
-  table.sort(numbers, by_want)
-  table.sort(texts, by_want)
-  for _, column in ipairs(numbers) do
-    if column.want <= left then column.room, left = column.room + column.want, left - column.want end
+  local function highest()
+    local lines, found = 1, nil
+    for _, column in ipairs(columns) do
+      if not column.number and column.full / column.room > lines then lines, found = column.full / column.room, column end
+    end
+    return lines, found
   end
-  for place, column in ipairs(texts) do
-    local given = math.min(column.want, left / (#texts - place + 1))
-    column.room, left = column.room + given, left - given
+  local lines, column = highest()
+  while column and left > 0.5 do
+    column.room, left = column.room + 0.5, left - 0.5
+    lines, column = highest()
   end
+  return lines
 end
 
 local function set_table(element)
@@ -102,12 +106,10 @@ local function set_table(element)
   local natural = total(columns, "full")
   if natural > LINE then
     size = math.max(SMALLEST, LINE / natural)
-    local line, least = LINE / size, "hard"
-    for _, column in ipairs(columns) do  -- texts in three lines, if that leaves room for the words of the others
-      column.low = column.number and column.soft or math.max(column.soft, column.full / 3)
-    end
-    for _, key in ipairs({ "soft", "low" }) do if total(columns, key) <= line then least = key end end
-    share(columns, least, line)
+    local line = LINE / size
+    local least = total(columns, "soft") <= line and "soft" or "hard"
+    local lines = share(columns, least, line, false)
+    if share(columns, least, line, true) > math.max(2, lines + 0.5) then share(columns, least, line, false) end
     local all = math.max(line, total(columns, "room"))
     for number, column in ipairs(columns) do element.colspecs[number][2] = column.room / all end
   end

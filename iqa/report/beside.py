@@ -13,9 +13,9 @@ import jinja2
 
 from iqa.report.reader import ReportError
 from iqa.study import param_files, paths
-from iqa.study.disk import write_whole
 from iqa.study.code import file_hash
-from iqa.study.results import command_for, finished
+from iqa.study.disk import write_whole
+from iqa.study.results import command_for
 
 NOTEBOOK = "notebook.ipynb"
 PAGE = "notebook.html.j2"
@@ -141,7 +141,9 @@ class Beside:
         except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
             remedy = command_for(self.study, step, run)
             shown = paths.shown(notebook)
-            raise ReportError(f"{shown} is no notebook ({type(error).__name__}); make it again with: {remedy}") from None
+            raise ReportError(
+                f"{shown} is no notebook ({type(error).__name__}); make it again with: {remedy}"
+            ) from None
         page = jinja2.Template((paths.REPORT / PAGE).read_text(encoding="utf-8"))
         light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
         style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{look[1].read_text(encoding='utf-8')}"

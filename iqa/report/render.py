@@ -351,7 +351,11 @@ def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> Non
     allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
     options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
     options += [f"--template={paths.REPORT / 'template.html'}", f"--css={paths.REPORT / 'style.css'}"]
-    variables = {"script": script, "policy": f"{POLICY}; script-src 'sha256-{allowed}'", "notebooks": " ".join(notebooks)}
+    variables = {
+        "script": script,
+        "policy": f"{POLICY}; script-src 'sha256-{allowed}'",
+        "notebooks": " ".join(notebooks),
+    }
     options += [f"--variable={name}:{value}" for name, value in variables.items()]
     _pandoc(markdown, "html5", output, *options)
 

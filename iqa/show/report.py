@@ -15,7 +15,18 @@ ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GP
 
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
     """Published methods and measured ones, from `published.csv` of the report's run."""
-    return renamed(published, PUBLISHED)
+    codes = _protocols(published)
+    return renamed(published.assign(protocol=published["protocol"].map(codes)), PUBLISHED)
+
+
+def protocols_table(published: pd.DataFrame) -> pd.DataFrame:
+    """By which protocols published and measured results were made, with the codes of `published_table`."""
+    return table_of({"Protocol": code, "What it is": words} for words, code in _protocols(published).items())
+
+
+def _protocols(published: pd.DataFrame) -> dict[str, str]:
+    """A code for each protocol, in order of appearance."""
+    return {words: f"P{place}" for place, words in enumerate(published["protocol"].dropna().unique(), 1)}
 
 
 def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
@@ -115,6 +126,7 @@ def revision(record: dict[str, Any]) -> str:
 
 TABLES = (
     Table("published", "Published methods and this study", published_table, ("report/published.csv",)),
+    Table("protocols", "Protocols of published methods and this study", protocols_table, ("report/published.csv",)),
     Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),
     Table("verdicts", "Verdicts on claims", verdicts_table, ("claims/claims.csv",)),
     Table("provenance", "Runs", provenance_table, ("runs/record.json",)),

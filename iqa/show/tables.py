@@ -87,6 +87,12 @@ def number(value: float, form: str = DEFAULT_FORMAT) -> str:
     return format(value / SCALES.get(form[-1], 1), form.rstrip("MGB")).replace("-", MINUS)
 
 
+def decimals(values: Iterable[float], digits: int = 3) -> str:
+    """The format of a column whose largest number has so many digits, and each other as many after the point."""
+    largest = max((abs(value) for value in values if not missing(value)), default=0)
+    return f".{max(0, digits - 1 - math.floor(math.log10(largest)))}f" if largest else ".0f"
+
+
 def cell(value: Any, form: str = DEFAULT_FORMAT) -> str:
     """One value of a table as it is printed: a number, an `Interval`, a text, or a dash where it is missing."""
     if missing(value):

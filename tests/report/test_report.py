@@ -19,6 +19,7 @@ from iqa.analysis.baselines import BASELINES, COLUMNS
 from iqa.analysis.evaluation import COEFFICIENTS
 from iqa.report import appendix
 from iqa.report.appendix import Tables
+from iqa.report.beside import Beside
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
 from iqa.report.render import Writer, _fill, render, texts
@@ -32,6 +33,7 @@ SECTIONS = ["Summary", "Question", "Method", "Data", "Main result", "Ablation"]
 SECTIONS += ["Does the hyper network help?", "Complexity"]
 SECTIONS += ["Cross-database evaluation", "Inside the model", "Published methods", "Claims, and what holds"]
 SECTIONS += ["Appendix: further comparisons", "Appendix: parameters", "Provenance", "References"]
+BESIDE = {"index.html", "report.html", "report.pdf", "tables", "notebooks", "files"}
 PUBLISHED = {"method": ["DeepEns", "main"], "srcc": [0.7922, 0.951], "measured": [False, True]}
 
 
@@ -98,7 +100,7 @@ def take_away(*files):
 
 def narrative(params, folder):
     """The filled template on one line, without the sources of its numbers and the marks of Markdown."""
-    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, folder.parent))
+    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, Beside("smoke", folder)))
     return re.sub(r"\s+", " ", re.sub(r"[\[\]\\`*]", "", text))
 
 
@@ -136,7 +138,7 @@ def test_report_has_every_section_and_no_unfilled_template(built):
 
 def test_pdf_and_html_and_summary_exist(built):
     assert built[1]["pdf"].read_bytes().startswith(b"%PDF")
-    assert {path.name for path in built[1]["html"].parent.iterdir()} == {"report.html", "report.pdf", "tables"}
+    assert {path.name for path in built[1]["html"].parent.iterdir()} == BESIDE
     assert json.loads(built[1]["summary"].read_text())["study"] == "smoke"
 
 
@@ -604,7 +606,7 @@ def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
 
 
 def test_words_that_the_code_was_registered_with_may_hold_formulas_and_citations_alone(study, tmp_path):
-    writer = Writer(Reader("smoke"), tmp_path, tmp_path)
+    writer = Writer(Reader("smoke"), tmp_path, Beside("smoke", tmp_path))
     assert writer.words(r"as $\Phi$ says [@liu2017rankiqa], *not* <b> [x](y)") == (
         r"as $\Phi$ says [@liu2017rankiqa], \*not\* \<b\> \[x\](y)"
     )
@@ -719,7 +721,7 @@ def test_a_failed_build_leaves_the_report_of_before_as_it_was(study):
     with pytest.raises(ReportError):
         render(study)
     assert {path: path.read_bytes() for path in outputs.values()} == before
-    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == {"report.html", "report.pdf", "tables"}
+    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == BESIDE
 
 
 def test_a_trial_is_written_to_its_own_folder_and_leaves_the_studys_report_alone(study):
