@@ -56,5 +56,5 @@ class ReportParams(Params):
         return [(step, run) for step in steps if step != self.step for run in run_names(self.study, step)]
 
     def files(self) -> list[str]:
-        kinds = (".csv", ".j2", ".lua", ".css", ".js", ".html", ".typ", ".bib")
+        kinds = (".csv", ".j2", ".lua", ".css", ".js", ".htm", ".typ", ".bib")
         return sorted(paths.shown(file) for file in paths.REPORT.iterdir() if file.suffix in kinds)

@@ -350,7 +350,7 @@ def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> Non
     script = (paths.REPORT / "report.js").read_text(encoding="utf-8").strip()
     allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
     options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
-    options += [f"--template={paths.REPORT / 'template.html'}", f"--css={paths.REPORT / 'style.css'}"]
+    options += [f"--template={paths.REPORT / 'template.htm'}", f"--css={paths.REPORT / 'style.css'}"]
     variables = {
         "script": script,
         "policy": f"{POLICY}; script-src 'sha256-{allowed}'",
