@@ -113,7 +113,7 @@ class Writer:
         if isinstance(value, Sourced) and not tables.missing(value):
             self.beside.file(value.source.partition(" : ")[0])
             return f'[{text}]{{.num title="{tables.escape(value.source)}"}}'
-        if isinstance(value, tables.Noted) and value.files:
+        if isinstance(value, report.Noted) and value.files:
             files = [file if self.beside.file(file) else f"{file} (not here)" for file in value.files]
             note = f'[{tables.escape(value.note)}]{{.files title="{tables.escape("; ".join(files))}"}}'
             return tables.escape(value.removesuffix(value.note)) + note

@@ -1,6 +1,7 @@
 """Tables and figures of `06_analysis`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.cross_dataset import sanity_table
 from iqa.show.style import BLUE, GREY, INK, ORANGE, WIDTH, in_style
-from iqa.show.tables import Interval, Table, decimals, ends, missing, records, renamed, table_of
+from iqa.show.tables import Interval, Table, ends, missing, records, renamed, table_of
 
 if TYPE_CHECKING:
     from iqa.analysis.maps import Maps
@@ -91,6 +92,12 @@ def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
     form = decimals(errors["mae"])
     columns = {"By": "by", "Group": "value", "Images:,.0f": "n", f"Bias:{form}": ends("bias")}
     return renamed(errors, columns | {f"Mean absolute error:{form}": ends("mae"), "Predicted": "verdict"})
+
+
+def decimals(values: Iterable[float], digits: int = 3) -> str:
+    """The format of a column whose largest number has so many digits, and each other as many after the point."""
+    largest = max((abs(value) for value in values if not missing(value)), default=0)
+    return f".{max(0, digits - 1 - math.floor(math.log10(largest)))}f" if largest else ".0f"
 
 
 def cases_table(cases: pd.DataFrame) -> pd.DataFrame:

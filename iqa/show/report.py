@@ -5,12 +5,30 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.show.tables import Noted, Table, missing, records, renamed, table_of
+from iqa.show.tables import Table, missing, records, renamed, table_of
 
 PUBLISHED = {"Method": "method", "Backbone": "backbone", "Trained on": "trained_on", "Tested on": "tested_on"}
 PUBLISHED |= {"SRCC": "srcc", "PLCC": "plcc", "Protocol": "protocol", "Source": "source"}
 DECIDING = ("python", "torch", "timm", "lightning", "numpy")  # packages whose version may change the numbers
 ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GPU"}
+
+
+class Noted(str):
+    """A text that leads to where it comes from.
+
+    Attributes:
+        note: the end of the text that stands for `files`, which are named from the project's folder.
+        section: the section of the run's executed notebook to which the text leads.
+    """
+
+    note: str
+    files: list[str]
+    section: str
+
+    def __new__(cls, text: str, note: str = "", files: Iterable[str] = (), section: str = "") -> "Noted":
+        self = super().__new__(cls, text)
+        self.note, self.files, self.section = note, list(files), section
+        return self
 
 
 def published_table(published: pd.DataFrame) -> pd.DataFrame:

@@ -54,24 +54,6 @@ class Interval:
         return cell(self)
 
 
-class Noted(str):
-    """A text that leads to where it comes from.
-
-    Attributes:
-        note: the end of the text that stands for `files`, which are named from the project's folder.
-        section: the section of the run's executed notebook to which the text leads.
-    """
-
-    note: str
-    files: list[str]
-    section: str
-
-    def __new__(cls, text: str, note: str = "", files: Iterable[str] = (), section: str = "") -> "Noted":
-        self = super().__new__(cls, text)
-        self.note, self.files, self.section = note, list(files), section
-        return self
-
-
 def missing(value: Any) -> bool:
     """Whether a value is not there: None, NaN or an empty text."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
@@ -85,12 +67,6 @@ def number(value: float, form: str = DEFAULT_FORMAT) -> str:
     if form == "p":
         return "<0.001" if value < 0.001 else format(value, ".3f")
     return format(value / SCALES.get(form[-1], 1), form.rstrip("MGB")).replace("-", MINUS)
-
-
-def decimals(values: Iterable[float], digits: int = 3) -> str:
-    """The format of a column whose largest number has so many digits, and each other as many after the point."""
-    largest = max((abs(value) for value in values if not missing(value)), default=0)
-    return f".{max(0, digits - 1 - math.floor(math.log10(largest)))}f" if largest else ".0f"
 
 
 def cell(value: Any, form: str = DEFAULT_FORMAT) -> str:

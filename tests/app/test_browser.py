@@ -161,7 +161,7 @@ def test_a_number_tells_where_it_comes_from_by_pointer_keyboard_and_tap(report, 
     source = "results/smoke/train/main_s1/metrics.json"
     numbers.nth(1).hover()
     panel.wait_for()
-    assert "srcc = " in panel.inner_text() and source in panel.inner_text() and "notebook" in panel.inner_text()
+    assert "n = " in panel.inner_text() and source in panel.inner_text() and "notebook" in panel.inner_text()
     page.keyboard.press("Escape")
     assert panel.count() == 0
     numbers.first.focus()

@@ -221,7 +221,7 @@ def test_columns_of_numbers_are_set_right_and_texts_left():
     ("values", "form"), [([13.3, 5.0, np.nan], ".1f"), ([0.35, 0.01], ".3f"), ([250.0], ".0f"), ([], ".0f")]
 )
 def test_numbers_of_a_column_have_as_many_decimals_as_its_largest(values, form):
-    assert tables.decimals(values) == form
+    assert analysis.decimals(values) == form
 
 
 def test_protocols_are_named_by_codes_that_a_table_explains():
