@@ -83,7 +83,7 @@ def new(
 ) -> None:
     """Write the parameter files of a study to `params/<name>/`, and print what was found and chosen.
 
-    The arguments are those of the command: see `OPTIONS`.
+    The arguments are those of the command: see `iqa new --help`.
 
     Raises:
         NewError, ParameterError, BackboneError, ...: the study exists, or something does not fit; nothing is written.
@@ -453,43 +453,13 @@ def _try(network: dict[str, Any], crop: int) -> None:
         Backbone(params, weights=network.get("weights")).eval()(torch.zeros(1, 3, crop, crop))
 
 
-COPIED = (
-    "backbone",
-    "weights",
-    "mean",
-    "std",
-    "epochs",
-    "seeds",
-    "device",
-    "title",
-)  # that a copy of a study takes, too
-NUMBER, SCORE = {"type": int, "metavar": "N"}, {"type": float, "metavar": "SCORE"}
-THREE = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
-OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of the command: the help, and what else argparse takes
-    "--images": ("folder of the images, with its subfolders", {"metavar": "FOLDER"}),
-    "--labels": ("table of the scores: CSV, or an Excel workbook", {"metavar": "FILE"}),
-    "--from": ("copy this study in place of --images and --labels", {"metavar": "STUDY", "dest": "source"}),
-    "--image-column": ("column of the images' names (the one that names images of the folder)", {"metavar": "NAME"}),
-    "--score-column": ("column of the scores (the one called mos, dmos, score, quality, ...)", {"metavar": "NAME"}),
-    "--low": ("lowest possible score (that of a usual scale that holds all scores)", SCORE),
-    "--high": ("highest possible score", SCORE),
-    "--direction": ("which scores are better (lower for a column called dmos)", {"choices": ("higher", "lower")}),
-    "--backbone": (f"a timm network ({SMALL}; with a GPU {LARGE})", {"metavar": "NAME"}),
-    "--weights": ("imagenet (timm downloads them), none (from scratch), or a file (imagenet)", {"metavar": "WEIGHTS"}),
-    "--mean": ("of the input on 0..1 (timm's for the backbone)", THREE),
-    "--std": ("its standard deviation (timm's for the backbone)", THREE),
-    "--size": ("pixels of the shorter side of the stored images (12/7 of a crop, where they are larger)", NUMBER),
-    "--epochs": ("passes over the training images (5 to 20, by their number)", NUMBER),
-    "--seeds": ("trainings of each experiment (2)", NUMBER),
-    "--ablation": ("compare with a linear head, or half of the images (head)", {"choices": ("head", "share", "none")}),
-    "--device": ("auto (a GPU if there is one), cpu, cuda, cuda:1 (auto)", {"metavar": "DEVICE"}),
-    "--title": ("of the report", {"metavar": "TEXT"}),
-}
+# what a copy of a study takes, too
+COPIED = {"backbone", "weights", "mean", "std", "epochs", "seeds", "device", "title"}
 
 
 def start(name: str, given: dict[str, Any]) -> None:
     """`new` or `copy`, with the options that were given."""
-    source, alone = given.get("source"), sorted(given.keys() - {"source", *COPIED})
+    source, alone = given.get("source"), sorted(given.keys() - {"source"} - COPIED)
     if source and alone:
         raise NewError(f"--{alone[0].replace('_', '-')} has no meaning with --from; leave one out")
     if not source and (lacking := [f"--{key}" for key in ("images", "labels") if key not in given]):

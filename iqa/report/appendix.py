@@ -1,5 +1,6 @@
 """The tables of a study's report by name, each of which can be made alone, and as CSV, Markdown and LaTeX."""
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,11 @@ MEASURED = (
     "analysis/",
 )  # files that parameters alone do not decide
 END = "% end of a table\n"
+COLUMNS = 85  # characters of a line of LaTeX's usual size; lines break in wider tables
+# faces of LaTeX in which a table is set until it fits: points of a digit, and of the text's width (A4, 25 mm margins)
+FACES = {"": (5.0, 455), r"\footnotesize": (4.25, 455), r"\scriptsize": (3.75, 455)}
+FACES |= {r"\begin{landscape}\footnotesize": (4.25, 700), r"\begin{landscape}\scriptsize": (3.75, 700)}
+FACES |= {r"\begin{landscape}\tiny": (2.85, 700)}
 
 
 class Tables:
@@ -73,7 +79,8 @@ class Tables:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._tables:
-            self._tables[name] = self._make(name)
+            made = self._tables[name] = self._make(name)
+            made.attrs |= {"run": "/".join(self.of_run(name)), "file": f"tables/{name.replace('/', '_')}.csv"}
         return self._tables[name]
 
     def _make(self, name: str) -> pd.DataFrame:
@@ -192,7 +199,8 @@ class Tables:
 def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
     """Tables in Markdown as LaTeX by their name; pandoc converts all of them at once.
 
-    A document needs the packages `longtable`, `booktabs`, `array` and `calc`. A reference names `tab:<name>`.
+    A document needs the packages `longtable`, `booktabs`, `array`, `calc` and `pdflscape`. A table that is too wide for
+    its words has a smaller face, and at last lies across the page. A reference names `tab:<name>`.
 
     Args:
         captions: plain text by name; it stands above the table.
@@ -201,11 +209,30 @@ def latex(markdown: dict[str, str], captions: dict[str, str]) -> dict[str, str]:
 
     end = f"```{{=latex}}\n{END}```\n"
     labelled = (f"{table}\n: {tables.escape(captions[name])} {{#tab:{name}}}\n" for name, table in markdown.items())
-    options = ["--wrap=none", "--columns=120", "--fail-if-warnings"]  # lines break in tables wider than 120 characters
+    options = ["--wrap=none", f"--columns={COLUMNS}", "--fail-if-warnings"]
     found = pypandoc.convert_text(
         f"\n{end}".join(labelled), "latex", format="markdown-raw_html-raw_tex", extra_args=options
     )
-    return {name: f"{text.strip()}\n" for name, text in zip(markdown, found.split(END), strict=True)}
+    texts = zip(markdown, found.split(END), strict=True)
+    return {name: _in_face(text.strip(), face(markdown[name])) for name, text in texts}
+
+
+def face(markdown: str) -> str:
+    """The first of `FACES` in which every word of a table in Markdown fits its column."""
+    rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in markdown.splitlines()]
+    widths = [len(rule.strip().strip(":")) for rule in rows[1]]  # columns of LaTeX are as wide in proportion
+    cells = [[cell for row in (rows[0], *rows[2:]) for cell in row[place : place + 1]] for place in range(len(widths))]
+    words = [max((len(word) for cell in column for word in cell.split()), default=1) for column in cells]
+    needed = sum(widths) * max(word / width for word, width in zip(words, widths, strict=True))
+    room = {name: (width - 6 * (len(widths) - 1)) / digit for name, (digit, width) in FACES.items()}
+    return next((name for name, characters in room.items() if needed <= characters), list(FACES)[-1])
+
+
+def _in_face(text: str, name: str) -> str:
+    if not name:
+        return f"{text}\n"
+    end = "\\end{landscape}\n" if "landscape" in name else ""
+    return f"{{{name}\\setlength{{\\tabcolsep}}{{3pt}}\n{text}\n{end}}}\n"
 
 
 def of_study(study: str) -> Tables:

@@ -105,6 +105,6 @@ class ReportParams(Params):
         return files
 
     def files(self) -> list[str]:
-        kinds = (".csv", ".j2", ".lua", ".css", ".typ", ".bib")
+        kinds = (".csv", ".j2", ".lua", ".css", ".js", ".htm", ".typ", ".bib")
         files = [file for file in paths.REPORT.iterdir() if file.suffix in kinds]
         return sorted(paths.shown(file) for file in [*files, *self.texts()])

@@ -5,12 +5,14 @@ one. A number, file, figure, reference or citation that is missing stops the bui
 The same results give the same bytes.
 """
 
-import os
 import re
 import shutil
 import traceback
+from base64 import b64encode
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +29,7 @@ from iqa.metrics.verdicts import EQUIVALENT
 from iqa.model.heads import HEADS, HyperNetwork, LinearMap, StaticNetwork
 from iqa.report import claims
 from iqa.report.appendix import Tables
+from iqa.report.beside import POLICY, Beside
 from iqa.report.evidence import Measured
 from iqa.report.params import TEXT_FOLDER, ReportParams
 from iqa.report.reader import Reader, Record, ReportError, Sourced
@@ -46,8 +49,6 @@ UNRESOLVED = re.compile(
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
 READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
-# a page that runs no program and asks for nothing: its style and pictures are inside it
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 COEFFICIENTS = ["srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
 
 
@@ -94,13 +95,13 @@ class Writer:
     Args:
         reader: where numbers and figures come from.
         folder: the build folder; figures are copied into it, so that the renderers see one folder only.
-        place: the folder of the report, from which links lead to results.
+        beside: makes links from the report to files and notebooks.
     """
 
-    def __init__(self, reader: Reader, folder: Path, place: Path):
+    def __init__(self, reader: Reader, folder: Path, beside: Beside):
         self.reader = reader
         self.folder = folder
-        self.place = place
+        self.beside = beside
 
     def num(self, file: str, key: str, form: str = tables.DEFAULT_FORMAT) -> str:
         """A number of a JSON file."""
@@ -116,14 +117,27 @@ class Writer:
             return rf"{self.show(value.value, form)} \[{low}, {high}\]"
         text = tables.markdown_cell(value, form)
         if isinstance(value, Sourced) and not tables.missing(value):
+            self.beside.file(value.source.partition(" : ")[0])
             return f'[{text}]{{.num title="{tables.escape(value.source)}"}}'
+        if isinstance(value, report.Noted) and value.files:
+            files = [file if self.beside.file(file) else f"{file} (not here)" for file in value.files]
+            note = f'[{tables.escape(value.note)}]{{.files title="{tables.escape("; ".join(files))}"}}'
+            return tables.escape(value.removesuffix(value.note)) + note
         return text
 
     def table(self, frame: pd.DataFrame, label: str, caption: str) -> str:
         """A table with the sources of its numbers."""
         if frame.empty:
             raise ReportError(f"the table '{label}' has no rows")
-        return f"{tables.markdown(frame, self.show)}\n: {caption} {{#{label}}}\n"
+        run, file = frame.attrs.get("run", ""), frame.attrs.get("file", "")
+        source = f" {self.beside.table(run, file)}" if run else ""
+        kind = " .claims" if file == "tables/claims.csv" else ""
+
+        def write(value: Any, form: str) -> str:
+            section = getattr(value, "section", "")
+            return self.link(str(value), f"{run}/notebook.ipynb", section) if section else self.show(value, form)
+
+        return f"{tables.markdown(frame, write)}\n: {caption}{source} {{#{label}{kind}}}\n"
 
     def record(self, file: str) -> dict[str, Any]:
         """The values of a JSON file."""
@@ -135,13 +149,16 @@ class Writer:
 
     def breakdowns(self, file: str, model: str) -> dict[str, pd.DataFrame]:
         """Tables of one model by title of the database, from a CSV file."""
-        return texts(self.reader.tabulate(lambda frame: breakdown_tables(frame, model), file))
+        parts = texts(self.reader.tabulate(lambda frame: breakdown_tables(frame, model), file))
+        for part in parts.values():
+            part.attrs |= {"run": file.rpartition("/")[0], "file": self.reader.shown(file)}
+        return parts
 
     def figure(self, file: str, label: str, caption: str, width: str = "100%") -> str:
         """A figure of a run's folder: `train/main_s1/curves.svg`."""
         name = file.replace("/", "_")
         shutil.copyfile(self.reader.path(file), self.folder / name)
-        return f"![{caption}]({name}){{#{label} width={width}}}\n"
+        return f"![{caption} {self.beside.figure(file)}]({name}){{#{label} width={width}}}\n"
 
     def code(self, value: str) -> str:
         """A text in the type of programs."""
@@ -162,12 +179,16 @@ class Writer:
 
     def link(self, text: str, file: str, anchor: str) -> str:
         """A link from the report to a place in a file of a run's folder: a section of an executed notebook."""
-        path = Path(os.path.relpath(self.reader.path(file), self.place)).as_posix()
-        return f"[{self.show(text)}]({quote(path)}#{quote(anchor)})"
+        step, run, _ = file.split("/")
+        self.reader.path(file)
+        return f"[{self.show(text)}]({self.beside.notebook(step, run)}#{quote(anchor)})"
 
 
 def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path]:
-    """Build `report.html`, `report.pdf`, `summary.json` and the folder `tables` of a study from its results.
+    """Build `report.html`, `report.pdf`, `summary.json` and what lies beside the report from the results of a study.
+
+    The folder of the report can be put on any static web host as it is: `index.html` leads to the report, which links
+    to `tables/`, to `notebooks/` (executed notebooks as pages) and to `files/` (results and parameters that it names).
 
     A run that the study's parameter files name writes to `report/<study>/`, its summary to `results/<study>/`. Any
     other, such as `scratch`, writes to its own results folder and leaves the study's report as it is.
@@ -179,7 +200,7 @@ def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path
             are put there at once.
 
     Returns:
-        Paths by name: `html`, `pdf`, `summary`, and each file of `tables/`.
+        Paths by name: `html`, `pdf`, `summary`, and each other file by its place in the report's folder.
 
     Raises:
         ReportError: something that the report needs is missing or does not fit; the message names it.
@@ -192,22 +213,28 @@ def render(params: ReportParams, out: RunFolder | None = None) -> dict[str, Path
     outputs["summary"] = summary_folder / "summary.json"
     staged = out.staged if out else Path
     listed = Tables(params, Reader(params.study, out and out.path))
+    beside = Beside(params.study, target)
     staged(target).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".build-", dir=staged(target)) as name:
         folder = Path(name)
         markdown = folder / "report.md"
-        markdown.write_text(_fill(listed, folder, target), encoding="utf-8")
+        markdown.write_text(_fill(listed, folder, beside), encoding="utf-8")
+        for step, run in listed.runs():
+            beside.notebook(step, run)
         try:
-            _to_html(markdown, folder / "report.html")
+            _to_html(markdown, folder / "report.html", beside.notebooks)
             _to_pdf(markdown, folder / "report.pdf")
         except ReportError as error:
             raise ReportError(f"{_culprit(str(error), params.texts())}{error}") from None
         write_json(folder / "summary.json", summary(listed))
-        written = listed.write(listed.made(), folder / "tables")
-        folders.remove(staged(target / "tables"))
-        for path in (*outputs.values(), target / "tables"):
+        written = [*listed.write(listed.made(), folder / "tables"), *beside.write(folder)]
+        names = [file.relative_to(folder) for file in written]
+        for part in sorted({path.parts[0] for path in names if path.parts[1:]}):
+            folders.remove(staged(target / part))
+            (folder / part).replace(staged(target / part))
+        for path in (*outputs.values(), *(target / path for path in names if not path.parts[1:])):
             (folder / path.name).replace(staged(path))
-    return outputs | {f"tables/{file.name}": target / "tables" / file.name for file in written}
+    return outputs | {path.as_posix(): target / path for path in names}
 
 
 def summary(listed: Tables) -> dict[str, Any]:
@@ -242,9 +269,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _fill(listed: Tables, folder: Path, place: Path) -> str:
-    """The template as Markdown, its figures beside it in `folder`, for a report in the folder `place`."""
-    writer = Writer(listed.reader, folder, place)
+def _fill(listed: Tables, folder: Path, beside: Beside) -> str:
+    """The template as Markdown, its figures beside it in `folder`."""
+    writer = Writer(listed.reader, folder, beside)
     own = jinja2.FileSystemLoader(paths.PARAMS / listed.params.study / TEXT_FOLDER)
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(paths.REPORT), jinja2.PrefixLoader({"text": own})]),
@@ -361,11 +388,23 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
         raise ReportError("\n".join([f"report/{TEMPLATE} as {output.name}: {lines[0]}", *lines[1:5]])) from None
 
 
-def _to_html(markdown: Path, output: Path) -> None:
-    """One file that holds its style and figures, and formulas as MathML."""
-    options = ("--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=1")
-    options += (f'--variable=header-includes:<meta http-equiv="Content-Security-Policy" content="{POLICY}">',)
-    _pandoc(markdown, "html5", output, *options, f"--css={paths.REPORT / 'style.css'}")
+def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> None:
+    """One file that holds its style, script and figures, and formulas as MathML.
+
+    Args:
+        notebooks: the names of the pages of notebooks that are beside it.
+    """
+    script = (paths.REPORT / "report.js").read_text(encoding="utf-8").strip()
+    allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
+    options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
+    options += [f"--template={paths.REPORT / 'template.htm'}", f"--css={paths.REPORT / 'style.css'}"]
+    variables = {
+        "script": script,
+        "policy": f"{POLICY}; script-src 'sha256-{allowed}'",
+        "notebooks": " ".join(notebooks),
+    }
+    options += [f"--variable={name}:{value}" for name, value in variables.items()]
+    _pandoc(markdown, "html5", output, *options)
 
 
 def _to_pdf(markdown: Path, output: Path) -> None:

@@ -104,7 +104,7 @@ def ablation_forest(ablation: pd.DataFrame) -> Figure:
 def power_curves(power: pd.DataFrame, ablation: pd.DataFrame) -> Figure:
     """Left: the difference in SRCC that is found with 80% against the seeds per group, of the first six groups.
 
-    A mark is the difference that was measured, at the number of seeds that the group has. Right: the probability to
+    A mark is the difference that was measured, beside the number of seeds that the group has. Right: the probability to
     find a difference against its size for some numbers of seeds, on average over the groups.
 
     Args:
@@ -116,11 +116,12 @@ def power_curves(power: pd.DataFrame, ablation: pd.DataFrame) -> Figure:
     labels = list(power["label"].unique())[: len(LOOKS)]
     lines = sum(wrapped(label, 34).count("\n") + 1 for label in labels[::3])
     figure, [[left, right]] = common.draw_figure(2.9 + 0.16 * lines, 1, 2)
-    for label, look in zip(labels, LOOKS, strict=False):
+    for place, (label, look) in enumerate(zip(labels, LOOKS, strict=False)):
         part = power[(power["label"] == label) & np.isclose(power["power"], POWER)]
         left.plot(part["seeds"], part["detectable"], label=wrapped(label, 34), **look | {"marker": ""})
         row = ablation[ablation["label"] == label].iloc[0]
-        left.plot(row["seeds"], abs(row["delta"]), look["marker"], color=look["color"], markersize=6)
+        beside = row["seeds"] + 1.5 * common.stagger(place, len(labels))  # marks of as many seeds side by side
+        left.plot(beside, abs(row["delta"]), look["marker"], color=look["color"], markersize=5)
     for seeds, look in zip((2, 3, 5, 10, 20), LOOKS, strict=False):
         mean = power[power["seeds"] == seeds].groupby("power")["detectable"].mean()
         right.plot(mean, mean.index, label=f"{seeds} seeds", **look | {"marker": ""})

@@ -1,6 +1,7 @@
 """Tables and figures of `06_analysis`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,14 +89,21 @@ def attention_tests_table(tests: pd.DataFrame) -> pd.DataFrame:
 
 def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
     """Bias and mean absolute error of all images and of groups of them, from `errors.csv`."""
-    columns = {"By": "by", "Group": "value", "Images:,.0f": "n", "Bias:.3g": ends("bias")}
-    return renamed(errors, columns | {"Mean absolute error:.3g": ends("mae"), "Predicted": "verdict"})
+    form = decimals(errors["mae"])
+    columns = {"By": "by", "Group": "value", "Images:,.0f": "n", f"Bias:{form}": ends("bias")}
+    return renamed(errors, columns | {f"Mean absolute error:{form}": ends("mae"), "Predicted": "verdict"})
+
+
+def decimals(values: Iterable[float], digits: int = 3) -> str:
+    """The format of a column whose largest number has so many digits, and each other as many after the point."""
+    largest = max((abs(value) for value in values if not missing(value)), default=0)
+    return f".{max(0, digits - 1 - math.floor(math.log10(largest)))}f" if largest else ".0f"
 
 
 def cases_table(cases: pd.DataFrame) -> pd.DataFrame:
     """The images with the largest and smallest errors, from `cases.csv`, without what the database does not tell."""
     columns = {"Kind": "kind", "Image": "image", "MOS:.2f": "mos", "Rating SD:.2f": "mos_std"}
-    columns |= {"Prediction:.3g": "prediction", "Error:.3g": "residual", "Distortion": "distortion", "Level:g": "level"}
+    columns |= {"Prediction:.2f": "prediction", "Error:.2f": "residual", "Distortion": "distortion", "Level:g": "level"}
     return renamed(cases, {title: name for title, name in columns.items() if not all(map(missing, cases[name]))})
 
 
@@ -145,7 +153,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     limits = [1.08 * points[name].abs().max() or 1.0 for name in ("pc1", "pc2")]
     height = 2.1 * rows + (0.7 if rows > 1 else 0.2)
     figure, grid = common.draw_figure(height, rows, len(models), sharex=True, sharey=True)
-    mark = {"s": 11, "linewidths": 0}
+    mark = {"s": 13, "linewidths": 0}
     for column, model in zip(grid.T, models, strict=True):
         part, shares = points[points["model"] == model], variance[variance["model"] == model]["explained"].to_numpy()
         shown = column[0].scatter(part["pc1"], part["pc2"], c=part["good"], cmap="viridis", vmin=0, vmax=1, **mark)
@@ -160,7 +168,7 @@ def weight_space(points: pd.DataFrame, variance: pd.DataFrame) -> Figure:
             ax.set_ylabel(f"component 2 ({shares[1]:.0%})")
     figure.colorbar(shown, ax=grid[0], fraction=0.03, label="quality (1 is best)")
     if kinds:
-        common.add_legend(figure, grid[1, 0], 3, title=f"below: {by}", title_fontsize=8)
+        common.add_legend(figure, grid[1, 0], 3, title=f"below: {by}", title_fontsize=8, markerscale=1.6)
     return figure
 
 

@@ -235,9 +235,9 @@ def line_look(place: int) -> dict[str, Any]:
 def tradeoff(overview: pd.DataFrame) -> Figure:
     """SRCC against MACs and against the time of one image; the area of a bubble is the number of parameters.
 
-    A filled bubble is measured, a hollow one published (of several sources, the first); models are numbered. What has
-    neither is named in the list without a bubble. `overview` is as `iqa.analysis.tradeoff.overview` returns it; of
-    several devices, the last one's time counts.
+    A filled bubble is measured and has its interval, a hollow one published (of several sources, the first); models are
+    numbered. What has neither is named in the list without a bubble. `overview` is as
+    `iqa.analysis.tradeoff.overview` returns it; of several devices, the last one's time counts.
     """
     rows = overview.drop_duplicates("run", keep="last").reset_index(drop=True)
     figure, [panels] = common.draw_figure(3.1 + 0.17 * -(-len(rows) // 2), 1, 2, sharey=True)
@@ -253,6 +253,9 @@ def tradeoff(overview: pd.DataFrame) -> Figure:
             for srcc, face, ink, alpha in marks:
                 if np.isfinite(srcc):
                     ax.scatter(values[place], srcc, s=area, facecolor=face, edgecolor=BLUE, alpha=alpha, zorder=3)
+                    if face == BLUE:
+                        ends = common.error_bars(rows.iloc[[place]], "srcc")
+                        ax.errorbar(values[place], srcc, yerr=ends, color=BLUE, capsize=3, linewidth=1.2, zorder=2)
                     at = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7, "zorder": 4}
                     at |= {"xytext": (0, 0 if inside else 7), "color": ink if inside else INK}
                     ax.annotate(place + 1, (values[place], srcc), **at)

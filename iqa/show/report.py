@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from iqa.show.tables import Table, records, renamed, table_of
+from iqa.show.tables import Table, missing, records, renamed, table_of
 
 PUBLISHED = {"Method": "method", "Backbone": "backbone", "Trained on": "trained_on", "Tested on": "tested_on"}
 PUBLISHED |= {"SRCC": "srcc", "PLCC": "plcc", "Protocol": "protocol", "Source": "source"}
@@ -13,22 +13,58 @@ DECIDING = ("python", "torch", "timm", "lightning", "numpy")  # packages whose v
 ENVIRONMENT_NAMES = {"cpu": "processor", "memory_gb": "memory (GiB)", "gpu": "GPU"}
 
 
+class Noted(str):
+    """A text that leads to where it comes from.
+
+    Attributes:
+        note: the end of the text that stands for `files`, which are named from the project's folder.
+        section: the section of the run's executed notebook to which the text leads.
+    """
+
+    note: str
+    files: list[str]
+    section: str
+
+    def __new__(cls, text: str, note: str = "", files: Iterable[str] = (), section: str = "") -> "Noted":
+        self = super().__new__(cls, text)
+        self.note, self.files, self.section = note, list(files), section
+        return self
+
+
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
     """Published methods and measured ones, from `published.csv` of the report's run."""
-    return renamed(published, PUBLISHED)
+    codes = _protocols(published)
+    return renamed(published.assign(protocol=published["protocol"].map(codes)), PUBLISHED)
+
+
+def protocols_table(published: pd.DataFrame) -> pd.DataFrame:
+    """By which protocols published and measured results were made, with the codes of `published_table`."""
+    return table_of({"Protocol": code, "What it is": words} for words, code in _protocols(published).items())
+
+
+def _protocols(published: pd.DataFrame) -> dict[str, str]:
+    """A code for each protocol, in order of appearance."""
+    return {words: f"P{place}" for place, words in enumerate(published["protocol"].dropna().unique(), 1)}
 
 
 def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
     """Statements of the documents with what was found, from `claims.csv`."""
     return table_of(
         {
-            "Statement": f"{row['id']} ({row['source'].replace(' ', ', ')}): {row['claim']}",
+            "Id": Noted(row["id"], section=row["cell"]),
+            "Documents": row["source"].replace(" ", ", "),
+            "Statement": row["claim"],
             "Stated": row["stated"],
-            "Found": f"{row['found']} [{row['basis']}]",
+            "Found": _found(row),
             "Verdict": row["verdict"],
         }
         for row in records(claims)
     )
+
+
+def _found(row: dict[str, Any]) -> Noted:
+    note, files = f"[{row['basis']}]", [] if missing(row.get("sources")) else row["sources"].split("; ")
+    return Noted(f"{row['found']} {note}", note, files)
 
 
 def verdicts_table(claims: pd.DataFrame) -> pd.DataFrame:
@@ -108,6 +144,7 @@ def revision(record: dict[str, Any]) -> str:
 
 TABLES = (
     Table("published", "Published methods and this study", published_table, ("report/published.csv",)),
+    Table("protocols", "Protocols of published methods and this study", protocols_table, ("report/published.csv",)),
     Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),
     Table("verdicts", "Verdicts on claims", verdicts_table, ("claims/claims.csv",)),
     Table("provenance", "Runs", provenance_table, ("runs/record.json",)),

@@ -133,18 +133,77 @@ def test_a_training_shows_a_live_bar_and_saving_it_makes_the_pipeline_repeat_not
     assert (results / "scratch" / "record.json").is_file() and hashes(results / "main_s1") == before
 
 
-def test_the_report_needs_no_network(tmp_path, browser):
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    project = tmp_path_factory.mktemp("report") / "project"
+    finished.copy_sources(project)
+    finished.put_results(project)
+    return finished.render_report(project)
+
+
+def test_the_report_needs_no_network(report, browser):
     page, _ = browser
-    noted = []
+    noted, asked = [], []
     page.on("console", lambda message: noted.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: noted.append(str(error)))
-    finished.copy_sources(tmp_path / "project")
-    finished.put_results(tmp_path / "project")
-    file = finished.render_report(tmp_path / "project")
-    asked = []
     page.on("request", lambda request: asked.append(request.url.split(",")[0]))
-    page.goto(file.as_uri())
-    assert [address for address in asked if not address.startswith("data:")] == [file.as_uri()]
+    page.goto(report.as_uri())
+    assert [address for address in asked if not address.startswith("data:")] == [report.as_uri()]
     sizes = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
     assert len(sizes) > 3 and all(sizes)
     assert noted == []
+
+
+def test_a_number_tells_where_it_comes_from_by_pointer_keyboard_and_tap(report, browser):
+    page, _ = browser
+    page.goto(report.as_uri())
+    panel, numbers = page.locator(".panel"), page.locator("[id='tab:main'] .num")
+    source = "results/smoke/train/main_s1/metrics.json"
+    numbers.nth(1).hover()
+    panel.wait_for()
+    assert "n = " in panel.inner_text() and source in panel.inner_text() and "notebook" in panel.inner_text()
+    page.keyboard.press("Escape")
+    assert panel.count() == 0
+    numbers.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert numbers.nth(1).get_attribute("aria-expanded") == "true" and numbers.nth(1).get_attribute("tabindex") == "0"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == f"files/{source}"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.className") == "num" and panel.count() == 0
+    numbers.nth(2).click()
+    assert panel.count() == 1
+    page.locator("h1.title").click()
+    assert panel.count() == 0
+    stops = page.evaluate("[...document.querySelectorAll('.num, .files')].filter(each => each.tabIndex == 0).length")
+    assert 20 < stops < page.locator(".num").count() / 4
+
+
+def test_long_tables_are_sorted_and_filtered_and_the_contents_follow(report, browser):
+    page, _ = browser
+    page.goto(report.as_uri())
+    table = page.locator("[id='tab:parameters']")
+    rows, title = table.locator("tbody tr:visible"), table.locator("th").nth(1)
+    every, first = rows.count(), rows.first.inner_text()
+    title.get_by_role("button").click()
+    names = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert title.get_attribute("aria-sort") == "ascending" and names[0] == min(names)
+    title.get_by_role("button").click()
+    title.get_by_role("button").click()
+    assert title.get_attribute("aria-sort") is None and rows.first.inner_text() == first
+    page.locator(".tools:has(+ [id='tab:parameters']) input").fill("lr_ratio")
+    assert 0 < rows.count() < every
+    page.evaluate("document.getElementById('sec:data').scrollIntoView({behavior: 'instant'})")
+    page.locator("#TOC [aria-current]", has_text="Data").wait_for()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_its_window(report, browser, width):
+    page, _ = browser
+    page.set_viewport_size({"width": width, "height": 844})
+    for file in (report, *report.parent.glob("notebooks/*.html")):
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, file.name
+    page.goto((report.parent / "index.html").as_uri())
+    page.wait_for_url(report.as_uri())
+    assert page.locator("#TOC details").get_attribute("open") == (None if width < 1000 else "")

@@ -4,6 +4,8 @@ import html
 import json
 import re
 import shutil
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -19,9 +21,10 @@ from iqa.analysis.baselines import BASELINES, COLUMNS
 from iqa.analysis.evaluation import COEFFICIENTS
 from iqa.report import appendix
 from iqa.report.appendix import Tables
+from iqa.report.beside import Beside
 from iqa.report.params import TEXTS, ReportParams
 from iqa.report.reader import Reader, ReportError, Sourced
-from iqa.report.render import Writer, _fill, render, texts
+from iqa.report.render import Writer, _fill, _to_pdf, render, texts
 from iqa.show import ablation, complexity, tables
 from iqa.show.tables import Interval
 from iqa.study import param_files, paths
@@ -35,6 +38,7 @@ SECTIONS += ["Appendix: further comparisons", "Appendix: published values", "App
 SECTIONS += ["Appendix: parameters and runs"]
 BARE = [name for name in SECTIONS if name.split()[0] not in ("Controls", "Cost", "Generalisation", "Inside", "Claims")]
 BARE = [name for name in BARE if name not in ("Appendix: further comparisons", "Appendix: all claims")]
+BESIDE = {"index.html", "report.html", "report.pdf", "tables", "notebooks", "files"}
 PUBLISHED = {"method": ["DeepEns", "main"], "srcc": [0.7922, 0.951], "measured": [False, True]}
 
 
@@ -101,7 +105,9 @@ def take_away(*files):
 
 def narrative(params, folder):
     """The filled template on one line, without the sources of its numbers and the marks of Markdown."""
-    text = re.sub(r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, folder.parent))
+    text = re.sub(
+        r'\{\.num title="[^"]*"\}', "", _fill(Tables(params, Reader("smoke")), folder, Beside("smoke", folder))
+    )
     return re.sub(r"\s+", " ", re.sub(r"[\[\]\\`*]", "", text))
 
 
@@ -137,7 +143,7 @@ def test_report_has_every_section_and_no_unfilled_template(built):
 
 def test_pdf_and_html_and_summary_exist(built):
     assert built[1]["pdf"].read_bytes().startswith(b"%PDF")
-    assert {path.name for path in built[1]["html"].parent.iterdir()} == {"report.html", "report.pdf", "tables"}
+    assert {path.name for path in built[1]["html"].parent.iterdir()} == BESIDE
     assert json.loads(built[1]["summary"].read_text())["study"] == "smoke"
 
 
@@ -161,12 +167,11 @@ def test_no_missing_value_is_written_as_a_number(built):
 
 
 def test_each_claim_leads_to_its_section_in_the_executed_notebook(built):
-    executed = paths.run_folder("smoke", "claims", "main") / "notebook.ipynb"
     table = pd.read_csv(finished.KEPT / "claims/main/claims.csv")
     for name, cell in table.set_index("id")["cell"].items():
-        addresses = set(re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0]))
-        file, _, anchor = unquote(*addresses).partition("#")
-        assert (built[1]["html"].parent / file).resolve() == executed and anchor == cell
+        (address,) = set(re.findall(rf'<a\s+href="([^"]*)"[^>]*>{name}</a>', built[0]))
+        file, _, anchor = unquote(address).partition("#")
+        assert file == "notebooks/claims-main.html" and anchor == cell
 
 
 def test_html_loads_nothing_from_elsewhere(built):
@@ -174,6 +179,98 @@ def test_html_loads_nothing_from_elsewhere(built):
     assert loaded and all(address.startswith("data:") for address in loaded)
     assert "@import" not in built[0] and not re.search(r"url\(\s*['\"]?http", built[0])
     assert "<math" in built[0]
+
+
+def test_all_that_a_report_and_its_notebooks_link_to_lies_in_its_folder(built):
+    home = built[1]["html"].parent
+    pages = {home / "index.html", *home.glob("notebooks/*.html"), built[1]["html"]}
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    for page, text in texts.items():
+        for address in set(re.findall(r'<a\s[^>]*?href="([^"]*)"', text)):
+            file, _, anchor = unquote(html.unescape(address)).partition("#")
+            if address.startswith("https://doi.org/") and page == built[1]["html"]:
+                continue
+            target = (page.parent / file).resolve() if file else page
+            assert target.is_file() and target.is_relative_to(home), address
+            assert not anchor or target not in texts or f'id="{anchor}"' in texts[target] or target != page, address
+    assert "url=report.html" in texts[home / "index.html"]
+
+
+def test_every_table_and_figure_leads_to_its_notebook_parameters_numbers_and_command(built):
+    captions = re.findall(r"<(?:fig)?caption[^>]*>(.*?)</(?:fig)?caption>", built[0], re.S)
+    assert len(captions) > 40
+    for caption in captions:
+        (source,) = re.findall(r'<span\s+class="source"[^>]*>(.*?)</span>', caption, re.S)
+        assert re.search(r"(CSV|JSON)</a>", source) and "iqa run smoke/" in source, source
+        step = re.search(r"iqa run smoke/(\w+)/", source)[1]
+        assert step == "report" or ("notebooks/" in source and "files/params/" in source), source
+
+
+def test_the_file_of_every_number_lies_beside_the_report(built):
+    home = built[1]["html"].parent
+    for title in Resources(built[0]).titles:
+        assert (home / "files" / title.partition(" : ")[0]).is_file()
+
+
+def test_no_program_but_the_one_of_the_report_may_run(built):
+    (script,) = re.findall(r"<script[^>]*>(.*?)</script>", built[0], re.S)
+    allowed = b64encode(sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in html.unescape(built[0])
+    for page in built[1]["html"].parent.glob("notebooks/*.html"):
+        text = page.read_text()
+        assert "script-src" not in text and "default-src 'none'" in html.unescape(text)
+        assert not re.search(r'(src|href)="https?:', text)
+
+
+def test_the_page_of_a_notebook_is_made_again_only_if_the_notebook_or_its_look_changed(study, tmp_path):
+    def page() -> str:
+        beside = Beside("smoke", tmp_path / "earlier")
+        address = beside.notebook("train", "main_s1")
+        beside.write(tmp_path / "new")
+        shutil.copytree(tmp_path / "new", tmp_path / "earlier", dirs_exist_ok=True)
+        return (tmp_path / "new" / address).read_text()
+
+    notebook = paths.run_folder("smoke", "train", "main_s1") / "notebook.ipynb"
+    first = page()
+    marked = first.replace("</main>", "<!-- kept --></main>")
+    (tmp_path / "earlier/notebooks/train-main_s1.html").write_text(marked)
+    assert page() == marked
+    notebook.write_text(json.dumps(json.loads(notebook.read_text()) | {"metadata": {"changed": True}}))
+    assert page() != marked
+    notebook.write_text("{")
+    with pytest.raises(ReportError, match=r"notebook.ipynb is no notebook .*iqa run smoke/train/main_s1"):
+        page()
+
+
+def test_a_report_links_to_no_notebook_that_is_not_there(study, tmp_path):
+    (paths.run_folder("smoke", "train", "main_s1") / "notebook.ipynb").unlink()
+    source = Beside("smoke", tmp_path).figure("train/main_s1/curves.svg")
+    assert "notebooks/" not in source and "[CSV](files/results/smoke/train/main_s1/history.csv)" in source
+
+
+WIDE = (
+    """# Summary {.unnumbered}
+
+# Results
+
+| Name of a network_with_parts | SRCC | PLCC | KRCC | RMSE | Verdict | What a reader has to know of it |
+|:--|--:|--:|--:|--:|:--|:--|
+"""
+    + "| a | 0.906 \\[0.885, 0.925\\] | 0.906 \\[0.885, 0.925\\] | 0.9 | 0.9 | not distinguishable | many words |\n"
+    * 12
+)
+WIDE += ': Caption [[CSV](a.csv)]{.source file="tables/a.csv"} {#tab:a}\n'
+
+
+def test_the_pdf_has_contents_and_names_files_and_sets_tables_by_their_contents(tmp_path):
+    (tmp_path / "a.md").write_text("---\ntitle: T\nsubtitle: S\nrunning: R\n---\n\n" + WIDE)
+    _to_pdf(tmp_path / "a.md", tmp_path / "a.pdf")
+    source = (tmp_path / "a.typ").read_text().partition("[Summary]")[2]
+    assert source.index("#contents") < source.index("= Results") < source.index("#continued")
+    assert "#source[`tables/a.csv`]" in source and "a.csv)" not in source.replace("`", "")
+    assert "\\[0.885,\N{NO-BREAK SPACE}0.925\\]" in source.replace("~", "\N{NO-BREAK SPACE}")
+    widths = [float(width) for width in re.search(r"columns: \(([^)]*)\)", source)[1].replace("%", "").split(",")]
+    assert 95 < sum(widths) <= 100.5 and widths[1] == widths[2] > 12 > widths[3]
 
 
 def test_synthetic_data_are_labelled_and_cited(built):
@@ -709,7 +806,7 @@ def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
 
 
 def test_words_that_the_code_was_registered_with_may_hold_formulas_and_citations_alone(study, tmp_path):
-    writer = Writer(Reader("smoke"), tmp_path, tmp_path)
+    writer = Writer(Reader("smoke"), tmp_path, Beside("smoke", tmp_path))
     assert writer.words(r"as $\Phi$ says [@liu2017rankiqa], *not* <b> [x](y)") == (
         r"as $\Phi$ says [@liu2017rankiqa], \*not\* \<b\> \[x\](y)"
     )
@@ -729,11 +826,12 @@ def test_a_text_that_was_read_is_the_same_when_it_is_compared_and_escaped_when_i
     assert html.unescape(shown) == f"<p>{text.strip()}</p>"
 
 
-def test_the_page_forbids_programs_and_addresses(built):
+def test_the_page_forbids_all_programs_but_its_own_and_addresses(built):
     policies = [
         values["content"] for tag, values in Elements(built[0]).found if "content-security" in str(values).lower()
     ]
-    assert len(policies) == 1 and policies[0].startswith("default-src 'none'") and "script-src" not in policies[0]
+    assert len(policies) == 1 and policies[0].startswith("default-src 'none'")
+    assert re.search(r"; script-src 'sha256-[^' ;]+'$", policies[0])
 
 
 # --- what stops the build
@@ -824,7 +922,7 @@ def test_a_failed_build_leaves_the_report_of_before_as_it_was(study):
     with pytest.raises(ReportError):
         render(study)
     assert {path: path.read_bytes() for path in outputs.values()} == before
-    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == {"report.html", "report.pdf", "tables"}
+    assert {path.name for path in (paths.REPORT / "smoke").iterdir()} == BESIDE
 
 
 def test_a_trial_is_written_to_its_own_folder_and_leaves_the_studys_report_alone(study):

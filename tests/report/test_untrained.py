@@ -8,6 +8,7 @@ import finished
 import pytest
 
 from iqa.report.appendix import Tables
+from iqa.report.beside import Beside
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, ReportError
 from iqa.report.render import _fill, _to_html, render
@@ -36,7 +37,7 @@ def remove(*steps_and_runs):
 def written(study, folder):
     """The words of the report in HTML, for which every reference has to lead somewhere."""
     folder.mkdir()
-    (folder / "report.md").write_text(_fill(Tables(study, Reader(study.study)), folder, folder.parent))
+    (folder / "report.md").write_text(_fill(Tables(study, Reader(study.study)), folder, Beside(study.study, folder)))
     _to_html(folder / "report.md", folder / "report.html")
     return re.sub(
         r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", "", (folder / "report.html").read_text(), flags=re.S)

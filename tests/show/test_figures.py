@@ -104,6 +104,8 @@ def costs(models: int) -> pd.DataFrame:
             "latency_ms": 5.0 + 4 * count,
             "hardware": "A processor (R) of some kind, 1 thread",
             "srcc": srcc,
+            "srcc_low": srcc - 0.02,
+            "srcc_high": srcc + 0.01,
             "published_srcc": ["(1) 0.9009 (2) 0.9012", *[np.nan] * (models - 1)],
             "status": np.where(count == 1, "not run", "finished"),
         }
@@ -201,7 +203,8 @@ def test_a_grid_without_a_database_says_so():
 
 def test_the_curves_of_power_mark_what_was_measured_and_say_if_nothing_is_known():
     left, right = ablation.power_curves(POWER, ABLATION).axes
-    assert [line.get_xdata().tolist() for line in left.lines[1::2]] == [[3], [3], [2]]
+    assert [round(float(line.get_xdata()[0])) for line in left.lines[1::2]] == [3, 3, 2]
+    assert left.lines[1].get_xdata()[0] != left.lines[3].get_xdata()[0]  # side by side
     assert np.allclose([line.get_ydata()[0] for line in left.lines[1::2]], ABLATION["delta"].abs()[1:4])
     assert [text.get_text() for text in right.get_legend().get_texts()] == [f"{n} seeds" for n in (2, 3, 5, 10, 20)]
     assert "the noise of trainings is unknown" in texts(ablation.power_curves(POWER.iloc[:0], ABLATION))
@@ -438,8 +441,10 @@ def test_looks_of_ten_models_differ_where_colours_are_not_seen():
 def test_bubbles_grow_with_parameters_and_tell_measured_from_published():
     figure = DRAWN["tradeoff of ten"]()
     for ax in figure.axes:
-        filled = [each for each in ax.collections if len(each.get_facecolor()) and each.get_facecolor()[0][3] > 0]
-        assert len(ax.collections) == 10 and len(filled) == 9  # nine measured, one published
+        bubbles = [each for each in ax.collections if hasattr(each, "get_sizes")]
+        filled = [each for each in bubbles if len(each.get_facecolor()) and each.get_facecolor()[0][3] > 0]
+        assert len(bubbles) == 10 and len(filled) == 9  # nine measured, one published
+        assert len(ax.collections) == 10 + 9  # intervals of what is measured
         sizes = [each.get_sizes()[0] for each in filled]
         assert sizes == sorted(sizes)
         assert np.allclose([each.get_offsets()[0][1] for each in filled], costs(10)["srcc"].dropna())

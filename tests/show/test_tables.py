@@ -12,8 +12,8 @@ import tiny
 from finished import KEPT
 
 from iqa.analysis import residuals
-from iqa.report.appendix import latex
-from iqa.show import ablation, analysis, complexity, cross_dataset, tables, train
+from iqa.report.appendix import FACES, face, latex
+from iqa.show import ablation, analysis, complexity, cross_dataset, report, tables, train
 
 MARKS = r"a_b & 5% of $x$ #1 {y} ~z^2 \cmd |p| *bold* `code` <tag>"
 
@@ -188,6 +188,17 @@ def test_lines_break_only_in_latex_tables_with_long_texts():
     assert "{@{}rl@{}}" in found["s"] and r"p{(\linewidth" in found["l"]
 
 
+@pytest.mark.parametrize(("columns", "lying"), [(3, False), (7, False), (11, True), (14, True)])
+def test_every_word_of_a_latex_table_fits_its_column_and_the_page(columns, lying):
+    cells = {f"Difference {place}": tables.Interval(-0.5, -0.6, 0.1) for place in range(columns - 1)}
+    markdown = tables.markdown(tables.table_of([{"Model": "many words of a name"} | cells]))
+    text = latex({"a": markdown}, {"a": ""})["a"]
+    digit, page = FACES[face(markdown)]
+    shares = [float(share) for share in re.findall(r"\\real\{([\d.]+)\}", text)] or [1 / columns]
+    assert ("landscape" in text) == lying and text.count("{") == text.count("}")
+    assert all(share * (page - 6 * (columns - 1)) > digit * len("Difference") * 0.97 for share in shares[1:])
+
+
 def test_titles_may_give_a_format_that_narrower_tables_keep(compared):
     frame = tables.table_of([{"Images:,.0f": 1234, "MOS": 1.23456, "Share:.1%": None}])
     assert tables.rounded(frame).iloc[0].tolist() == ["1,234", "1.235", tables.DASH]
@@ -204,6 +215,23 @@ def test_columns_of_numbers_are_set_right_and_texts_left():
     )
     rules = tables.markdown(frame).splitlines()[1].strip("| ").split(" | ")
     assert [rule.endswith(":") for rule in rules] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "form"), [([13.3, 5.0, np.nan], ".1f"), ([0.35, 0.01], ".3f"), ([250.0], ".0f"), ([], ".0f")]
+)
+def test_numbers_of_a_column_have_as_many_decimals_as_its_largest(values, form):
+    assert analysis.decimals(values) == form
+
+
+def test_protocols_are_named_by_codes_that_a_table_explains():
+    rows = [
+        {"method": name, "protocol": words} for name, words in (("a", "split x"), ("b", "split y"), ("c", "split x"))
+    ]
+    published = pd.DataFrame(rows).reindex(columns=list(report.PUBLISHED.values()))
+    assert report.published_table(published)["Protocol"].tolist() == ["P1", "P2", "P1"]
+    explained = report.protocols_table(published)
+    assert explained.to_numpy().tolist() == [["P1", "split x"], ["P2", "split y"]]
 
 
 def test_a_table_without_rows_still_has_its_head():
