@@ -5,12 +5,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from iqa.app import machine, steps
+from iqa.app import machine, steps, warm
 from iqa.app.run import ORPHANS, RunFailed
 from iqa.app.stale import State, explain
 from iqa.data import DataError
@@ -112,10 +112,16 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run}",
+                command=f"{_python()} -m iqa.app.cli run {study}/{step}/{run}",
             )
         )
     return graph
+
+
+def _python() -> str:
+    """The command that is Python, or what a copy of the process with the libraries stands in for, where there is one."""
+    script = ["-I", "-S", warm.__file__] if warm.ADDRESS in os.environ else []
+    return shlex.join([sys.executable, *script])
 
 
 def _mark(step: str, run: str) -> str:
@@ -239,8 +245,14 @@ def _snakemake(
         *("--rerun-incomplete", "--keep-going", "--nolock", "--quiet", "rules", "host"),
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),
     ]
-    # Snakemake holds the lock of the study, too: it goes on where this process alone is killed
-    if subprocess.run(command, check=False, env=environment, pass_fds=[held.fileno()]).returncode:
+    with ExitStack() as stack:
+        handed_on = [held.fileno()]  # Snakemake holds the lock of the study, too: it goes on where this process is killed
+        if cluster is None and len(due) > 1:
+            more, descriptor = stack.enter_context(warm.started())
+            environment |= more
+            handed_on.append(descriptor)
+        failed = subprocess.run(command, check=False, env=environment, pass_fds=handed_on).returncode
+    if failed:
         raise RunFailed(f"the report of study '{study}' was not made; the runs that failed are named above")
 
 

@@ -69,6 +69,9 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from iqa.app import kernels
+
+    kernels.use()
     step, name = params.step, params.run
     work = results.open_work(paths.run_folder(params.study, step, name))
     if out_of_date:  # a report tells its readers
