@@ -246,7 +246,7 @@ def _snakemake(
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),
     ]
     with ExitStack() as stack:
-        handed_on = [held.fileno()]  # Snakemake holds the lock of the study, too: it goes on where this process is killed
+        handed_on = [held.fileno()]  # Snakemake holds it, too: it goes on where this process alone is killed
         if cluster is None and len(due) > 1:
             more, descriptor = stack.enter_context(warm.started())
             environment |= more

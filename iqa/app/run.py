@@ -69,9 +69,8 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from iqa.app import kernels
+    from iqa.app import engine
 
-    kernels.use()
     step, name = params.step, params.run
     work = results.open_work(paths.run_folder(params.study, step, name))
     if out_of_date:  # a report tells its readers
@@ -91,6 +90,7 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
                     work / "notebook.ipynb",
                     parameters=params.model_dump(),  # all of them: the parameters cell may have been played with
                     kernel_name="python3",
+                    engine_name=engine.register(),
                     cwd=paths.ROOT,
                     progress_bar=False,
                     stdout_file=log,

@@ -1,8 +1,8 @@
 """A process with the libraries loaded, and copies of it, which begin their work at once.
 
-`iqa report` starts it where several runs are due on this machine. `python iqa/app/warm.py -m MODULE ARGUMENTS` does what
-Python would do with them, in a copy: so the runs are made and, by `iqa.app.kernels`, their kernels. Where a copy would
-not do the same as a new process, as the code was changed meanwhile, a new one takes its place.
+`iqa report` starts it where several runs are due on this machine. `python iqa/app/warm.py -m MODULE ARGUMENTS` does in
+a copy what Python would do: so the runs are made, and by `iqa.app.engine` their kernels. Where a copy would not do the
+same as a new process, as the code was changed meanwhile, a new one takes its place.
 """
 
 import json
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -106,7 +105,7 @@ def ask(arguments: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _state() -> dict[str, int]:
+def state() -> dict[str, int]:
     """When each file of the code, and the installed packages, were changed."""
     import sysconfig
     from pathlib import Path
@@ -117,7 +116,7 @@ def _state() -> dict[str, int]:
     return {str(place): place.stat().st_mtime_ns for place in places}
 
 
-def _load() -> None:
+def load() -> None:
     """Load what runs and their kernels need."""
     import gc
     import pkgutil
@@ -140,8 +139,8 @@ def _load() -> None:
 
 def _serve(listening: socket.socket) -> None:
     """Start copies until the input has ended, and they have."""
-    state = _state()
-    _load()
+    before = state()
+    load()
     waiting = [listening, sys.stdin]
     copies: dict[socket.socket, int] = {}
     while copies or sys.stdin in waiting:
@@ -161,7 +160,7 @@ def _serve(listening: socket.socket) -> None:
                     continue
                 for each in (listening, connection, *copies):
                     each.close()
-                _become(state, *json.loads(order))
+                _become(before, *json.loads(order))
             elif not one.recv(1):  # who asked has ended
                 os.kill(copies[one], signal.SIGKILL)
         for connection, pid in [*copies.items()]:
@@ -174,7 +173,7 @@ def _serve(listening: socket.socket) -> None:
 
 
 def _become(
-    state: dict[str, int], arguments: list[str], environment: dict[str, str], folder: str, session: bool
+    before: dict[str, int], arguments: list[str], environment: dict[str, str], folder: str, session: bool
 ) -> NoReturn:
     """Do in this copy what Python does with the arguments, and end it."""
     import atexit
@@ -188,7 +187,7 @@ def _become(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if session:
         os.setsid()
-    if state != _state() or environment.get("OMP_NUM_THREADS", "1") != "1":
+    if before != state() or environment.get("OMP_NUM_THREADS", "1") != "1":
         os.execv(sys.executable, [sys.executable, *arguments])
     sys.argv = arguments[1:]
     sys.modules.pop(arguments[1], None)
