@@ -1,4 +1,4 @@
-"""How papermill executes the notebooks: with kernels that are copies of a process, where there is one, and few saves."""
+"""How papermill executes the notebooks: with kernels that are copies where they can be, and few saves."""
 
 import os
 from importlib.metadata import EntryPoint
@@ -19,7 +19,10 @@ class Provisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         arguments = cmd[cmd.index("-m") :]
-        self.process = warm.Copy(arguments, kwargs["env"], str(paths.ROOT), session=True)
+        try:
+            self.process = warm.Copy(arguments, kwargs["env"], str(paths.ROOT), session=True)
+        except OSError:
+            return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 

@@ -119,7 +119,7 @@ def jobs(
 
 
 def _python() -> str:
-    """The command that is Python, or what a copy of the process with the libraries stands in for, where there is one."""
+    """The command for Python, or where it can be for a copy of the process with the libraries."""
     script = ["-I", "-S", warm.__file__] if warm.ADDRESS in os.environ else []
     return shlex.join([sys.executable, *script])
 
