@@ -19,7 +19,7 @@ from typing import NoReturn
 
 ADDRESS = "IQA_WARM"  # environment variable: where the process takes orders
 POLL = 0.05  # seconds
-# glibc keeps memory that was freed, up to 1 GiB, for what comes next: clearing new pages took a third of a training step
+# glibc keeps freed memory, up to 1 GiB, for what comes next: clearing new pages took a third of a training step
 KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 LIBRARIES = ("papermill", "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "torch._dynamo")  # besides `iqa`
 
