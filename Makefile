@@ -90,5 +90,5 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
 	@echo "compiling what is used of it"
-	@$(BIN)/python -c "import pytest, snakemake.cli; from iqa.app import warm; warm.load()"
+	@$(BIN)/python -c "import pytest, snakemake.cli; from iqa.app import warm; warm.load(); import os; os._exit(0)"
 	@touch $@

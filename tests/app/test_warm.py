@@ -1,5 +1,6 @@
 """Copies of the process that has the libraries loaded: they do what Python does, and none outlives who asked for it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from iqa.app import warm
 pytestmark = pytest.mark.slow
 
 JOB = """
-import os, sys, time
+import json, os, sys, time
 from pathlib import Path
-print(sys.argv[1:], Path.cwd().name, os.environ["WORD"], "torch" in sys.modules, flush=True)
-Path(sys.argv[1]).write_text(str(os.getpid()))
+said = [os.getpid(), sys.argv[2:], Path.cwd().name, os.environ["WORD"], "torch" in sys.modules]
+Path(sys.argv[1], "part").write_text(json.dumps(said))
+Path(sys.argv[1], "part").rename(Path(sys.argv[1], "said"))
 if "wait" in sys.argv:
     time.sleep(100)
 sys.exit(int(sys.argv[2]))
@@ -31,59 +33,55 @@ def server(tmp_path_factory):
     """The environment of those who ask, and a folder that holds the module `job`."""
     folder = tmp_path_factory.mktemp("job")
     (folder / "job.py").write_text(JOB)
-    with warm.started() as (variables, _):
-        yield folder, os.environ | variables | {"PYTHONPATH": str(folder), "WORD": "said", "OMP_NUM_THREADS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+        with warm.started() as (variables, _):
+            yield folder, os.environ | variables | {"WORD": "set", "OMP_NUM_THREADS": "1"}
 
 
 def start(server, *arguments):
     folder, environment = server
-    command = [sys.executable, "-I", "-S", warm.__file__, "-m", "job", str(folder / "pid"), *arguments]
-    (folder / "pid").unlink(missing_ok=True)
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True)
+    command = [sys.executable, "-I", "-S", warm.__file__, "-m", "job", str(folder), *arguments]
+    (folder / "said").unlink(missing_ok=True)
+    return subprocess.Popen(command, cwd=folder, env=environment)
 
 
-def copy_of(server):
-    """The copy at work, once it has begun."""
-    give_up = time.monotonic() + 60
-    while not (server[0] / "pid").exists() or not (server[0] / "pid").read_text():
+def said(server):
+    """What the job says once it has begun: its process, arguments, folder, a word, whether torch was loaded."""
+    give_up = time.monotonic() + 120
+    while not (server[0] / "said").exists():
         assert time.monotonic() < give_up
         time.sleep(0.05)
-    return psutil.Process(int((server[0] / "pid").read_text()))
+    return json.loads((server[0] / "said").read_text())
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_a_copy_does_what_python_does_with_the_libraries_loaded(server, status, capfd):
-    folder, _ = server
-    assert start(server, str(status)).wait(120) == status
-    assert capfd.readouterr().out == f"{[str(folder / 'pid'), str(status)]} {folder.name} said True\n"
+@pytest.mark.parametrize("status", ["0", "3"])
+def test_a_copy_does_what_python_does_with_the_libraries_loaded(server, status):
+    assert start(server, status).wait(120) == int(status)
+    assert said(server)[1:] == [[status], server[0].name, "set", True]
 
 
 def test_a_copy_ends_with_the_one_who_asked_for_it(server):
     asked = start(server, "0", "wait")
-    copy = copy_of(server)
+    copy = psutil.Process(said(server)[0])
     asked.kill()
-    copy.wait(30)
+    copy.wait(60)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, None)])
 def test_a_signal_reaches_the_copy_and_the_one_who_asked_is_told_how_it_ended(server, number, status):
     asked = start(server, "0", "wait")
-    copy = copy_of(server)
+    copy = psutil.Process(said(server)[0])
     (asked if status else copy).send_signal(number)
     assert asked.wait(30) == (status or 128 + number)
     assert not copy.is_running()
 
 
-def test_other_threads_make_a_new_process(server, capfd):
+@pytest.mark.parametrize("changed", [{"OMP_NUM_THREADS": "2"}, {warm.ADDRESS: "/nowhere"}])
+def test_other_threads_or_no_such_process_make_a_new_process(server, changed):
     folder, environment = server
-    start((folder, environment | {"OMP_NUM_THREADS": "2"}), "0").wait(60)
-    assert capfd.readouterr().out.endswith(" said False\n")
-
-
-def test_without_the_process_python_itself_does_it(server, capfd):
-    folder, environment = server
-    assert start((folder, environment | {warm.ADDRESS: str(folder / "gone")}), "4").wait(60) == 4
-    assert capfd.readouterr().out.endswith(" said False\n")
+    assert start((folder, environment | changed), "4").wait(60) == 4
+    assert said(server)[1:] == [["4"], folder.name, "set", False]
 
 
 def test_changed_code_makes_a_new_process(monkeypatch, tmp_path):
