@@ -16,6 +16,8 @@ PYTHON = $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 # The shell reads these from its environment, where a quote or a space in them is a character like any other.
 export STUDY JOBS PROFILE RUNS_PER_GPU NAME ARCHIVE
+# Python keeps what it compiles, or each of many processes would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 STAMP := .venv/.setup-stamp
@@ -95,6 +97,8 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(UV) pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e .
+	@echo "compiling what is used of it"
+	@$(BIN)/python -c "import pytest, snakemake.cli; from iqa.app import warm; warm.load(); import os; os._exit(0)"
 	@touch $@

@@ -7,12 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from iqa.app import machine, steps
+from iqa.app import machine, steps, warm
 from iqa.app.run import ORPHANS, RunFailed
 from iqa.app.stale import State, explain
 from iqa.data import DataError
@@ -117,11 +117,16 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f"{shlex.quote(sys.executable)} -m iqa.app.cli run {study}/{step}/{run} "
-                f"--note {_mark(step, run)}.failed",
+                command=f"{_python()} -m iqa.app.cli run {study}/{step}/{run} --note {_mark(step, run)}.failed",
             )
         )
     return graph
+
+
+def _python() -> str:
+    """The command for Python, or where it can be for a copy of the process with the libraries."""
+    script = ["-I", "-S", warm.__file__] if warm.ADDRESS in os.environ else []
+    return shlex.join([sys.executable, *script])
 
 
 def _mark(step: str, run: str) -> str:
@@ -247,8 +252,13 @@ def _snakemake(
         *("--rerun-incomplete", "--keep-going", "--nolock", "--quiet", "rules", "host"),
         *("--config", f"study={study}", f"train={train}", f"cluster={cluster is not None}", f"due={','.join(due)}"),
     ]
-    # Snakemake holds the lock of the study, too: it goes on where this process alone is killed
-    return subprocess.run(command, check=False, env=environment, pass_fds=[held.fileno()]).returncode == 0
+    with ExitStack() as stack:
+        handed_on = [held.fileno()]  # Snakemake holds it, too: it goes on where this process alone is killed
+        if cluster is None and len(due) > 1:
+            more, descriptor = stack.enter_context(warm.started())
+            environment |= more
+            handed_on.append(descriptor)
+        return subprocess.run(command, check=False, env=environment, pass_fds=handed_on).returncode == 0
 
 
 def _failures(study: str, due: list[Job]) -> str:

@@ -6,37 +6,27 @@ smallest of their family, with random weights, and are trained for a few steps. 
 report says so. It shows whether every run works, and how tables and figures of this size look.
 """
 
-import importlib
-import multiprocessing
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
-from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from nbformat.v4 import new_output
-from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
-import iqa
 from iqa.analysis import complexity
 from iqa.analysis.params import AblationParams, AnalysisParams, ComplexityParams, CrossDatasetParams
 from iqa.app import machine, steps
-from iqa.app.run import RunFailed, run
 from iqa.app.stale import State
 from iqa.data import prepare
 from iqa.data.params import DataPrepParams
@@ -49,7 +39,7 @@ from iqa.report.params import ReportParams
 from iqa.show.common import TALLEST
 from iqa.study import param_files, paths
 from iqa.study.params import Params
-from iqa.study.results import FORMATS, RECORD, finished
+from iqa.study.results import FORMATS, RECORD
 from iqa.training import losses, schedules
 from iqa.training.params import TrainParams, source_run
 
@@ -89,57 +79,9 @@ def rehearse(study: str, cores: int | None = None) -> tuple[Path, pd.DataFrame]:
     environment = os.environ | {"PYTHONPATH": str(home), "IQA_CACHE": str(home / "cache")}
     environment |= {machine.CORES: "1", "OMP_NUM_THREADS": "1", "IQA_BATCH": "1"}
     environment[FORMATS] = "png svg"  # what `examine` looks at, and what the report shows
-    quickly = f"from iqa.app import rehearsal; rehearsal.make_quickly({study!r}, {cores})"
-    for command in (["-c", quickly], ["-m", "iqa.app.cli", "report", study, f"--jobs={cores}"]):
-        subprocess.run([sys.executable, *command], cwd=home, env=environment, check=False)
+    command = [sys.executable, "-m", "iqa.app.cli", "report", study, f"--jobs={cores}"]
+    subprocess.run(command, cwd=home, env=environment, check=False)
     return home, pd.DataFrame(examine(home, runs), columns=["place", "problem"])
-
-
-def make_quickly(study: str, cores: int) -> None:
-    """Make the runs of a study but its report in copies of this process, none of which loads libraries or a kernel.
-
-    What fails here is made again, and told, by `iqa report`.
-    """
-    papermill_engines.register(None, Here)
-    for module in pkgutil.walk_packages(iqa.__path__, "iqa."):
-        importlib.import_module(module.name)
-    copies = multiprocessing.get_context("fork")
-    for _, runs in groupby(steps.all_params(study), key=lambda params: params.step):
-        for params in runs:
-            while len(multiprocessing.active_children()) >= cores:
-                time.sleep(0.05)
-            if params.step != "report" and all(finished(study, *need) for need in params.needs()):
-                copies.Process(target=_make, args=(study, params.step, params.run)).start()
-        for child in multiprocessing.active_children():
-            child.join()
-
-
-def _make(*place: str) -> None:
-    with suppress(RunFailed):  # the log tells it
-        run(*place)
-
-
-class Here(Engine):
-    """Executes notebooks in this process, and keeps none of what their cells show."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls, nb_man: NotebookExecutionManager, kernel_name: str, stdout_file: IO[str], **_options: Any
-    ) -> None:
-        """Execute the cells of a notebook until one fails."""
-        names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_shown: None}
-        with redirect_stdout(stdout_file):
-            for index, cell in enumerate(nb_man.nb.cells):
-                if cell.cell_type != "code":
-                    continue
-                nb_man.cell_start(cell, index)
-                try:
-                    exec(re.sub(r"^%.*", "", cell.source), names)  # without the line that places figures
-                except Exception as error:
-                    traceback.print_exc()
-                    cell.outputs = [new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[])]
-                    return nb_man.cell_exception(cell, index, exception=error)
-                nb_man.cell_complete(cell, index)
 
 
 def make_project(home: Path, runs: list[Params]) -> None:

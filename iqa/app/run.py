@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from iqa.app import machine, steps
+from iqa.app import machine, steps, warm
 from iqa.app.stale import State
 from iqa.data import DataError, prepare
 from iqa.data.params import DataPrepParams
@@ -71,6 +71,8 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from iqa.app import engine
+
     step, name = params.step, params.run
     work = results.open_work(paths.run_folder(params.study, step, name))
     if out_of_date:  # a report tells its readers
@@ -78,7 +80,7 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
     threads = str(getattr(params, "threads", 1))
     if granted := os.environ.get(machine.CORES):
         params = machine.limit_workers(params, int(granted))
-    os.environ |= {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    os.environ |= warm.KEPT | {"IQA_BATCH": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with (work / "log.txt").open("w", encoding="utf-8", buffering=1) as file_log:
         log = Tee(file_log, f"{step}/{name}")
@@ -90,6 +92,7 @@ def _execute(params: Params, notebook: Path, out_of_date: dict[str, list[str]]) 
                     work / "notebook.ipynb",
                     parameters=params.model_dump(),  # all of them: the parameters cell may have been played with
                     kernel_name="python3",
+                    engine_name=engine.register(),
                     cwd=paths.ROOT,
                     progress_bar=False,
                     stdout_file=log,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from timm.layers import Conv2dSame
@@ -175,6 +174,8 @@ def _check(file: Path, scorer: _Scorer, sizes: list[tuple[int, int]], name: str)
     Raises:
         ExportError: one is above the tolerance, or onnxruntime fails.
     """
+    import onnxruntime  # here, as it starts a thread at once, which a copy of the process would lack
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors

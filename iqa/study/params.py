@@ -1,8 +1,8 @@
 """Typed parameters: what all steps share."""
 
 import re
-from difflib import get_close_matches
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic

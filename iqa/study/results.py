@@ -189,6 +189,7 @@ class RunFolder:
             "data": data or {},
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
+            "cpu_seconds": round(sum(os.times()[:4]), 1),  # of this process and those that it has waited for
             "params": values,
             "outputs": dict(sorted(written.items())),
         }

@@ -4,17 +4,12 @@ import json
 
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
-from nbformat import v4
-from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from iqa.app import rehearsal, steps
-from iqa.app.run import RunFailed
 from iqa.report import appendix
 from iqa.study import param_files, paths
-from iqa.study.results import RECORD
 from iqa.training.params import TrainParams
 
 
@@ -42,48 +37,6 @@ def test_a_study_has_a_small_project_with_the_same_runs(study, tmp_path, monkeyp
     several = [[repr(params.deciding()) for params in group if params.step == "train"] for group in (small, runs)]
     assert len(set(several[0])) == len(set(several[1])), "two experiments are one in the rehearsal"
     assert next(params for params in small if params.step == "report").notice == rehearsal.NOTICE
-
-
-def test_runs_are_made_in_their_order_without_those_that_need_a_failed_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    monkeypatch.setattr(rehearsal.papermill_engines, "_engines", {})
-
-    def run(study, step, name):
-        if name == "main_s1":
-            raise RunFailed("no")
-        (folder := paths.run_folder(study, step, name)).mkdir(parents=True)
-        (folder / RECORD).write_text("{}")
-
-    monkeypatch.setattr(rehearsal, "run", run)
-    rehearsal.make_quickly("demo", 2)
-    made = {f"{file.parent.parent.name}/{file.parent.name}" for file in tmp_path.rglob(RECORD)}
-    places = [(params, f"{params.step}/{params.run}") for params in steps.all_params("demo")]
-    assert made == {
-        place
-        for params, place in places
-        if params.step != "report" and place != "train/main_s1" and ("train", "main_s1") not in params.needs()
-        if all(f"{step}/{name}" in made for step, name in params.needs())
-    }
-    assert "train/main_s2" in made and "claims/main" not in made
-
-
-@pytest.mark.parametrize("last, ending", [("assert number == 3", None), ("number / 0", "ZeroDivisionError")])
-def test_a_notebook_runs_in_this_process_with_its_parameters_until_a_cell_fails(last, ending, tmp_path, monkeypatch):
-    monkeypatch.setitem(rehearsal.papermill_engines._engines, "here", rehearsal.Here)
-    first = v4.new_code_cell("%matplotlib inline\nnumber = 2", metadata={"tags": ["parameters"]})
-    cells = [v4.new_markdown_cell("# Title"), first, *map(v4.new_code_cell, ("print(number)\ndisplay(number)", last))]
-    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
-    notebook = v4.new_notebook(cells=cells, metadata=kernel)
-    (tmp_path / "in.ipynb").write_text(json.dumps(notebook))
-    with (tmp_path / "log.txt").open("w") as log:
-        options = {"parameters": {"number": 3}, "engine_name": "here", "stdout_file": log, "progress_bar": False}
-        if ending:
-            with pytest.raises(PapermillExecutionError) as raised:
-                papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", **options)
-            assert raised.value.ename == ending
-        else:
-            papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", **options)
-    assert (tmp_path / "log.txt").read_text().startswith("3\n")
 
 
 def test_what_failed_or_shows_nothing_is_found(tmp_path):

@@ -1,0 +1,103 @@
+"""Copies of the process that has the libraries loaded: they do what Python does, and none outlives who asked for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import iqa
+from iqa.app import warm
+
+pytestmark = pytest.mark.slow
+
+JOB = """
+import json, os, sys, time
+from pathlib import Path
+said = [os.getpid(), sys.argv[2:], Path.cwd().name, os.environ["WORD"], "torch" in sys.modules]
+Path(sys.argv[1], "part").write_text(json.dumps(said))
+Path(sys.argv[1], "part").rename(Path(sys.argv[1], "said"))
+if "wait" in sys.argv:
+    time.sleep(100)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The environment of those who ask, and a folder that holds the module `job`."""
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "job.py").write_text(JOB)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+        with warm.started() as (variables, _):
+            yield folder, os.environ | variables | {"WORD": "set", "OMP_NUM_THREADS": "1"}
+
+
+def start(server, *arguments):
+    folder, environment = server
+    command = [sys.executable, "-I", "-S", warm.__file__, "-m", "job", str(folder), *arguments]
+    (folder / "said").unlink(missing_ok=True)
+    return subprocess.Popen(command, cwd=folder, env=environment)
+
+
+def said(server):
+    """What the job says once it has begun: its process, arguments, folder, a word, whether torch was loaded."""
+    give_up = time.monotonic() + 120
+    while not (server[0] / "said").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return json.loads((server[0] / "said").read_text())
+
+
+@pytest.mark.parametrize("status", ["0", "3"])
+def test_a_copy_does_what_python_does_with_the_libraries_loaded(server, status):
+    assert start(server, status).wait(120) == int(status)
+    assert said(server)[1:] == [[status], server[0].name, "set", True]
+
+
+def test_a_copy_ends_with_the_one_who_asked_for_it(server):
+    asked = start(server, "0", "wait")
+    copy = psutil.Process(said(server)[0])
+    asked.kill()
+    copy.wait(60)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, None)])
+def test_a_signal_reaches_the_copy_and_the_one_who_asked_is_told_how_it_ended(server, number, status):
+    asked = start(server, "0", "wait")
+    copy = psutil.Process(said(server)[0])
+    (asked if status else copy).send_signal(number)
+    assert asked.wait(30) == (status or 128 + number)
+    assert not copy.is_running()
+
+
+@pytest.mark.parametrize("changed", [{"OMP_NUM_THREADS": "2"}, {warm.ADDRESS: "/nowhere"}])
+def test_other_threads_or_no_such_process_make_a_new_process(server, changed):
+    folder, environment = server
+    assert start((folder, environment | changed), "4").wait(60) == 4
+    assert said(server)[1:] == [["4"], folder.name, "set", False]
+
+
+def test_changed_code_makes_a_new_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(iqa, "__path__", [str(tmp_path)])
+    (tmp_path / "a.py").write_text("1")
+    before = warm.state()
+    assert warm.state() == before
+    os.utime(tmp_path / "a.py", ns=(0, 0))
+    assert warm.state() != before
+    (tmp_path / "a.py").unlink()
+    assert len(warm.state()) == len(before) - 1
+
+
+def test_what_is_loaded_starts_no_thread_and_no_gpu():
+    tell = "from iqa.app import warm; warm.load(); import os, torch; print(torch.cuda.is_initialized())"
+    tell += "; print(len(os.listdir('/proc/self/task')))" if Path("/proc/self/task").is_dir() else "; print(1)"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", tell], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "1"]
