@@ -119,7 +119,7 @@ def test_a_training_knows_databases_but_not_how_they_are_read():
     [
         ("import iqa.training.fit", 3_660),
         (notebook_code("01_data_prep.ipynb"), 5_200),
-        (notebook_code("03_ablation.ipynb"), 4_760),
+        (notebook_code("03_ablation.ipynb"), 4_770),
     ],
     ids=["fit", "01_data_prep", "03_ablation"],
 )
