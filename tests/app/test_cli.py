@@ -26,6 +26,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, load_model
 from iqa.study import paths, results
 from iqa.study.paths import PathError
+from iqa.training.fit import describe
 
 
 def test_the_version_is_printed(capsys):
@@ -272,6 +273,25 @@ def test_maps_are_drawn_and_scored_from_the_same_dense_grid(model, images, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("rule", "fast"),
+    [
+        ({"test_crops": "grid", "test_patches": 25}, {"crops": "grid", "patches": 16}),
+        ({"test_crops": "random", "test_patches": 30}, {"crops": "grid", "patches": 16}),
+        ({"test_crops": "grid", "test_patches": 9}, {"crops": "grid", "patches": 9}),
+        ({"test_crops": "whole"}, {"crops": "whole"}),
+    ],
+)
+def test_fast_scores_a_grid_of_16_crops_where_the_rule_has_more(images, tmp_path, rule, fast):
+    torch.manual_seed(0)
+    params = tiny.PARAMS.model_copy(update=rule)
+    network = HyperIQA(params.architecture())
+    torch.save(describe(params, tiny.database()) | {"state_dict": network.state_dict()}, tmp_path / "best.pt")
+    assert predict(images / "b.png", "--model", tmp_path / "best.pt", "--fast", "--json", tmp_path / "x.json") == 0
+    settings = json.loads((tmp_path / "x.json").read_text())["settings"]
+    assert {key: settings[key] for key in fast} == fast
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--map", "maps", "--crops", "grid"], "leave out --crops"),
@@ -284,6 +304,8 @@ def test_maps_are_drawn_and_scored_from_the_same_dense_grid(model, images, tmp_p
         (["--csv", "n" * 255], "cannot be written (File name too long)"),
         (["--csv", "same", "--json", "same"], "cannot be both --csv and --json"),
         (["--map", "maps", "--patches", "9"], "leave out --crops"),
+        (["--fast", "--patches", "9"], "--fast chooses the crops"),
+        (["--fast", "--map", "maps"], "--fast chooses the crops"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--size", "384"], "size '384': give height x width in pixels, such as 384x512, or stored"),
     ],
