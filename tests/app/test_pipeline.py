@@ -75,7 +75,8 @@ class Project:
         for step in STEPS:
             (folder / "iqa" / f"toy_{step}.py").write_text("value = 1\n")
             self.write_notebook(step)
-        self.write("data_prep/demo", "{}")
+        self.write("data_prep/demo", "reader: synthetic")
+        self.write("train", "database: demo\nbackbone: resnet10t\nlr: 0.002")
         self.write("train/a_s1", "seed: 1")
         self.write("train/b_s1", "fusion: last")
         self.write("ablation/main", "reference: a_s1")
