@@ -118,10 +118,10 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
         project / "iqa/training/params.py",
-        "    crop: types.Size = 96\n",
-        "    crop: types.Size = 96\n    warm: int = 0\n",
+        "    crop: types.Size = 224\n",
+        "    crop: types.Size = 224\n    warm: int = 0\n",
     )
-    change(project / "notebooks/02_train.ipynb", '"crop = 96', '"warm = 0\\n",\n    "crop = 96')
+    change(project / "notebooks/02_train.ipynb", '"crop = 224', '"warm = 0\\n",\n    "crop = 224')
     assert told(project) == {}
     (project / "params/smoke/train/main.yaml").open("a").write("\nwarm: 3\n")
     assert "parameter warm: 0 -> 3" in told(project)["train/main_s1"]
@@ -243,7 +243,7 @@ def test_another_version_of_torch_or_timm_makes_due_what_it_decides(project):
 
 def test_weights_make_due_what_starts_from_them(project):
     (project / "w.pth").write_bytes(b"one")
-    (project / "params/smoke/train/last.yaml").open("a").write("\nweights: w.pth\n")
+    (project / "params/smoke/train/last.yaml").open("a").write("\ninput: rgb\nweights: w.pth\n")
     finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test")
     assert told(project).keys() <= {"report/report"}
     (project / "w.pth").write_bytes(b"two")
@@ -375,7 +375,10 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("smoke/train/main_s1", "-p", "weights", "missing.pth"), "main.yaml: missing.pth is not there"),
+        (
+            ("smoke/train/main_s1", "-p", "input", "rgb", "-p", "weights", "missing.pth"),
+            "main.yaml: missing.pth is not there",
+        ),
         (
             ("smoke/train/main_s1", "-p", "epochs", "3"),
             "-p epochs: results/smoke/train/main_s1 holds a trained model, which another value would",

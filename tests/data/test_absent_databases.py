@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import tiny
+import yaml
 
 from iqa.analysis.params import CrossDatasetParams
 from iqa.app import graph
@@ -29,6 +31,10 @@ def elsewhere(tmp_path, monkeypatch):
         "cross_dataset/main": "models: [main_s1]\ndatabases: [demo, far]",
         "report/report": "title: Toy",
     }
+    for step in ("data_prep", "train"):
+        file = tmp_path / "params" / "toy" / f"{step}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(tiny.NEEDED[step]))
     for run, text in files.items():
         file = tmp_path / "params" / "toy" / f"{run}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +109,7 @@ def test_what_has_nothing_to_compute_is_left_out(elsewhere, finished, values, ma
         ABLATION: "reference: main_s1",
     }
     texts |= {ANALYSIS: "model: main_s1"} | values
+    (elsewhere / "params" / "toy" / "analysis.yaml").write_text(yaml.safe_dump(tiny.NEEDED["analysis"]))
     for run, text in texts.items():
         file = elsewhere / "params" / "toy" / f"{run}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)

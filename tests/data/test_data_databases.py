@@ -181,7 +181,7 @@ def test_environment_variables_in_the_folder_are_expanded(release, monkeypatch):
 
 def test_height_without_width_is_a_parameter_error():
     with pytest.raises(ParameterError, match="set both 'height' and 'width', or neither"):
-        DataPrepParams.build({"height": 384}, "some file")
+        DataPrepParams.build({"reader": "agiqa3k", "height": 384}, "some file")
 
 
 # --- AGIQA-3K

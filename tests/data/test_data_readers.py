@@ -700,7 +700,7 @@ def test_a_split_file_that_does_not_fit_is_an_error(own, tmp_path):
             with pytest.raises(DataError, match=message):
                 read_split(file, names)
     with pytest.raises(ParameterError, match="set 'split' or 'split_file', not both"):
-        DataPrepParams.build({"split": "seeded", "split_file": "x"}, "some file")
+        DataPrepParams.build({"reader": "csv", "split": "seeded", "split_file": "x"}, "some file")
 
 
 # --- finding files

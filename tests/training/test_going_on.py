@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+import yaml
 from reference_models import blank
 
 from iqa.app.rehearsal import shrink
@@ -220,6 +221,7 @@ def study(tmp_path, monkeypatch):
     for name in ("one", "two"):
         for step in ("train", "data_prep"):
             (paths.PARAMS / name / step).mkdir(parents=True)
+            (paths.PARAMS / name / f"{step}.yaml").write_text(yaml.safe_dump(tiny.NEEDED[step]))
         (paths.PARAMS / name / "data_prep" / "demo.yaml").write_text("{}")
     (paths.PARAMS / "one" / "train" / "main.yaml").write_text(f"{SMALL}dropout: 0.2\ncrop: 64\nseeds: [1]\n")
 

@@ -133,7 +133,7 @@ def test_another_further_database_is_another_training(large, small, tmp_path):
 )
 def test_databases_that_cannot_be_told_apart_are_refused(values, match):
     with pytest.raises(ParameterError, match=match):
-        TrainParams.build(values, "file")
+        TrainParams.build(tiny.NEEDED["train"] | values, "file")
 
 
 def test_a_further_database_without_validation_images_is_refused(large, small, tmp_path):

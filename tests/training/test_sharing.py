@@ -4,6 +4,7 @@ import multiprocessing
 
 import pytest
 import tiny
+import yaml
 
 from iqa.app import graph, machine
 from iqa.app.machine import Resources
@@ -39,6 +40,8 @@ def study(tmp_path, monkeypatch):
             file = paths.PARAMS / "toy" / f"{run}.yaml"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text + "\n")
+        for step in ("data_prep", "train"):
+            (paths.PARAMS / "toy" / f"{step}.yaml").write_text(yaml.safe_dump(tiny.NEEDED[step]))
         if resources is not None:
             (paths.PARAMS / "toy" / "resources.yaml").write_text(resources)
         return {f"{job.step}/{job.run}": job for job in graph.jobs("toy", cores=cores, cluster=cluster)}
