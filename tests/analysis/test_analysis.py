@@ -370,7 +370,7 @@ def test_a_report_without_training_looks_into_what_is_finished(tmp_path, monkeyp
         "train/main_s1": "seed: 1",
         "train/attention_s1": "fusion: attention",
     }
-    for run, text in {**named, "analysis/main": "database: demo\nreference: main_s1"}.items():
+    for run, text in {**named, "analysis/main": "database: demo\nreference: main_s1\nattention: attention_s1"}.items():
         file = paths.PARAMS / "toy" / f"{run}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
