@@ -32,7 +32,7 @@ def run_section(notebook: str, heading: str, **names: Any) -> dict[str, Any]:
 
 def look_inside(heading: str, models: dict[str, Gathered], **values: Any) -> dict[str, Any]:
     """What the cells under a heading of `06_analysis` make of models, the first of which is the report's."""
-    params = AnalysisParams(**{"resamples": 100, "components": 5} | values)
+    params = AnalysisParams(**{"database": "demo", "resamples": 100, "components": 5} | values)
     options = {"resamples": params.resamples, "confidence": params.confidence, "seed": params.seed}
     names = {"gathered": models, "subject": next(iter(models.values())), "waiting": {}}
     return run_section("06_analysis.ipynb", heading, params=params, options=options, **names)

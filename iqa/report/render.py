@@ -139,6 +139,10 @@ class Writer:
 
         return f"{tables.markdown(frame, write)}\n: {caption}{source} {{#{label}{kind}}}\n"
 
+    def source(self, run: str, name: str) -> str:
+        """The line for a table that the template writes itself of a file of a run, `<step>/<run>`."""
+        return self.beside.table(run, self.reader.shown(f"{run}/{name}"))
+
     def record(self, file: str) -> dict[str, Any]:
         """The values of a JSON file."""
         return texts(self.reader.record(file))
@@ -282,7 +286,7 @@ def _fill(listed: Tables, folder: Path, beside: Beside) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(writer, name) for name in ("show", "code", "words", "tex")}
-    names = ("num", "table", "record", "rows", "breakdowns", "figure", "link")
+    names = ("num", "table", "record", "rows", "breakdowns", "figure", "link", "source")
     functions = {name: getattr(writer, name) for name in names} | {"wrote": listed.reader.wrote}
     try:
         return environment.get_template(TEMPLATE).render(**functions, **_context(listed))

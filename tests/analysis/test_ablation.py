@@ -354,6 +354,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     folder = tmp_path / "params" / "toy" / "train"
     folder.mkdir(parents=True)
+    (folder.parent / "train.yaml").write_text("database: demo\nbackbone: resnet10t\nlr: 2.0e-3\n")
     (folder / "main.yaml").write_text("seeds: [1, 2]\n")
     (folder / "last.yaml").write_text("seeds: [1, 2]\nfusion: last\n")
     for run in seeds("main", 0.2, (1, 2)):

@@ -355,7 +355,7 @@ def test_errors_are_drawn_without_deviations_and_without_kinds():
 
 
 def test_a_run_that_is_its_own_reference_is_looked_at_once():
-    params = AnalysisParams(reference="main_s1", attention=None)
+    params = AnalysisParams(database="demo", reference="main_s1", attention=None)
     assert params.train_runs() == ["main_s1"]
     assert params.needs() == [("train", "main_s1"), ("data_prep", "demo")]
 
@@ -363,8 +363,14 @@ def test_a_run_that_is_its_own_reference_is_looked_at_once():
 def test_a_report_without_training_looks_into_what_is_finished(tmp_path, monkeypatch):
     for name in ("RESULTS", "PARAMS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    named = {"data_prep/demo": "scale: 0.1", "train/main_s1": "seed: 1", "train/attention_s1": "fusion: attention"}
-    for run, text in {**named, "analysis/main": "reference: main_s1"}.items():
+    shared = "database: demo\nbackbone: resnet10t\nlr: 2.0e-3\n"
+    named = {
+        "train": shared,
+        "data_prep/demo": "reader: synthetic\nscale: 0.1",
+        "train/main_s1": "seed: 1",
+        "train/attention_s1": "fusion: attention",
+    }
+    for run, text in {**named, "analysis/main": "database: demo\nreference: main_s1\nattention: attention_s1"}.items():
         file = paths.PARAMS / "toy" / f"{run}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")

@@ -186,7 +186,7 @@ def test_without_rivals_nothing_is_compared():
 
 
 def test_a_baseline_is_known_by_its_name():
-    assert CrossDatasetParams().baselines == list(BASELINES)
-    assert CrossDatasetParams.build({"baselines": []}, "here").baselines == []
+    assert CrossDatasetParams(databases=["demo"]).baselines == list(BASELINES)
+    assert CrossDatasetParams.build({"databases": ["demo"], "baselines": []}, "here").baselines == []
     with pytest.raises(ParameterError, match="'svm' is none of nss_svr, ridge"):
-        CrossDatasetParams.build({"baselines": ["svm"]}, "here")
+        CrossDatasetParams.build({"databases": ["demo"], "baselines": ["svm"]}, "here")

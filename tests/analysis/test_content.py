@@ -123,7 +123,7 @@ def table():
     models, data = {name: predictor(head=name)[0] for name in ("hyper", "static")}, predictor()[1]
     gathered = {name: gathering.gather(model, data) for name, model in models.items()}
     names = {"models": models, "gathered": gathered, "data": data, "options": OPTIONS}
-    names |= {"made": {"hyper": 1, "static": 0}, "params": AnalysisParams(draws=2)}
+    names |= {"made": {"hyper": 1, "static": 0}, "params": AnalysisParams(database="demo", draws=2)}
     return run_section("06_analysis.ipynb", "Weights of other images", **names)["swapped"]
 
 

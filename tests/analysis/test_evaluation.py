@@ -267,7 +267,7 @@ def test_a_model_scores_any_database_by_its_own_rule_unless_asked_otherwise(scor
     model = dataclasses.replace(models["first"], options=models["first"].options | {"crops": "random", "patches": 3})
     data = databases["up"]
     own = predict(model.network, data, data.indices("test"), **model.options)["prediction"]
-    params = CrossDatasetParams()
+    params = CrossDatasetParams(databases=["up"])
     asked = score(model, data, crops=params.test_crops, patches=params.test_patches)["prediction"]
     assert asked.equals(own) and not score(model, data, crops="center")["prediction"].equals(own)
     with pytest.raises(RuleError, match=r"'patches' .* 'center'"):

@@ -137,7 +137,7 @@ def test_results_on_other_databases_are_means_over_the_seeds_of_a_model(made, mo
     made.database("k", "koniq10k")
     made.database("wild", "livec\nsplit: all_test")
     made.train("main", "k")
-    made.params("cross_dataset", "main", "test_crops: grid\ntest_patches: 9\n")
+    made.params("cross_dataset", "main", "databases: [wild, k]\ntest_crops: grid\ntest_patches: 9\n")
     row = {"trained_on": "KonIQ-10k", "available": True, "plcc": 0.8, "n": 1162.0}
     wild, own = {"database": "wild", "title": "LIVE In the Wild"}, {"database": "k", "title": "KonIQ-10k"}
     rows = [row | wild | {"model": name, "srcc": value, "seeds": seeds} for name, (value, seeds) in models.items()]

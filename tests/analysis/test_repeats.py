@@ -21,6 +21,7 @@ SPLITS = range(1, 11)
 FILES = {
     "data_prep/live": "reader: live\nrepeats: 1..10\n",
     "data_prep/csiq": "reader: csiq\nrepeats: 1..2\n",
+    "train": "backbone: resnet10t\nlr: 2.0e-3\n",
     "train/main": "database: live\n",
     "train/better": "database: live\nfusion: attention\n",
     "train/same": "database: live\nfusion: last\n",

@@ -507,7 +507,7 @@ def test_tests_on_other_databases_settle_which_model_generalises_better(made, lo
     made.database("wild", "livec\nsplit: all_test")
     for name in ("ms_hyperiqa", "hyperiqa"):
         made.train(name, "k", seeds=(1,))
-    made.params("cross_dataset", "main", "test_crops: null\n")
+    made.params("cross_dataset", "main", "databases: [wild]\ntest_crops: null\n")
     row = {"database": "wild", "title": "LIVE In the Wild", "available": True}
     ends = {"ms_hyperiqa_s1": (low, high), "hyperiqa_s1": (0.79, 0.80)}
     rows = [row | {"model": model, "srcc_low": a, "srcc_high": b} for model, (a, b) in ends.items()]
@@ -521,7 +521,7 @@ def test_two_tests_of_one_epoch_settle_what_random_crops_add(made, gain, verdict
     made.train("swin_tiny_step", "k", seeds=(1,))
     row = {"database": "k", "title": "KonIQ-10k", "available": True, "model": "swin_tiny_step_s1"}
     for crops, srcc_of in (("center", 0.9), ("random", 0.9 + gain)):
-        made.params("cross_dataset", crops, f"test_crops: {crops}\n")
+        made.params("cross_dataset", crops, f"databases: [k]\ntest_crops: {crops}\n")
         made.finish("cross_dataset", crops, cross=pd.DataFrame([row | {"srcc": srcc_of}]))
     found = finding("C09", made)
     assert found.verdict == verdict and f"swin_tiny_step_s1 +{gain:.4f}" in found.found

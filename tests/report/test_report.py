@@ -188,7 +188,10 @@ def test_all_that_a_report_and_its_notebooks_link_to_lies_in_its_folder(built):
     for page, text in texts.items():
         for address in set(re.findall(r'<a\s[^>]*?href="([^"]*)"', text)):
             file, _, anchor = unquote(html.unescape(address)).partition("#")
-            if address.startswith("https://doi.org/") and page == built[1]["html"]:
+            if (
+                address.startswith(("https://doi.org/", "https://jmlr.org/papers/", "https://www.jstor.org/"))
+                and page == built[1]["html"]
+            ):
                 continue
             target = (page.parent / file).resolve() if file else page
             assert target.is_file() and target.is_relative_to(home), address
@@ -577,10 +580,8 @@ def test_a_comparison_over_splits_tells_medians_and_how_it_was_tested(study, tmp
 
 def test_the_splits_of_one_database_stand_once_in_the_tables_of_data(study):
     assert Tables(study, Reader("smoke")).splits == {}
-    changes = {"data_prep/demo.yaml": "split: seeded\nrepeats: 1..3\n", "train.yaml": "database: demo\n"}
-    for name, text in changes.items():
-        with (paths.PARAMS / "smoke" / name).open("a") as file:
-            file.write(text)
+    with (paths.PARAMS / "smoke/data_prep/demo.yaml").open("a") as file:
+        file.write("split: seeded\nrepeats: 1..3\n")
     for file in (paths.PARAMS / "smoke/train").glob("*.yaml"):
         file.write_text(file.read_text().replace("seeds:", "repeats:") + "seed: 4\n")
     listed = Tables(study.model_copy(update={"main": "main_r1"}), Reader("smoke"))
