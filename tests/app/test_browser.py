@@ -182,16 +182,16 @@ def test_a_number_tells_where_it_comes_from_by_pointer_keyboard_and_tap(report, 
 def test_long_tables_are_sorted_and_filtered_and_the_contents_follow(report, browser):
     page, _ = browser
     page.goto(report.as_uri())
-    table = page.locator("[id='tab:parameters']")
-    rows, title = table.locator("tbody tr:visible"), table.locator("th").nth(1)
+    table = page.locator("[id='tab:claims-all']")
+    rows, title = table.locator("tbody tr:visible"), table.locator("th").nth(2)
     every, first = rows.count(), rows.first.inner_text()
     title.get_by_role("button").click()
-    names = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    names = table.locator("tbody td:nth-child(3)").all_inner_texts()
     assert title.get_attribute("aria-sort") == "ascending" and names[0] == min(names)
     title.get_by_role("button").click()
     title.get_by_role("button").click()
     assert title.get_attribute("aria-sort") is None and rows.first.inner_text() == first
-    page.locator(".tools:has(+ [id='tab:parameters']) input").fill("lr_ratio")
+    page.locator(".tools:has(+ [id='tab:claims-all']) input").fill("ranking loss")
     assert 0 < rows.count() < every
     page.evaluate("document.getElementById('sec:data').scrollIntoView({behavior: 'instant'})")
     page.locator("#TOC [aria-current]", has_text="Data").wait_for()
