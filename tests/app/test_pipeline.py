@@ -196,7 +196,7 @@ def test_a_changed_module_reruns_the_runs_that_reach_it(project):
 
 
 def test_a_changed_database_reruns_everything_made_from_it(project):
-    project.write("data_prep/demo", "seed: 1")
+    project.write("data_prep/demo", "reader: synthetic\nseed: 1")
     assert project.would_run() == EVERY_RUN
 
 
@@ -305,7 +305,7 @@ def test_a_notebook_that_would_not_take_the_parameters_is_refused_before_it_star
 def test_without_training_the_report_is_made_of_what_is_finished(project):
     project.write("train/c_s1", "epochs: 3")
     project.write("complexity/main", "runs: [a_s1, c_s1]")
-    project.write("data_prep/demo", "scale: 0.5")  # to make it anew would remove the trainings
+    project.write("data_prep/demo", "reader: synthetic\nscale: 0.5")  # to make it anew would remove the trainings
     executed, text = project.report("report", "toy", "--no-train")
     assert executed == {"ablation/main", "complexity/main", "report/report"}
     assert "1 training runs are not finished, and are reported so: c_s1" in text
