@@ -89,7 +89,7 @@ def test_a_training_on_two_nodes_is_one_job_and_reaches_the_metrics_of_one_proce
     shutil.rmtree(project.folder / "params")
     for name in ("01_data_prep.ipynb", "02_train.ipynb"):
         shutil.copy(paths.NOTEBOOKS / name, project.folder / "notebooks")
-    project.write("data_prep/demo", "reader: synthetic\nscale: 0.1")
+    project.write("data_prep/demo", "reader: synthetic\ninputs: [rgb, mscn]\nscale: 0.1")
     demo = (paths.ROOT / "params/demo/train.yaml").read_text(encoding="utf-8").replace("crop: 96", "crop: 64")
     project.write("train", f"{demo}epochs: 2\nfreeze_batch_norm: true")  # of statistics, each process has its own
     project.write("train/one", "nodes: 1")
