@@ -1,1 +1,1 @@
-"""TODO."""
+"""02: fit one run, with its losses, schedules and batches, in one process or several."""
