@@ -50,8 +50,7 @@ def _new(options: Options) -> None:
     """
     from iqa.app import new
 
-    given = {key: value for key, value in vars(options).items() if value is not None}
-    new.start(given.pop("name"), {key: [*value] if type(value) is tuple else value for key, value in given.items()})
+    new.start(options)
 
 
 def _rehearse(options: Options) -> int:

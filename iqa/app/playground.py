@@ -148,12 +148,7 @@ class Assessment:
         return self.patches.score
 
 
-def assess(
-    predictor: Predictor,
-    image: Image.Image | np.ndarray,
-    with_map: bool = True,
-    **how: Any,
-) -> Assessment:
+def assess(predictor: Predictor, image: Image.Image | np.ndarray, with_map: bool = True, **how: Any) -> Assessment:
     """Score, spread over patches, quality map and attention weights of an image.
 
     Args:

@@ -14,17 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, INK, in_style
-from iqa.show.tables import (
-    COUNTERS,
-    PUBLISHED,
-    Table,
-    ends,
-    interval_or_none,
-    missing,
-    records,
-    renamed,
-    table_of,
-)
+from iqa.show.tables import COUNTERS, PUBLISHED, Table, ends, interval_or_none, missing, records, renamed, table_of
 
 COEFFICIENTS = ("srcc", "plcc")
 SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}

@@ -157,12 +157,7 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
 
 
 TABLES = (
-    Table(
-        "cross",
-        "Other databases",
-        cross_database_table,
-        ("cross_dataset/cross.csv", "cross_dataset/baselines.csv"),
-    ),
+    Table("cross", "Other databases", cross_database_table, ("cross_dataset/cross.csv", "cross_dataset/baselines.csv")),
     Table("cross_further", "Other databases: further measures", cross_further_table, ("cross_dataset/cross.csv",)),
     Table("cross_sanity", "Other databases: checks of predictions", sanity_table, ("cross_dataset/sanity.csv",)),
 )
