@@ -26,7 +26,7 @@ from iqa.data.pixels import decode
 from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
 from iqa.show import tables
-from iqa.show.analysis import NARROWEST
+from iqa.show.analysis import span_of_map
 from iqa.show.style import BLUE
 from iqa.study import paths
 from iqa.study.results import finished, read_json, read_table
@@ -189,12 +189,7 @@ def png(image: Image.Image | np.ndarray) -> bytes:
 
 def map_limits(local: PatchScores, scale: Scale, stretch: bool) -> tuple[float, float]:
     """Lowest and highest score that have a colour: the ends of the scale, or with `stretch` those of the map."""
-    if not stretch:
-        return scale.low, scale.high
-    quality = local.per_pixel()
-    low, high = float(quality.min()), float(quality.max())
-    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
-    return low - wider, high + wider
+    return span_of_map(local.per_pixel(), scale) if stretch else (scale.low, scale.high)
 
 
 def map_picture(local: PatchScores, scale: Scale, stretch: bool = False) -> np.ndarray:
@@ -294,10 +289,10 @@ def by_error(table: pd.DataFrame, order: str, higher_is_better: bool = True) -> 
     return table.assign(error=error).loc[key.sort_values(kind="stable").index].reset_index(drop=True)
 
 
-def thumbnail(file: Path, side: int = 160) -> bytes:
+def thumbnail(file: Path) -> bytes:
     """A small picture of an image file, as PNG."""
     image = decode(file)
-    image.thumbnail((side, side))
+    image.thumbnail((160, 160))
     return png(image)
 
 
@@ -309,11 +304,6 @@ def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat([history.assign(label=label) for label, history in histories.items()])
     frame = joined.melt(["label", "epoch"], list(QUANTITIES), "quantity", "mean")
     return frame.assign(min=frame["mean"], max=frame["mean"])
-
-
-def predict_test_split(predictor: Predictor, database: Database) -> pd.DataFrame:
-    """The test split with a column `prediction`, scored as the model's own training run scores it."""
-    return evaluation.score(predictor, database)
 
 
 def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:

@@ -17,6 +17,7 @@ import ipywidgets as widgets
 import pandas as pd
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Layout, VBox
 
+from iqa.analysis import evaluation
 from iqa.app import playground
 from iqa.app.playground import Assessment, Subject
 from iqa.data.crops import CROPS
@@ -349,7 +350,7 @@ class Gallery:
     def _score_now(self, _: Any) -> None:
         with show_errors(self.message):
             self.message.value = "scoring ..."
-            self.table = playground.predict_test_split(cached_model(self.lab.model.value), self._data)
+            self.table = evaluation.score(cached_model(self.lab.model.value), self._data)
             self.score.layout.display = "none"
         self._show_page()
 
@@ -487,7 +488,7 @@ class Trainer:
     def _compare(self, out: RunFolder, data: Database, history: pd.DataFrame) -> None:
         """Test the new model, save what `02_train` saves of its test, and compare it with the saved run."""
         study = self.lab.study
-        predicted = playground.predict_test_split(cached_model(out.path / "best.pt"), data)
+        predicted = evaluation.score(cached_model(out.path / "best.pt"), data)
         predictions = {f"this training, {len(history)} epochs": predicted}
         note = f"To compare, make the saved run: `{command_for(study, 'train', self.saved)}`"
         if finished(study, "train", self.saved):

@@ -43,9 +43,8 @@ from iqa.training.params import TrainParams
 from iqa.training.weights import mismatches
 
 TEMPLATE = "report.md.j2"
-UNRESOLVED = re.compile(
-    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)"
-)  # in messages of pandoc and xref.lua
+# in messages of pandoc and xref.lua
+UNRESOLVED = re.compile(r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)")
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
 READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
@@ -264,13 +263,14 @@ def summary(listed: Tables) -> dict[str, Any]:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Values for JSON: plain numbers, a count as an integer, and null for what is missing."""
-    known = {name: None if tables.missing(value) else value for name, value in values.items()}
-    numbers = {name: float(value) for name, value in known.items() if isinstance(value, Sourced)}
-    return (
-        known
-        | numbers
-        | {name: int(numbers[name]) if name in numbers else None for name in ("n", "seeds") if name in known}
-    )
+
+    def plain(name: str, value: Any) -> Any:
+        if tables.missing(value):
+            return None
+        kind = int if name in ("n", "seeds") else float
+        return kind(value) if isinstance(value, Sourced) else value
+
+    return {name: plain(name, value) for name, value in values.items()}
 
 
 def _fill(listed: Tables, folder: Path, beside: Beside) -> str:
@@ -392,7 +392,7 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
         raise ReportError("\n".join([f"report/{TEMPLATE} as {output.name}: {lines[0]}", *lines[1:5]])) from None
 
 
-def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> None:
+def _to_html(markdown: Path, output: Path, notebooks: Iterable[str]) -> None:
     """One file that holds its style, script and figures, and formulas as MathML.
 
     Args:
@@ -402,11 +402,8 @@ def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> Non
     allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
     options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
     options += [f"--template={paths.REPORT / 'template.htm'}", f"--css={paths.REPORT / 'style.css'}"]
-    variables = {
-        "script": script,
-        "policy": f"{POLICY}; script-src 'sha256-{allowed}'",
-        "notebooks": " ".join(notebooks),
-    }
+    variables = {"script": script, "policy": f"{POLICY}; script-src 'sha256-{allowed}'"}
+    variables["notebooks"] = " ".join(notebooks)
     options += [f"--variable={name}:{value}" for name, value in variables.items()]
     _pandoc(markdown, "html5", output, *options)
 

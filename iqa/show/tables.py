@@ -30,8 +30,9 @@ class Table(NamedTuple):
     Args:
         name, title: what it is called by `iqa table`, and in words.
         make: the function that makes it.
-        files: what `make` is called with, as `<step>/<file>`: a CSV file as a frame, a JSON file as a dictionary.
-            `data_prep` stands for all databases of the study, by name, and `runs` for the records of all runs.
+        files: what `make` is called with, as `<step>/<file>`: a CSV file as a frame, a JSON file as a dictionary; of
+            `data_prep` those of all databases, by name. `report/records` are the records of all runs, and
+            `report/experiments` the parameters of all trainings.
     """
 
     name: str

@@ -14,6 +14,7 @@ import torch
 from icc import P3, profile
 from PIL import Image
 
+from iqa.analysis import evaluation
 from iqa.app import playground, widgets
 from iqa.app.widgets import Gallery, Playground, Trainer
 from iqa.data import synthetic
@@ -163,7 +164,7 @@ def trained(tmp_path_factory):
     params = tiny.PARAMS.model_copy(update={"run": "main_s1", "epochs": 2})
     out = RunFolder(params)
     train(params, data, out.path)
-    table = playground.predict_test_split(widgets.cached_model(out.path / "best.pt"), data)
+    table = evaluation.score(widgets.cached_model(out.path / "best.pt"), data)
     out.save_table("predictions", table)
     out.save_json("metrics", {"database": "demo"})
     out.finish()

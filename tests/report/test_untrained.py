@@ -38,7 +38,7 @@ def written(study, folder):
     """The words of the report in HTML, for which every reference has to lead somewhere."""
     folder.mkdir()
     (folder / "report.md").write_text(_fill(Tables(study, Reader(study.study)), folder, Beside(study.study, folder)))
-    _to_html(folder / "report.md", folder / "report.html")
+    _to_html(folder / "report.md", folder / "report.html", ())
     return re.sub(
         r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", "", (folder / "report.html").read_text(), flags=re.S)
     )
