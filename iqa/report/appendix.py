@@ -130,9 +130,9 @@ class Tables:
     @cached_property
     def baselines(self) -> pd.DataFrame:
         """`baselines.csv` beside the report's cross-database results; no rows where there is none (yet)."""
-        study, step, run, file = self.params.study, "cross_dataset", self.params.cross, "baselines.csv"
-        here = run in self._runs[step] and finished(study, step, run) and self.reader.wrote(f"{step}/{run}/{file}")
-        return self.reader.rows(f"{step}/{run}/{file}") if here else pd.DataFrame()
+        file = f"cross_dataset/{self.params.cross}/baselines.csv"
+        here = self.is_made("cross_dataset", self.params.cross) and self.reader.wrote(file)
+        return self.reader.rows(file) if here else pd.DataFrame()
 
     def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""

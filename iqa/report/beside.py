@@ -22,20 +22,13 @@ PAGE = "notebook.html.j2"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 LEADING = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>Report</title>\n'
 LEADING += '<meta http-equiv="refresh" content="0; url=report.html">\n<a href="report.html">Report</a>\n'
-FIGURES = {  # files of the numbers behind figures that have another name
-    "architecture.json": "before_after",
-    "cases.csv": "best worst",
-    "cross.csv": "compare heatmap",
-    "dynamics.csv": "compare_trainings monitored",
-    "history.csv": "curves",
-    "predictions.csv": "feature_maps quality_maps scatter",
-    "database.csv": "mos_histogram samples",
-    "ablation.csv": "scatter_pairs sensitivity",
-    "latency.csv": "throughput",
-    "overview.csv": "tradeoff",
-    "points.csv": "weight_space",
-    "bands.csv": "attention",
-}
+# files of the numbers behind figures that have another name
+FIGURES = {"before_after": "architecture.json", "curves": "history.csv", "best": "cases.csv", "worst": "cases.csv"}
+FIGURES |= {"compare": "cross.csv", "heatmap": "cross.csv", "throughput": "latency.csv", "tradeoff": "overview.csv"}
+FIGURES |= {"compare_trainings": "dynamics.csv", "monitored": "dynamics.csv", "weight_space": "points.csv"}
+FIGURES |= dict.fromkeys(("feature_maps", "quality_maps", "scatter"), "predictions.csv")
+FIGURES |= {"mos_histogram": "database.csv", "samples": "database.csv", "attention": "bands.csv"}
+FIGURES |= {"scatter_pairs": "ablation.csv", "sensitivity": "ablation.csv"}
 
 
 class Beside:
@@ -95,8 +88,7 @@ class Beside:
         """The line for a figure of a run's folder, such as `train/main_s1/curves.svg`."""
         step, run, name = file.split("/")
         stem = name.rpartition(".")[0]
-        behind = next((data for data, figures in FIGURES.items() if stem in figures.split()), f"{stem}.csv")
-        numbers = f"results/{self.study}/{step}/{run}/{behind}"
+        numbers = f"results/{self.study}/{step}/{run}/{FIGURES.get(stem, f'{stem}.csv')}"
         kind = numbers.rpartition(".")[2].upper()
         return self.source(step, run, f"results/{self.study}/{file}", {kind: self.file(numbers)})
 

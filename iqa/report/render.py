@@ -250,7 +250,7 @@ def summary(listed: Tables) -> dict[str, Any]:
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
     columns, cross = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS], pd.DataFrame()
-    if crossed and listed.is_made("cross_dataset", crossed):
+    if listed.is_made("cross_dataset", crossed):
         cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{crossed}/cross.csv")
     return {
         "study": params.study,
