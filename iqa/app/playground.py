@@ -18,12 +18,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iqa.analysis import evaluation
 from iqa.analysis.comparison import QUANTITIES
 from iqa.data import DataError, synthetic
 from iqa.data.database import Database
 from iqa.data.pixels import decode
-from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
 from iqa.show import tables
 from iqa.show.analysis import span_of_map
@@ -306,37 +304,21 @@ def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return frame.assign(min=frame["mean"], max=frame["mean"])
 
 
-def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
-    """SRCC and PLCC of predictions of the same images, with 95% intervals over the contents, and a verdict.
+def compare(predictions: dict[str, pd.DataFrame], database: Database) -> pd.DataFrame:
+    """Predictions of the same images, by label, beside the last of them: see `iqa.analysis.baselines.compare`."""
+    from iqa.analysis import baselines  # scikit-learn takes long to load
 
-    Args:
-        predictions: by label, the last one the reference.
-
-    Returns:
-        One row per label: `label`, `n`, `srcc`, `srcc_low`, `srcc_high`, `plcc`, `plcc_low`, `plcc_high`; and, of
-        two tables of the same images, a sentence that says whether their SRCC differ.
-    """
-    keys = ["label", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
-    rows = [evaluation.evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
-    verdict = _verdict(*predictions.values(), resamples=resamples) if len(predictions) == 2 else ""
-    return pd.DataFrame(rows)[keys], verdict
+    about = {label: {"label": label, "uncalibrated": ""} for label in predictions}
+    pairs = {(label, database.name): table for label, table in predictions.items()}
+    return baselines.compare(pairs, [*predictions][-1], about, {database.name: database})
 
 
-def _verdict(a: pd.DataFrame, b: pd.DataFrame, resamples: int) -> str:
-    if list(a["image"]) != list(b["image"]):
-        return "The two were tested on different images, so that their numbers do not compare."
-    pair = a["prediction"], b["prediction"], b["mos"]
-    srcc = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
-    apart = srcc.low > 0 or srcc.high < 0
-    return (
-        f"Difference in SRCC: {srcc.difference:+.3f}, 95% interval {srcc.low:+.3f} to {srcc.high:+.3f}: "
-        + ("more than other test images would change it." if apart else "not distinguishable on these images.")
-        + " One seed each: another seed would change both."
+def comparison_table(compared: pd.DataFrame) -> str:
+    """The rows of `compare` as an HTML table."""
+    rows = (
+        {"Model": row["label"], "Test images of": row["title"], "Number:,.0f": row["n"]}
+        | tables.with_intervals(row, "srcc", "plcc")
+        | tables.with_difference(row)
+        for row in tables.records(compared)
     )
-
-
-def agreement_table(table: pd.DataFrame, database: Database) -> str:
-    """The rows of `agreement` as an HTML table."""
-    about = pd.DataFrame({f"test images of {database.title}": table["label"], "n": table["n"].astype(str)})
-    intervals = tables.table_of(tables.with_intervals(row, "srcc", "plcc") for row in tables.records(table))
-    return _html_table(tables.rounded(pd.concat([about, intervals], axis=1)))
+    return _html_table(tables.rounded(tables.table_of(rows)))
