@@ -28,6 +28,8 @@ MEASURED = (
     "train/breakdown",
     "ablation/dynamics",
     "cross_dataset/",
+    "complexity/",
+    "claims/",
     "analysis/",
 )  # files that parameters alone do not decide
 END = "% end of a table\n"
