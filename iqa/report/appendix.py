@@ -26,7 +26,8 @@ from iqa.training.params import TrainParams
 CHAPTERS = (data_prep, train, ablation, complexity, cross_dataset, analysis, report)
 LISTED = tuple(table for chapter in CHAPTERS for table in chapter.TABLES)
 # files that parameters alone do not decide
-MEASURED = ("train/metrics", "train/breakdown", "ablation/dynamics", "cross_dataset/", "analysis/")
+MEASURED = ("train/metrics", "train/breakdown", "ablation/dynamics", "cross_dataset/")
+MEASURED += ("complexity/", "claims/", "analysis/")
 END = "% end of a table\n"
 COLUMNS = 85  # characters of a line of LaTeX's usual size; lines break in wider tables
 # faces of LaTeX in which a table is set until it fits: points of a digit, and of the text's width (A4, 25 mm margins)

@@ -42,6 +42,7 @@ from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 from iqa.training.params import TrainParams
 from iqa.training.weights import mismatches
 
+LATE = ("complexity", "claims")  # steps whose chapters wait for their results; the others show what is planned
 TEMPLATE = "report.md.j2"
 # in messages of pandoc and xref.lua
 UNRESOLVED = re.compile(r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)")
@@ -336,7 +337,11 @@ def _context(listed: Tables) -> dict[str, Any]:
     }
     command = partial(command_for, listed.params.study)
     words = ("name", "title", "words", "formula")
-    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT, "chosen": listed.chapters}
+    waiting = {
+        step: run for step, run in listed.chapters.items() if step in LATE and run and not listed.is_made(step, run)
+    }
+    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    found |= {"chosen": listed.chapters | dict.fromkeys(waiting, ""), "waiting": waiting}
     found |= {"clearer": claims.clearer, "telling": claims.telling, "hyper_network": partial(_hyper_network, listed)}
     read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | found | {"made": listed.is_made, "command": command}

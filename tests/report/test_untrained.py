@@ -68,6 +68,8 @@ def test_a_study_of_which_nothing_is_trained_has_a_report(study):
         (["data_prep/demo"], "it is not prepared; make it with: iqa run smoke/data_prep/demo"),
         (["data_prep/demo_photos"], "it is not prepared; make it with: iqa run smoke/data_prep/demo_photos"),
         (["analysis/main"], "is not run yet; make it with: iqa run smoke/analysis/main"),
+        (["train/last_s1"], "This report is not complete: 1 of the 2 trainings of this study is finished"),
+        (["complexity/main", "claims/main"], "wait for their results: claims/main and complexity/main"),
     ],
 )
 def test_a_study_that_is_finished_in_part_has_a_report_too(study, tmp_path, removed, told):
