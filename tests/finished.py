@@ -4,6 +4,7 @@
 in a scratch folder and renews them; a slow test compares their columns and keys with what the steps write now.
 """
 
+import filecmp
 import io
 import json
 import os
@@ -50,6 +51,7 @@ def ignored_caches(_folder: str, names: list[str]) -> set[str]:
 
 
 parse = cache(code._parse)  # most files of a copy are those of others
+PACKAGES: dict[str, code.Package] = {}  # what is known of code, by its folder and its files
 
 
 @contextmanager
@@ -58,7 +60,8 @@ def inside(folder: Path) -> Iterator[None]:
 
     What this process has loaded stays: a copy in which parameters are others needs a process of its own (`run`).
     """
-    package = code.Package(folder / "iqa")
+    files = {str(file): file.read_text(encoding="utf-8") for file in sorted((folder / "iqa").rglob("*.py"))}
+    package = PACKAGES.setdefault(code.digest(files), code.Package(folder / "iqa"))
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setattr(paths, "ROOT", folder)
         for name in ("PARAMS", "NOTEBOOKS", "RESULTS", "REPORT", "CACHE"):
@@ -68,6 +71,18 @@ def inside(folder: Path) -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(folder))
         patch.setenv("IQA_CACHE", str(folder / "cache"))
         yield
+
+
+def restore(copy: Path, original: Path) -> None:
+    """Bring a copy of a folder back to what it was: files of another size or time, new ones and missing ones."""
+    before, now = ({file.relative_to(folder): file for file in folder.rglob("*")} for folder in (original, copy))
+    for name in sorted(now.keys() - before.keys(), reverse=True):
+        now[name].rmdir() if now[name].is_dir() else now[name].unlink()
+    for name, file in sorted(before.items()):
+        if file.is_dir():
+            (copy / name).mkdir(exist_ok=True)
+        elif name not in now or not filecmp.cmp(file, now[name]):
+            shutil.copy2(file, copy / name)
 
 
 def call(folder: Path, *arguments: str, fails: bool = False) -> str:

@@ -46,7 +46,8 @@ record = out.finish(elsewhere=[place] if params.step == "report" else [])
 """
 
 
-LIBRARIES = ("iqa.app.cli", "iqa.app.engine", "papermill", "ipykernel.kernelapp")
+LIBRARIES = ("iqa.app.cli", "iqa.app.engine", "iqa.app.run", "papermill", "ipykernel.kernelapp")
+ONE_CORE = ("--jobs", "1")  # where more are granted, some runs have several threads, and load all libraries themselves
 EVERY_RUN = {"data_prep/demo", "train/a_s1", "train/b_s1", "ablation/main", "complexity/main", "report/report"}
 C = "train/c_s1"  # a run that some tests add
 
@@ -114,7 +115,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "IQA_CACHE": str(self.folder / "cache")}
-        command = [sys.executable, "-m", "iqa.app.cli", *(arguments or ("report", "toy"))]
+        command = [sys.executable, "-m", "iqa.app.cli", *(arguments or ("report", "toy", *ONE_CORE))]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
@@ -320,7 +321,7 @@ def test_without_training_the_report_is_made_of_what_is_finished(project):
     project.write("train/c_s1", "epochs: 3")
     project.write("complexity/main", "runs: [a_s1, c_s1]")
     project.write("data_prep/demo", "reader: synthetic\nscale: 0.5")  # to make it anew would remove the trainings
-    executed, text = project.report("report", "toy", "--no-train")
+    executed, text = project.report("report", "toy", "--no-train", *ONE_CORE)
     assert executed == {"ablation/main", "complexity/main", "report/report"}
     assert "1 training runs are not finished, and are reported so: c_s1" in text
     assert text.count("report.ipynb with params/") == 1  # a training that is left out makes nothing due again
@@ -368,6 +369,7 @@ def test_a_second_pipeline_or_run_is_refused_by_name_while_children_of_a_killed_
         assert not executed and "another pipeline is at work in results/toy" in text
         snakemake = next(other for other in psutil.process_iter() if "--snakefile" in cmdline(other, project))
         snakemake.kill()
+        snakemake.wait(30)
         executed, text = project.call("report", "toy", fails=True)
         assert not executed and "results/toy/ablation/main: another process makes this run" in text
     give_up = time.monotonic() + 60
