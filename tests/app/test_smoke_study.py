@@ -8,8 +8,11 @@ import pytest
 from finished import call, run
 
 from iqa.app.steps import STEPS
-from iqa.study.param_files import run_names
-from iqa.study.results import FORMATS
+from iqa.data.prepare import open_database
+from iqa.study.param_files import load, run_names
+from iqa.study.results import FORMATS, RunFolder
+from iqa.training.params import TrainParams
+from iqa.training.train import train
 
 KEPT = {"best.pt", "last.ckpt", "train.log", "history.csv"}  # of a training
 
@@ -71,33 +74,25 @@ def test_rendering_again_gives_the_same_bytes(project):
     assert [file.read_bytes() for file in files] == before
 
 
-def by_hand(project, folder, name, *values):
-    """Run the main training with the bare papermill command, in another folder, under another name."""
-    params = project / "params" / "smoke"
-    run(
-        project,
-        "papermill",
-        str(project / "notebooks" / "02_train.ipynb"),
-        str(folder / "out.ipynb"),
-        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml")),
-        *("-p", "study", "smoke", "-p", "run", name, "-p", "seed", "1", "-p", *values, "--cwd", str(folder)),
-        cwd=folder,
-        **{FORMATS: "png"},
-    )
-
-
 def test_bare_papermill_in_another_folder_with_loader_workers_gives_the_pipelines_numbers(project, tmp_path):
-    by_hand(project, tmp_path, "by_hand", "workers", "2")
+    params, notebook = project / "params" / "smoke", project / "notebooks" / "02_train.ipynb"
+    files = ("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml"))
+    values = {"study": "smoke", "run": "by_hand", "seed": "1", "workers": "2"}
+    given = [word for pair in values.items() for word in ("-p", *pair)]
+    arguments = [str(notebook), str(tmp_path / "out.ipynb"), *files, *given, "--cwd", str(tmp_path)]
+    run(project, "papermill", *arguments, cwd=tmp_path, **{FORMATS: "png"})
     train = project / "results" / "smoke" / "train"
     pipeline, other = (pd.read_csv(train / name / "predictions.csv") for name in ("main_s1", "by_hand"))
     pd.testing.assert_frame_equal(pipeline, other, check_exact=True)
 
 
-def test_a_training_is_shared_by_two_processes(project, tmp_path):
-    by_hand(project, tmp_path, "shared", "devices", "2")
-    folder = project / "results" / "smoke" / "train" / "shared"
-    assert (folder / "train.log").read_text().count("epoch ") == 2
-    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+def test_a_training_is_shared_by_two_processes(project):
+    with finished.inside(project):
+        params = load(TrainParams, "smoke", "main_s1").model_copy(update={"run": "shared", "devices": 2})
+        out = RunFolder(params)
+        history = train(params, open_database("smoke", params.database), out.path)
+    assert (out.path / "train.log").read_text().count("epoch ") == len(history) == 2
+    assert (out.path / "best.pt").is_file()
 
 
 def test_one_table_is_made_and_printed(project):
