@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -223,21 +225,35 @@ def used(added, tmp_path_factory) -> tuple[Path, str]:
     (params / "train/new.yaml").write_text(f"epochs: 1\nseeds: [1]\nrank_weight: 0.0\n{changed}\n")
     tests = ("training/test_losses", "model/test_model", "data/test_data_readers", "show/test_tables")
     files = [f"tests/{name}.py" for name in tests]
-    with finished.inside(project), warm.started() as (variables, _):
+    printed = tmp_path_factory.mktemp("printed") / "printed.txt"
+    with finished.inside(project), printing_to(printed), warm.started() as (variables, _):
 
-        def python(*arguments: str) -> str:
+        def python(*arguments: str) -> None:
             command = [sys.executable, "-I", "-S", "iqa/app/warm.py", "-m", *arguments]
             environment = os.environ | variables | {"OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-            return done.stdout + done.stderr
+            assert subprocess.run(command, env=environment, check=False).returncode == 0, printed.read_text()
 
-        said = python("pytest", "-v", "-p", "no:cacheprovider", *files, "-k", "cubic or ends or mydb or facts or steps")
-        said += python("docs.generate", "databases")
-        said += python("iqa.app.cli", "run", *RUNS)
+        python("pytest", "-v", "-p", "no:cacheprovider", *files, "-k", "cubic or ends or mydb or facts or steps")
+        python("docs.generate", "databases")
+        python("iqa.app.cli", "run", *RUNS)
         for model in ("smoke/new_s1", "params/smoke/train/wider.yaml"):
-            said += python("iqa.app.cli", "describe", model)
-    return project, said
+            python("iqa.app.cli", "describe", model)
+    return project, printed.read_text()
+
+
+@contextmanager
+def printing_to(file: Path) -> Iterator[None]:
+    """Lets the processes that are started print to a file: copies print where the process does that they are of."""
+    kept = [os.dup(number) for number in (1, 2)]
+    with file.open("wb") as opened:
+        for number in (1, 2):
+            os.dup2(opened.fileno(), number)
+        try:
+            yield
+        finally:
+            for number, other in zip((1, 2), kept, strict=True):
+                os.dup2(other, number)
+                os.close(other)
 
 
 @pytest.mark.slow
