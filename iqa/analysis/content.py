@@ -126,16 +126,14 @@ def compare(
                 value, samples = found[name]
                 found[f"d_{name}"] = value - values[OWN], samples - sampled[OWN]
             for key, (value, samples) in found.items():
-                low, high = bootstrap.percentiles(samples, confidence)
-                rows[kind] |= {key: float(value), f"{key}_low": low, f"{key}_high": high}
+                rows[kind] |= {key: float(value)} | bootstrap.ends(key, samples, confidence)
     lent = []
     for name, other in zip(columns[SHUFFLED], derange(len(mos), len(columns[SHUFFLED]), seed), strict=True):
         drawn = {"resamples": resamples, "seed": seed, "groups": contents[other]}
         (samples,) = bootstrap.resample(coefficients.srcc, [scores[name].to_numpy()], mos[other], **drawn)
         lent.append((coefficients.srcc(scores[name], mos[other]), samples))
     value, samples = (np.mean(part, axis=0) for part in zip(*lent, strict=True))
-    low, high = bootstrap.percentiles(samples, confidence)
-    rows[SHUFFLED] |= {"lender_srcc": float(value), "lender_srcc_low": low, "lender_srcc_high": high}
+    rows[SHUFFLED] |= {"lender_srcc": float(value)} | bootstrap.ends("lender_srcc", samples, confidence)
     for kind in (SHUFFLED, MEAN):
         low, high = rows[kind]["d_srcc_low"], rows[kind]["d_srcc_high"]
         rows[kind]["verdict"] = BETTER if low > 0 else WORSE if high < 0 else OPEN

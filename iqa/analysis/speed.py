@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iqa.analysis.params import ComplexityParams
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.memory import GIB, Live, OverLimit, available
+from iqa.model.memory import GIB, Live, OverLimit, available, is_lacking
 from iqa.model.scoring import LOWER, choose_device
 from iqa.study.results import hardware
 
@@ -64,6 +64,16 @@ class Setting:
         finally:
             model.to("cpu")
             torch.cuda.empty_cache()
+
+    def scoring(self, network: Callable, pixels: Tensor) -> Callable[[], None]:
+        """A forward pass of a batch."""
+
+        @torch.inference_mode()
+        def run() -> None:
+            with self.autocast():
+                network(pixels)
+
+        return run
 
     def pixels(self, batch_size: int, params: ComplexityParams) -> Tensor:
         """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
@@ -141,15 +151,9 @@ def _speed(
 ) -> dict[str, Any]:
     """Times and peak memory of one batch size."""
     pixels = setting.pixels(batch_size, params)
-    on_cpu = setting.device.type == "cpu"
-
-    @torch.inference_mode()
-    def run(network: Callable = forward) -> None:
-        with setting.autocast():
-            network(pixels)
-
+    run, on_cpu = setting.scoring(forward, pixels), setting.device.type == "cpu"
     if on_cpu:  # compiled code is not seen from Python; a pass that is not compiled shows that the batch fits
-        peak = peak_memory(lambda: run(model), model, memory_limit(params.memory_gb), pixels)
+        peak = peak_memory(setting.scoring(model, pixels), model, memory_limit(params.memory_gb), pixels)
     else:
         torch.cuda.reset_peak_memory_stats(setting.device)
     times = timing(run, batch_size, setting.device, params.warmup, params.repeats, params.seconds)
@@ -219,13 +223,7 @@ def memory(model: HyperIQA, setting: Setting, params: ComplexityParams) -> dict[
 
 def _scoring(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
     pixels = setting.pixels(params.memory_batch, params)
-
-    @torch.inference_mode()
-    def run() -> None:
-        with setting.autocast():
-            model(pixels)
-
-    return peak_memory(run, model, limit, pixels)
+    return peak_memory(setting.scoring(model, pixels), model, limit, pixels)
 
 
 def _training(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
@@ -276,9 +274,7 @@ def _reason(error: Exception) -> str | None:
     """Why a batch does not fit, or None for an error of another kind."""
     if isinstance(error, OverLimit):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-        return f"memory: {_first_line(error)}"
-    return None
+    return f"memory: {_first_line(error)}" if is_lacking(error) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from iqa.data.database import Database, Labels
-from iqa.data.files import refuse, some
+from iqa.data.files import refuse
 from iqa.data.prepare import MISSING
 from iqa.data.splits import SKIPPED, SPLITS
+from iqa.study.echo import some
 
 SIZES_SHOWN = 10  # how many stored sizes an audit lists
 SCALE = ("name", "title", "synthetic", "low", "high", "higher_is_better")

@@ -22,7 +22,6 @@ from the seed and the image's pixels alone.
 import math
 import os
 import re
-import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +45,7 @@ from iqa.data.pixels import PIXELS, REACH, Undecodable, decode, resize, rgb
 from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.memory import Live, OverLimit, available
+from iqa.model.memory import Live, available, is_lacking
 from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
 from iqa.model.scoring import Window, choose_device, patch_positions, score_patches
 from iqa.model.tensors import fill, load
@@ -338,12 +337,12 @@ def _attempt(file: str | Path, work: Callable, *arguments: Any, **options: Any) 
         return error
     except Exception as error:
         problem = f"it cannot be scored ({type(error).__name__}: {str(error)[:200]})"
-        return Unreadable(file, NO_MEMORY if _lacks_memory(error) else problem)
+        return Unreadable(file, NO_MEMORY if is_lacking(error) else problem)
 
 
 def _open(image: ImageLike, colours: Colours) -> Image.Image:
     if isinstance(image, str | Path):
-        if _is_stream(Path(image)):
+        if _is_stream(image):
             raise Unreadable(image, "it is a pipe, a socket or a device; save the image to a file")
         return decode(Path(image), colours)
     if isinstance(image, Image.Image):
@@ -355,17 +354,10 @@ def _open(image: ImageLike, colours: Colours) -> Image.Image:
     return Image.fromarray(image)
 
 
-def _is_stream(file: Path) -> bool:
+def _is_stream(file: str | Path) -> bool:
     """Whether a path is no file and no folder; to read it could take forever."""
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _lacks_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | OverLimit | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    # unlike those of Path, these raise nothing where access is denied
+    return os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))  # noqa: PTH110, PTH112, PTH113
 
 
 def _ahead(work: Callable, items: Iterable, workers: int, cost: Callable[[Any], int] = lambda _: 0) -> Iterator:
