@@ -307,14 +307,10 @@ def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
     base = groups["reference"][0].params
     alone = [changed(members[0].params, base) in ([], [parameter]) for members in groups.values()]
     values = [members[0].params[parameter] for members in groups.values()]
-    rows = table.assign(**{parameter: values}, images=[_train_images(members) for members in groups.values()])[alone]
+    counts = [[run.metrics.get("train_images", np.nan) for run in select_finished(runs)] for runs in groups.values()]
+    images = [float(np.mean(known)) if known else np.nan for known in counts]
+    rows = table.assign(**{parameter: values}, images=images)[alone]
     for value in rows[parameter]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"key 'parameter': '{parameter}' is {value!r} in a run; a curve needs numbers")
     return rows.astype({parameter: float}).sort_values(parameter, kind="stable")
-
-
-def _train_images(members: Sequence[Run]) -> float:
-    """Mean number of training images of the finished runs of a group."""
-    known = [run.metrics.get("train_images", np.nan) for run in select_finished(members)]
-    return float(np.mean(known)) if known else np.nan
