@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import chain, count, product
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,8 @@ def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Itera
     with setting.hold(model):
         forward = torch.compile(model) if setting.compiled else model
         pace = 0.0  # seconds per image of the size before
-        for batch_size in _sizes(params):
+        larger = (params.batch_sizes[-1] * 2**power for power in count(1)) if params.until_full else ()
+        for batch_size in chain(params.batch_sizes, larger):
             row = about | {"batch_size": batch_size, "reason": ""}
             if pace * batch_size > params.seconds:
                 takes = f"a pass would take about {pace * batch_size:.1f} s"
@@ -138,12 +139,6 @@ def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Itera
                 return
             pace = times["min_ms"] / 1000 / batch_size
             yield row | times
-
-
-def _sizes(params: ComplexityParams) -> Iterator[int]:
-    yield from params.batch_sizes
-    if params.until_full:
-        yield from (params.batch_sizes[-1] * 2**power for power in count(1))
 
 
 def _speed(
