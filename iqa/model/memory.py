@@ -17,7 +17,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's `mallopt`
 
 
 def keep_freed() -> None:
-    """Let glibc keep freed memory, up to 1 GiB, for what comes next: clearing new pages takes a tenth of a forward pass.
+    """Let glibc keep freed memory, up to 1 GiB, for what comes next: new pages take a tenth of a forward pass.
 
     Where the C library is another one, nothing changes.
     """
