@@ -1,4 +1,4 @@
-"""What the benchmarks share: they measure cases in turn, print a table, and write it with the machine that it is from."""
+"""What the benchmarks share: to measure cases in turn, to print a table, and to write it with the machine."""
 
 import argparse
 import os
@@ -169,7 +169,7 @@ def cost(work: Callable[[], Any]) -> Cost:
 
 
 def _memory(entry: str) -> float:
-    """MiB that this process holds (`VmRSS`) or has held at most (`VmHWM`); where only Linux tells, always the latter."""
+    """MiB that this process holds (`VmRSS`) or has held at most (`VmHWM`); on other systems than Linux, the latter."""
     if STATUS.is_file():
         return float(STATUS.read_text().split(f"{entry}:")[1].split()[0]) / 2**10
     import resource
