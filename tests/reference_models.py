@@ -187,7 +187,7 @@ class Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if getattr(function, "__name__", "") in ("uniform_", "normal_", "erfinv_"):
-            return args[0]
+            return args[0] if args else kwargs["tensor"]
         return function(*args, **(kwargs or {}))
 
 

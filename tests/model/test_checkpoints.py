@@ -187,7 +187,7 @@ def test_weights_that_are_no_finite_numbers_are_an_error_that_names_the_tensor(d
     state = blank("hyperiqa", numbered=True)
     state["fc5w_fc.weight"] = damage(torch.rand(state["fc5w_fc.weight"].shape))
     with pytest.raises(CheckpointError, match=rf"odd\.pkl: {message}"):
-        read_shapes(save(state, tmp_path, "odd.pkl"))
+        read_drawn(save(state, tmp_path, "odd.pkl"))
 
 
 def test_half_precision_is_read(tmp_path):

@@ -21,7 +21,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale
 from iqa.study import paths
 
-SMALL = tiny.demo().architecture()
+SMALL = tiny.PARAMS.architecture()
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 1, 1], "window_size": 2, "img_size": 64}
 SCALE = Scale(1, 5, True, "Tiny")
 SIZES = [(1, 64, 64), (2, 101, 131), (5, 96, 77), (1, 150, 225)]
@@ -179,10 +179,10 @@ def test_scores_that_differ_from_those_of_the_model_leave_no_file(tmp_path, monk
 
 
 def test_scores_that_are_not_numbers_are_refused_and_an_earlier_file_stays(tmp_path):
-    model, file = predictor(), tmp_path / "model.onnx"
+    model, file = predictor(head="linear"), tmp_path / "model.onnx"
     file.write_bytes(b"earlier")
     with torch.no_grad():
-        model.network.hyper.last_bias.bias.fill_(torch.nan)
+        model.network.target.layers[-1].bias.fill_(torch.nan)
     with pytest.raises(ExportError, match="by up to nan"):
         export(model, file, 64, 64)
     assert file.read_bytes() == b"earlier" and len(list(tmp_path.iterdir())) == 1
