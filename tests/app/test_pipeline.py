@@ -424,6 +424,30 @@ def test_independent_runs_share_the_cores(project):
     assert {"train/a_s1", "train/b_s1"} <= executed
 
 
+def test_the_first_report_of_a_study_waits_for_the_main_training_alone(project):
+    shutil.rmtree(project.folder / "results")
+    project.write("report/report", "main: b_s1")
+    module = project.folder / "iqa/app/graph.py"
+    module.write_text(module.read_text().replace("EARLY = 5", "EARLY = 1"))
+    runs, said = project.report("report", "toy", "--jobs", "1")
+    order = re.findall(r"\[(\S+)\] \S+\.ipynb with", said)
+    assert order[:3] == ["data_prep/demo", "train/b_s1", "report/report"] and order[-1] == "report/report"
+    assert len(order) == len(runs) + 1
+    assert project.would_run() == set()
+
+
+@pytest.mark.parametrize("made", [[], ["train/main_s1"], ["report/report"]])
+def test_a_study_with_a_report_or_a_main_training_has_no_early_one(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    jobs = graph.jobs("demo")
+    waits, command = graph.early_report("demo", [job for job in jobs if f"{job.step}/{job.run}" not in made])
+    if made:
+        assert (waits, command) == ([], "")
+    else:
+        assert {mark.split("made/")[1] for mark in waits} == {"data_prep/demo", "train/main_s1"}
+        assert " run demo/report/report " in command
+
+
 def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project, monkeypatch):
     monkeypatch.setattr(graph, "_snakemake", None)  # it is not reached
     project.write("train/b_s1", "epochs: many\nlearning_rate: 1e-4")
