@@ -167,7 +167,7 @@ def outline(file: Path) -> object:
 
 def _keys(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _keys(item) for key, item in value.items() if not key.endswith((".png", ".pdf"))}
+        return {key: _keys(item) for key, item in value.items() if not key.endswith(".pdf")}
     return [_keys(item) for item in value] if isinstance(value, list) else None
 
 
