@@ -146,17 +146,25 @@ def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rou
     assert history.columns.equals(fitted[1].columns)
 
 
+@pytest.mark.parametrize(
+    ("backend", "batch_size"),
+    [
+        ("eager", 8),  # follows a last batch that is smaller, by a second graph
+        pytest.param("aot_eager", 10, marks=pytest.mark.slow),  # follows the gradients, too
+    ],
+)
 def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(
-    data, fitted, tmp_path, monkeypatch
+    data, fitted, tmp_path, monkeypatch, backend, batch_size
 ):
     # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    history = train(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
-    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
-    assert weights(tmp_path).keys() == weights(fitted[0]).keys()
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
-        torch.load(fitted[0] / "last.ckpt", weights_only=False)["state_dict"].keys()
-    )
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    plain = tiny.PARAMS.model_copy(update={"batch_size": batch_size, "epochs": 1})
+    history = train(plain.model_copy(update={"compile": True}), data, tmp_path / "compiled")
+    expected = train(plain, data, tmp_path / "plain")
+    assert np.allclose(history["train_loss"], expected["train_loss"], atol=1e-3)
+    assert weights(tmp_path / "compiled").keys() == weights(fitted[0]).keys()
+    states = [torch.load(folder / "last.ckpt", weights_only=False) for folder in (tmp_path / "compiled", fitted[0])]
+    assert states[0]["state_dict"].keys() == states[1]["state_dict"].keys()
 
 
 def test_the_average_of_the_weights_is_the_model(data, fitted, tmp_path):

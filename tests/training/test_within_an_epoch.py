@@ -70,7 +70,7 @@ def assert_equal(folder, history, whole, at_once) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_that_was_stopped_thrice_at_random_batches_equals_an_unbroken_one(data, tmp_path, monkeypatch, kind):
-    params = LONG.model_copy(update=KINDS[kind])
+    params = LONG.model_copy(update={"train_patches": 2} | KINDS[kind])  # 5 batches an epoch
     others = [tiny.other()] * len(params.with_databases)
     folder, whole = tmp_path / "stopped", tmp_path / "whole"
     folder.mkdir()
@@ -78,9 +78,9 @@ def test_a_training_that_was_stopped_thrice_at_random_batches_equals_an_unbroken
     at_once = train(params, data, whole, others=others)
     monkeypatch.setattr(fit, "SAVE_EVERY", 0.0)
     random = np.random.default_rng(len(kind))
-    for place in sorted(random.choice(30, 3, replace=False)):
+    for place in sorted(random.choice(15, 3, replace=False)):
         with monkeypatch.context() as patch:
-            stop_before(patch, *divmod(int(place), 10))
+            stop_before(patch, *divmod(int(place), 5))
             with pytest.raises(Stopped):
                 train(params, data, folder, others=others)
     assert_equal(folder, train(params, data, folder, others=others), whole, at_once)
