@@ -22,6 +22,7 @@ from iqa.model.predictor import Predictor, Scale
 from iqa.study import paths
 
 SMALL = tiny.PARAMS.architecture()
+LEAN = {"backbone": "convnext_atto", "backbone_args": {"depths": [0, 0, 0, 0], "dims": [8, 16, 24, 32]}}
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 1, 1], "window_size": 2, "img_size": 64}
 SCALE = Scale(1, 5, True, "Tiny")
 SIZES = [(1, 64, 64), (2, 101, 131), (5, 96, 77), (1, 150, 225)]
@@ -30,7 +31,7 @@ SIZES = [(1, 64, 64), (2, 101, 131), (5, 96, 77), (1, 150, 225)]
 def predictor(scale=SCALE, input="rgb", crop=64, **changes) -> Predictor:
     """A model whose scores depend on every part of it by more than the differences that are allowed."""
     torch.manual_seed(0)
-    network = HyperIQA(SMALL.model_copy(update=changes)).eval()
+    network = HyperIQA(SMALL.model_copy(update=LEAN | changes)).eval()
     with torch.no_grad():
         for project in network.local.modules():
             if isinstance(project, nn.Linear):
@@ -69,7 +70,8 @@ def assert_same(file, model, sizes, allowed=1e-5):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A model with MSCN input on a scale whose low end is best, its file and what was checked."""
-    model = predictor(Scale(0, 9, False, "Tiny"), "mscn", mean=[0.5, 0.4, 0.3])
+    body = {"backbone": SMALL.backbone, "backbone_args": SMALL.backbone_args}
+    model = predictor(Scale(0, 9, False, "Tiny"), "mscn", mean=[0.5, 0.4, 0.3], **body)
     file = tmp_path_factory.mktemp("exported") / "model.onnx"
     return model, file, export(model, file)
 
@@ -108,7 +110,8 @@ def test_every_head_fusion_and_target_input_scores_as_the_model_which_is_left_al
     assert torch.equal(torch.get_rng_state(), state)
     after = model.network.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
-    assert model.network.backbone.body.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    convolution = next(weight for weight in model.network.backbone.parameters() if weight.ndim == 4)
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
     assert_same(tmp_path / "model.onnx", model, SIZES)
 
 
