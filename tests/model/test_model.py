@@ -205,10 +205,6 @@ def test_an_unknown_backbone_names_its_neighbours():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pretrained": True}, r"key 'backbone_args': remove 'pretrained', which is set by `pretrained`"),
-        ({"features_only": False}, r"key 'backbone_args': remove 'features_only'"),
-        ({"drop_path_rate": 0.1}, r"key 'backbone_args': remove 'drop_path_rate', which is set by `drop_path`"),
-        ({"checkpoint_path": "x.pth"}, r"key 'backbone_args': remove 'checkpoint_path', which is set by `weights`"),
         ({"wings": 2}, r"backbone 'resnet10t' cannot be built: .*wings.*; correct 'backbone_args'"),
         ({"channels": "many"}, r"backbone 'resnet10t' cannot be built: .*; correct 'backbone_args'"),
     ],
@@ -216,6 +212,22 @@ def test_an_unknown_backbone_names_its_neighbours():
 def test_arguments_that_a_backbone_does_not_take_are_an_error_that_names_them(arguments, message):
     with pytest.raises(BackboneError, match=message):
         HyperIQA(SMALL.model_copy(update={"backbone_args": arguments}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setter"),
+    [
+        ({"pretrained": True}, "`pretrained`"),
+        ({"features_only": False}, "the model"),
+        ({"drop_path_rate": 0.1}, "`drop_path`"),
+        ({"checkpoint_path": "x.pth"}, "`weights`"),
+        ({"in_chans": 1}, "the model"),
+    ],
+)
+def test_arguments_of_a_backbone_that_others_set_are_refused(arguments, setter):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"remove '{name}', which is set by {setter}"):
+        ModelParams(backbone_args=arguments)
 
 
 @pytest.mark.parametrize(
