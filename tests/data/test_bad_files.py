@@ -303,6 +303,7 @@ def test_where_every_image_is_broken_nothing_is_skipped_silently(folder):
         prepare(params(folder, missing="skip"))
 
 
+@pytest.mark.slow
 def test_a_changed_or_incomplete_synthetic_database_is_made_again(monkeypatch, capsys):
     plan = synthetic.plan
     monkeypatch.setattr(synthetic, "plan", lambda *how: list({each.split: each for each in plan(*how)}.values()))

@@ -78,7 +78,7 @@ def test_the_history_has_the_loss_of_the_scores_on_the_scale(trained):
     model, folder, data = trained
     row = torch.load(folder / "best.pt", weights_only=True)["history_row"]
     indices = data.indices("val")
-    value = scoring.score(model.network, data, indices, **model.options)
+    value = scoring.score(model.network, data, indices, **model.options | {"patches": tiny.PARAMS.val_patches})
     truth = data.normalise(data.table["mos"].to_numpy()[indices])
     assert row["val_loss"] == pytest.approx(np.abs(value - truth).mean()) and row["val_loss"] < 0.4
     assert row["val_srcc"] == coefficients.srcc(value, truth)

@@ -52,7 +52,9 @@ def copy(params: TrainParams, **changes) -> TrainParams:
     return params.model_copy(update=changes)
 
 
-@pytest.mark.parametrize("schedule", OPEN)
+@pytest.mark.parametrize(
+    "schedule", ["step", *(pytest.param(name, marks=pytest.mark.slow) for name in OPEN if name != "step")]
+)
 def test_a_training_that_is_extended_equals_one_that_was_that_long_at_once(data, tmp_path, schedule):
     results, work, whole = tmp_path / "main_s1", tmp_path / "main_s1.unfinished", tmp_path / "whole"
     for folder in (results, work, whole):

@@ -23,6 +23,7 @@ KINDS = {
     "workers": {"workers": 2, "precision": "bf16-mixed", "fused": False},
     "several databases": {"with_databases": ["small"], "mix": "equal", "loss": "l1 + plcc"},
 }
+QUICK = {"collected gradients", "frozen backbone"}  # whose test is always run
 
 
 class Stopped(Exception):
@@ -68,7 +69,9 @@ def assert_equal(folder, history, whole, at_once) -> None:
         assert same(state(folder)[part], state(whole)[part]), part
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_training_that_was_stopped_thrice_at_random_batches_equals_an_unbroken_one(data, tmp_path, monkeypatch, kind):
     params = LONG.model_copy(update={"train_patches": 2} | KINDS[kind])  # 5 batches an epoch
     others = [tiny.other()] * len(params.with_databases)
