@@ -1,7 +1,9 @@
 """How much memory there is, and how much of it tensors on the CPU take."""
 
+import ctypes
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,18 @@ from torch.utils._pytree import tree_map_only
 
 GIB = 2**30
 GROUP = Path("/sys/fs/cgroup")  # of this process, where it runs in a container
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's `mallopt`
+
+
+def keep_freed() -> None:
+    """Let glibc keep freed memory, up to 1 GiB, for what comes next: new pages take a tenth of a forward pass.
+
+    Where the C library is another one, nothing changes.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, 2**30)
+        library.mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
 class OverLimit(MemoryError):

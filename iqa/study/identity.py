@@ -15,6 +15,7 @@ result that was made without it, once it is here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -58,7 +59,12 @@ def hash_of(file: str) -> str:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions of some packages."""
-    return {name: metadata.version(name) for name in packages}
+    return {name: _version(name) for name in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
 
 
 def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> list[Reason]:
@@ -68,7 +74,7 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
         defaults: of the parameters; a key that an older identity lacks counts as its default.
     """
     reasons = [Reason("parameter", text) for text in _changed(before["values"], now["values"], defaults)]
-    for kind, is_shown in (("code", False), ("show", True)):
+    for kind, is_shown in (("code", False), ("show", True)) if before["code"] != now["code"] else ():
         own = [{k: v for k, v in each["code"].items() if _is_shown(k) == is_shown} for each in (before, now)]
         lines = code.differences(*own)
         if not all(line.endswith(code.GONE) for line in lines):  # what used it has not changed otherwise

@@ -5,6 +5,7 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 import iqa
 from iqa.data import DataError, pixels
 from iqa.data.pixels import Size, mscn
-from iqa.model import checkpoints, predictor
+from iqa.model import checkpoints, memory, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.image_files import counted, find_images
@@ -429,6 +430,22 @@ def test_a_score_does_not_depend_on_its_neighbours_their_order_the_workers_or_th
     assert equal(expected, scores(load_model(folder, "cpu"), files, crops=crops))
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenetv2_100"])
+def test_a_score_does_not_depend_on_the_number_of_threads(backbone):
+    torch.manual_seed(0)
+    network = HyperIQA(tiny.demo(backbone=backbone, backbone_args={}, device="cpu").architecture()).eval()
+    found, threads = [], torch.get_num_threads()
+    model = dataclasses.replace(brightness(64), network=network.to(memory_format=torch.channels_last))
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(model.patch_scores(photo()).scores)
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(*found)
+    assert {part.dilation for part in network.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
+
+
 @pytest.mark.parametrize("crops", ["grid", "random"])
 def test_scores_of_different_batch_sizes_agree_to_a_hundred_thousandth_of_the_range(model, files, crops):
     first, *others = (scores(model, files, crops=crops, batch_size=size) for size in (1, 7, 32))
@@ -666,6 +683,16 @@ def test_an_image_whose_decoding_would_not_fit_is_told_and_not_decoded(tmp_path,
     monkeypatch.setattr(predictor, "available", lambda: 15 * 100 * 140 - 1)
     ((_, found),) = brightness().score_files([written(tmp_path / "a.png")])
     assert found.reason == predictor.NO_MEMORY
+
+
+@pytest.mark.parametrize("library", [SimpleNamespace(), None])
+def test_freed_memory_is_kept_where_the_c_library_can_be_told_so(library, monkeypatch):
+    told = []
+    if library:
+        library.mallopt = lambda *order: told.append(order)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
+    memory.keep_freed()
+    assert [value for _, value in told] == ([2**30, 2**25] if library else [])
 
 
 def test_a_forward_pass_that_takes_too_much_memory_is_stopped(model, monkeypatch):
