@@ -13,6 +13,8 @@ cluster = config.get("cluster", False)
 jobs = graph.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
 due = [job for job in jobs if job.rule in config["due"].split(",")]
 marks = [job.mark for job in due]
+first, command = graph.early_report(config["study"], due)  # what the first report of a study waits for
+early = [f"{graph.MARKS}/early_report"] if first else []
 
 
 rule all:
@@ -27,13 +29,28 @@ for job in due:
         name:
             job.rule
         input:
-            [mark for mark in job.inputs if mark in marks],
+            [mark for mark in job.inputs if mark in marks] + (early if job.command == command else []),
         output:
             touch(job.mark),
         params:
             command=job.command,
+        priority: job.mark in first
         threads: job.cores
         resources:
             **job.resources(cluster),
         shell:
             f"{machine.CORES}={{threads}} {{params.command}}"
+
+
+if early:
+
+    rule early_report:
+        input:
+            [mark for mark in first if mark in marks],
+        output:
+            touch(early),
+        params:
+            command=command,
+        priority: 2
+        shell:
+            "{params.command} || true"  # if it fails, so does the report at the end, which tells

@@ -50,8 +50,7 @@ def _new(options: Options) -> None:
     """
     from iqa.app import new
 
-    given = {key: value for key, value in vars(options).items() if value is not None}
-    new.start(given.pop("name"), {key: [*value] if type(value) is tuple else value for key, value in given.items()})
+    new.start(options)
 
 
 def _rehearse(options: Options) -> int:
@@ -67,9 +66,9 @@ def _rehearse(options: Options) -> int:
     home, found = rehearsal.rehearse(options.study, options.jobs)
     minutes = (time.perf_counter() - started) / 60
     unfinished = found["problem"].str.match("failed|not run")
+    runs, hard = len(list(steps.all_params(options.study))), (~unfinished).sum()
     print(f"\n{options.study}: rehearsed in {minutes:.1f} min; {paths.shown(home / 'report' / options.study)}")
-    print(f"{len(list(steps.all_params(options.study)))} runs, {unfinished.sum()} of them not finished", end="; ")
-    print(f"{(~unfinished).sum()} tables and figures are empty or hard to read")
+    print(f"{runs} runs, {unfinished.sum()} of them not finished; {hard} tables and figures are empty or hard to read")
     if len(found):
         _print_table(found)
     cost = rehearsal.forecast(options.study, options.device)
@@ -77,9 +76,8 @@ def _rehearse(options: Options) -> int:
     print(f"\nForecast of the real trainings on this machine's {device}:")
     _print_table(cost)
     hours, disk = cost["total_hours"].sum(), (cost["disk_gb"] * cost["runs"]).sum()
-    cached = rehearsal.cache_gb(options.study)
-    print(f"{cost['runs'].sum()} trainings, {hours:,.1f} {device} hours; {disk:.1f} GB of models", end=", ")
-    print(f"{cached:.1f} GB of pixels")
+    stored = f"{disk:.1f} GB of models, {rehearsal.cache_gb(options.study):.1f} GB of pixels"
+    print(f"{cost['runs'].sum()} trainings, {hours:,.1f} {device} hours; {stored}")
     return int(unfinished.any())
 
 
@@ -154,7 +152,7 @@ def _table(options: Options) -> None:
         _print_table(pd.DataFrame({"name": list(found.titles), "table": list(found.titles.values())}))
         return
     run.refresh(options.study, *found.of_run(options.table))
-    files = found.write([options.table], appendix.table_folder(options.study))
+    files = found.write([options.table], paths.REPORT / options.study / "tables")
     print(tables.markdown(found[options.table]))
     print(*map(paths.shown, files), sep="\n")
 
@@ -178,18 +176,19 @@ def _evaluate(options: Options) -> None:
         raise Mistake(f"params/{options.study}/data_prep/ holds no database; name another study")
     models = {source: load_model(source, options.device, options.size) for source in _model_files(options.models)}
     opened, missing = open_available(options.study, names)
-    changes = {"crops": options.crops, "patches": options.patches, "batch_size": options.batch_size}
+    how = {key: getattr(options, key) for key in ("crops", "patches", "batch_size", "seed")}
     pairs = [(model, name) for model in models for name in opened]
     scored, rows = {}, []
     for model, name in bar(pairs, total=len(pairs), desc="scoring", unit="database"):
-        changes["label"] = f"scoring {name} with {model}"
-        scored[model, name] = evaluation.score(models[model], opened[name], **changes, seed=options.seed)
-        about = {"model": model, "trained_on": models[model].scale.of, "database": name, "title": opened[name].title}
-        uncalibrated = models[model].scale.uncalibrated
-        how = {"seed": options.seed or 0, "uncalibrated": uncalibrated}
-        measured = evaluation.evaluate(scored[model, name], options.resamples, **how)
-        rows.append(about | {"available": True, "ceiling_srcc": opened[name].ceiling_srcc()} | measured)
-        rows[-1]["plcc_fitted5"] = evaluation.fitted5(scored[model, name])
+        database, scale = opened[name], models[model].scale
+        table = evaluation.score(models[model], database, **how, label=f"scoring {name} with {model}")
+        about = {"model": model, "trained_on": scale.of, "database": name, "title": database.title, "available": True}
+        measured = evaluation.evaluate(
+            table, options.resamples, seed=options.seed or 0, uncalibrated=scale.uncalibrated
+        )
+        further = {"ceiling_srcc": database.ceiling_srcc(), "plcc_fitted5": evaluation.fitted5(table)}
+        scored[model, name] = table
+        rows.append(about | measured | further)
     trained_on = {model: predictor.scale.of for model, predictor in models.items()}
     cross = evaluation.cross_table(rows, trained_on, missing)
     unwritten: list[str] = []

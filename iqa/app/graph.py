@@ -35,6 +35,7 @@ except KeyboardInterrupt:
 """
 LOG = ".snakemake/report.log"  # in the study's folder: all that Snakemake says
 MARKS = ".snakemake/made"  # folder, in that of the study, of what Snakemake takes for the outputs of its jobs
+EARLY = 5  # trainings that are due besides the main one, for the first report of a study not to wait for all of them
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,31 @@ def jobs(
                 memory_mb=round(asked.memory_gb * 1024),
                 minutes=asked.minutes,
                 nodes=params.nodes if isinstance(params, TrainParams) else 1,
-                command=f"{_python()} -m iqa.app.cli run {study}/{step}/{run} --note {_mark(step, run)}.failed",
+                command=_command(study, step, run),
             )
         )
     return graph
 
 
-def _python() -> str:
-    """The command for Python, or where it can be for a copy of the process with the libraries."""
+def early_report(study: str, graph: list[Job]) -> tuple[list[str], str]:
+    """What the first report of a study waits for, and its command; nothing where it is there, or soon complete.
+
+    It holds the main training, and the rest as not run. The report is made again when the rest is done.
+    """
+    due = {(job.step, job.run): job for job in graph if job.due}
+    for (step, run), job in due.items():
+        if isinstance(params := steps.load(study, step, run), ReportParams) and not finished(study, step, run):
+            main = due.get(("train", params.main))
+            if main and sum(step == "train" for step, _ in due) > EARLY:
+                return [*main.inputs, main.mark], job.command
+    return [], ""
+
+
+def _command(study: str, step: str, run: str) -> str:
+    """The command that makes a run: of Python, or where it can be of a copy of the process with the libraries."""
     script = ["-I", "-S", warm.__file__] if warm.ADDRESS in os.environ else []
-    return shlex.join([sys.executable, *script])
+    python = shlex.join([sys.executable, *script])
+    return f"{python} -m iqa.app.cli run {study}/{step}/{run} --note {_mark(step, run)}.failed"
 
 
 def _mark(step: str, run: str) -> str:

@@ -5,18 +5,19 @@ import os
 import re
 import tempfile
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from iqa.analysis.params import ComplexityParams
 from iqa.app.steps import STEPS
 from iqa.data.params import DataPrepParams
 from iqa.study import paths, types
 from iqa.study.echo import quoted
-from iqa.study.param_files import experiments, read_yaml, run_names
+from iqa.study.param_files import experiment_of, read_yaml
 from iqa.study.params import Checked, ParameterError, Params
 from iqa.training.params import TrainParams
 
@@ -48,24 +49,19 @@ def resources(study: str) -> dict[tuple[str, str], Resources]:
     """
     file = paths.PARAMS / study / "resources.yaml"
     written, shown = read_yaml(file) if file.is_file() else {}, paths.shown(file)
-    steps = {step: [(step, run) for run in run_names(study, step)] for step in STEPS}
-    several = {
-        f"{step}/{name}": [(step, run) for run in runs]
+    keys = {  # from single runs to steps
+        (step, run): (f"{step}/{run}", f"{step}/{experiment}", step)
         for step in STEPS
-        for name, runs in experiments(study, step).items()
+        for run, experiment in experiment_of(study, step).items()
     }
-    groups = steps | several | {f"{step}/{run}": [(step, run)] for runs in steps.values() for step, run in runs}
-    if unknown := written.keys() - groups.keys():
-        raise ParameterError(f"{shown}: unknown key {quoted(min(unknown))}; the keys are: {', '.join(groups)}")
-    asked: dict[tuple[str, str], dict[str, Any]] = {run: {} for runs in steps.values() for run in runs}
-    for key, runs in groups.items():  # from steps to single runs
-        values = written.get(key) or {}
-        if not isinstance(values, dict):
+    known = dict.fromkeys([*STEPS, *chain(*keys.values())])
+    for key, values in written.items():
+        if key not in known:
+            raise ParameterError(f"{shown}: unknown key {quoted(key)}; the keys are: {', '.join(known)}")
+        if not isinstance(values, dict | None):
             raise ParameterError(f"{shown}: key '{key}': expected lines of 'key: value', not {quoted(values)}")
-        Resources.build(values, f"{shown}: key '{key}'")
-        for run in runs:
-            asked[run] |= values
-    return {run: Resources(**values) for run, values in asked.items()}
+        Resources.build(values or {}, f"{shown}: key '{key}'")
+    return {run: Resources(**ChainMap(*(written.get(name) or {} for name in names))) for run, names in keys.items()}
 
 
 def profile_folder(profile: str) -> Path:

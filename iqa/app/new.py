@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace as Options
 from typing import Any
 
 import jinja2
@@ -50,6 +51,7 @@ CALLED = {  # what columns are called, without capitals and marks; where several
 MARKS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}  # between cells
 NOTHING = {"", "na", "n/a", "nan", "null", "none", "-"}  # what stands where there is no score
 SCALES = ((0, 1), (1, 5), (0, 5), (1, 10), (0, 10), (0, 100))  # on which scores are often given
+COPIED = {"name", "source", "backbone", "weights", "mean", "std", "epochs", "seeds", "device", "title"}  # of a copy
 FEWEST = 20  # images of a study
 SMALLEST, ROOM = 64, 12 / 7  # side of a crop; shorter side of the stored images over that of a crop
 PATCHES = 5_000  # that a training sees if that is 5 to 20 epochs; on a GPU ten times as many
@@ -60,48 +62,40 @@ class NewError(ValueError):
     """A study that cannot be made so; the message says why, and what to do."""
 
 
-def new(
-    name: str,
-    images: str,
-    labels: str,
-    *,
-    image_column: str | None = None,
-    score_column: str | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    direction: str | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
-    size: int | None = None,
-    epochs: int | None = None,
-    seeds: int = 2,
-    ablation: str = "head",
-    device: str = "auto",
-    title: str | None = None,
-) -> None:
+def start(options: Options) -> None:
     """Write the parameter files of a study to `params/<name>/`, and print what was found and chosen.
 
-    The arguments are those of the command: see `iqa new --help`.
+    The options are those of the command, None where nothing is said: see `iqa new --help`.
 
     Raises:
-        NewError, ParameterError, BackboneError, ...: the study exists, or something does not fit; nothing is written.
+        NewError, ParameterError, BackboneError, ...: the study exists, the one to copy does not, or something does not
+            fit; nothing is written.
     """
-    _check_name(name)
-    folder, file = Path(images).expanduser().resolve(), Path(labels).expanduser().resolve()
-    table, column = _read_scores(file, folder, image_column, score_column)
-    low, high = _range(table["mos"], low, high)
-    up = direction != "lower" if direction else not _plain(column).startswith("dmos")
-    why = "" if up or direction else f", as the column is called '{column}'"
+    given = [key for key, value in vars(options).items() if value is not None]
+    if options.source and (alone := sorted(key for key in given if key not in COPIED)):
+        raise NewError(f"--{alone[0].replace('_', '-')} has no meaning with --from; leave one out")
+    if not options.source and (lacking := [f"--{key}" for key in ("images", "labels") if key not in given]):
+        raise NewError(f"{' and '.join(lacking)}: needed; or name a study to copy with --from")
+    _check_name(options.name)
+    _publish(options.name, _copy(options) if options.source else _new(options))
+
+
+def _new(options: Options) -> Callable[[Path], None]:
+    """What writes the files of a study of one's own."""
+    folder, file = (Path(place).expanduser().resolve() for place in (options.images, options.labels))
+    table, column = _read_scores(file, folder, options.image_column, options.score_column)
+    low, high = _range(table["mos"], options.low, options.high)
+    up = options.direction != "lower" if options.direction else not _plain(column).startswith("dmos")
+    why = "" if up or options.direction else f", as the column is called '{column}'"
     _say("direction", f"{'higher' if up else 'lower'} scores are better{why} (else: --direction)")
-    gpu = bool(machine.visible_gpus()) and device != "cpu"
-    network, crop, resized = _network(backbone or (LARGE if gpu else SMALL), weights or "imagenet", mean, std)
-    crop, stored = _sizes(folder, table, crop, size)
+    gpu = bool(machine.visible_gpus()) and options.device != "cpu"
+    network, crop, resized = _network(options, LARGE if gpu else SMALL, "imagenet")
+    crop, stored = _sizes(folder, table, crop, options.size)
     _try(network, crop)
     here = table[table["here"]]
     train = int((here["split"] == "train").sum()) if "split" in here else round(0.8 * len(here))
-    epochs = epochs or int(np.clip((10 * PATCHES if gpu else PATCHES) / train, 5, 20))
+    epochs = options.epochs or int(np.clip((10 * PATCHES if gpu else PATCHES) / train, 5, 20))
+    seeds, ablation = options.seeds or 2, options.ablation or "head"
     batch, count = max(4, min(32 if gpu else 16, train // 8)), seeds * (1 + (ablation != "none"))
     _say("training", f"{count} trainings (else: --seeds, --ablation), each of {epochs} epochs (else: --epochs)")
     others = {  # databases that are here, and how they are split
@@ -112,11 +106,11 @@ def new(
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        **{"name": name, "file": file.name, "folder": _written(folder), "low": low, "high": high, "up": up},
+        **{"name": options.name, "file": file.name, "folder": _written(folder), "low": low, "high": high, "up": up},
         **{"skip": not table["here"].all(), "train": train, "stored": stored, "filter": resized, "crop": crop},
         **{"others": others, "network": network, "epochs": epochs, "batch": batch, "ablation": ablation, "gpu": gpu},
-        **{"seeds": [*range(1, seeds + 1)], "device": device, "threads": min(4, os.cpu_count() or 1)},
-        title=title or f"Image quality of {name}, assessed with HyperIQA",
+        **{"seeds": [*range(1, seeds + 1)], "device": options.device or "auto", "threads": min(4, os.cpu_count() or 1)},
+        title=options.title or f"Image quality of {options.name}, assessed with HyperIQA",
     )
 
     def write(made: Path) -> None:
@@ -126,31 +120,16 @@ def new(
             (made / place).write_text(content, encoding="utf-8")
         table.drop(columns="here").to_csv(made / "labels.csv", index=False)
 
-    _publish(name, write)
+    return write
 
 
-def copy(
-    name: str,
-    source: str,
-    *,
-    backbone: str | None = None,
-    weights: str | None = None,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
-    epochs: int | None = None,
-    seeds: int | None = None,
-    device: str | None = None,
-    title: str | None = None,
-) -> None:
-    """Write the parameter files of a study as those of another one, with some values of its trainings changed.
+def _copy(options: Options) -> Callable[[Path], None]:
+    """What writes the files of a study as those of another one, with some values of its trainings changed.
 
     A backbone, with its mean and standard deviation, takes the place of that of the report's model in each training
     file that sets that one; experiments with other backbones stay.
-
-    Raises:
-        NewError, ParameterError, BackboneError, ...: the study exists, the source does not, or a value does not fit.
     """
-    _check_name(name)
+    name, source = options.name, options.source
     folder, yaml = param_files.study_folder(source), YAML()
     yaml.width, yaml.default_flow_style = 4096, None
     yaml.indent(sequence=4, offset=2)
@@ -161,24 +140,24 @@ def copy(
     main = param_files.load(TrainParams, source, report.main)
     files = {file.relative_to(folder).as_posix(): yaml.load(file) or {} for file in sorted(folder.rglob("*.yaml"))}
     trainings = [values for place, values in files.items() if re.match(r"train(/|\.yaml)", place)]
-    if backbone or weights or mean or std:
-        if main.weights and not weights:
+    if options.backbone or options.weights or options.mean or options.std:
+        if main.weights and not options.weights:
             raise NewError(f"{source} reads the weights of '{main.backbone}' from a file; give --weights, too")
-        kept = "imagenet" if main.pretrained else "none"
-        network, _, _ = _network(backbone or main.backbone, weights or kept, mean, std)
+        network, _, _ = _network(options, main.backbone, "imagenet" if main.pretrained else "none")
         _try(network, main.crop)
         plain = {"backbone_args": {}, "pretrained": False, "weights": None}
         old = {key: value for key, value in plain.items() if getattr(main, key) != value}
         for values in trainings:
             if values.get("backbone") == main.backbone:
                 values.update(old | network)
-    given = {key: value for key, value in (("epochs", epochs), ("device", device)) if value is not None}
+    given = {key: getattr(options, key) for key in ("epochs", "device") if getattr(options, key) is not None}
+    seeds = [*range(1, options.seeds + 1)] if options.seeds else None
     for values in [files.setdefault("train.yaml", {}), *trainings]:
         values.update({key: value for key, value in given.items() if key in values or values is files["train.yaml"]})
-        values.update({"seeds": [*range(1, seeds + 1)]} if seeds and "seeds" in values else {})
+        values.update({"seeds": seeds} if seeds and "seeds" in values else {})
     for place, values in files.items():
         if place.startswith("report/"):
-            values["title"] = title or f"{name}: {source} with other parameters"
+            values["title"] = options.title or f"{name}: {source} with other parameters"
         if values.get("labels") == f"params/{source}/labels.csv":
             values["labels"] = f"params/{name}/labels.csv"
 
@@ -187,7 +166,7 @@ def copy(
         for place, values in files.items():
             yaml.dump(values, made / place)
 
-    _publish(name, write)
+    return write
 
 
 def _check_name(name: str) -> None:
@@ -341,9 +320,7 @@ def _read_table(file: Path) -> pd.DataFrame:
     if long := [number for number, row in enumerate(rows, start=1) if len(row) > len(names)]:
         raise NewError(f"{file}: row {long[0]} has more cells than the first; quote cells that hold a comma")
     table = pd.DataFrame(rows[header:], columns=names, dtype=str).fillna("")
-    _say(
-        "table", f"{file.name}: {len(table)} rows, {between}{' between the cells' if between in MARKS.values() else ''}"
-    )
+    _say("table", f"{file.name}: {len(table)} rows, {between}")
     return table.loc[:, (table != "").any()]
 
 
@@ -388,10 +365,13 @@ def _range(mos: pd.Series, low: float | None, high: float | None) -> tuple[float
     return bottom, top
 
 
-def _network(
-    backbone: str, weights: str, mean: list[float] | None, std: list[float] | None
-) -> tuple[dict[str, Any], int, str]:
-    """What a backbone decides: parameters of a training, the side of its crops, and how images are resized for it."""
+def _network(options: Options, backbone: str, weights: str) -> tuple[dict[str, Any], int, str]:
+    """What a backbone decides: parameters of a training, the side of its crops, and how images are resized for it.
+
+    Args:
+        backbone, weights: where the options say nothing.
+    """
+    backbone, weights = options.backbone or backbone, options.weights or weights
     config = data_config(backbone)
     values: dict[str, Any] = {"backbone": backbone}
     if backbone.startswith("swin"):
@@ -404,11 +384,9 @@ def _network(
         words = "trained from scratch, for which few images are not enough"
     else:
         values["weights"], words = _written(Path(weights).expanduser().resolve()), f"weights of {Path(weights).name}"
-    values["mean"], values["std"] = (
-        mean or list(config.get("mean", [0.5] * 3)),
-        std or list(config.get("std", [0.5] * 3)),
-    )
-    whose = "as given" if mean and std else "as timm has it for this backbone (else: --mean, --std)"
+    for key in ("mean", "std"):
+        values[key] = list(getattr(options, key) or config.get(key, [0.5] * 3))
+    whose = "as given" if options.mean and options.std else "as timm has it for this backbone (else: --mean, --std)"
     _say("backbone", f"{backbone} (else: --backbone), {words} (else: --weights)")
     _say("input", f"mean {values['mean']}, standard deviation {values['std']}, {whose}")
     filter = "bilinear" if config.get("interpolation") == "bilinear" else "lanczos"  # which is nearest to bicubic
@@ -451,17 +429,3 @@ def _try(network: dict[str, Any], crop: int) -> None:
     params = ModelParams.build({key: network[key] for key in network.keys() & ModelParams.model_fields}, "iqa new")
     with torch.no_grad():
         Backbone(params, weights=network.get("weights")).eval()(torch.zeros(1, 3, crop, crop))
-
-
-# what a copy of a study takes, too
-COPIED = {"backbone", "weights", "mean", "std", "epochs", "seeds", "device", "title"}
-
-
-def start(name: str, given: dict[str, Any]) -> None:
-    """`new` or `copy`, with the options that were given."""
-    source, alone = given.get("source"), sorted(given.keys() - {"source"} - COPIED)
-    if source and alone:
-        raise NewError(f"--{alone[0].replace('_', '-')} has no meaning with --from; leave one out")
-    if not source and (lacking := [f"--{key}" for key in ("images", "labels") if key not in given]):
-        raise NewError(f"{' and '.join(lacking)}: needed; or name a study to copy with --from")
-    (copy if source else new)(name, **given)

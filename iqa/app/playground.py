@@ -18,15 +18,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iqa.analysis import evaluation
 from iqa.analysis.comparison import QUANTITIES
 from iqa.data import DataError, synthetic
 from iqa.data.database import Database
 from iqa.data.pixels import decode
-from iqa.metrics import bootstrap, coefficients
 from iqa.model.predictor import PatchScores, Predictor, Scale, Unreadable
 from iqa.show import tables
-from iqa.show.analysis import NARROWEST
+from iqa.show.analysis import span_of_map
 from iqa.show.style import BLUE
 from iqa.study import paths
 from iqa.study.results import finished, read_json, read_table
@@ -148,12 +146,7 @@ class Assessment:
         return self.patches.score
 
 
-def assess(
-    predictor: Predictor,
-    image: Image.Image | np.ndarray,
-    with_map: bool = True,
-    **how: Any,
-) -> Assessment:
+def assess(predictor: Predictor, image: Image.Image | np.ndarray, with_map: bool = True, **how: Any) -> Assessment:
     """Score, spread over patches, quality map and attention weights of an image.
 
     Args:
@@ -194,12 +187,7 @@ def png(image: Image.Image | np.ndarray) -> bytes:
 
 def map_limits(local: PatchScores, scale: Scale, stretch: bool) -> tuple[float, float]:
     """Lowest and highest score that have a colour: the ends of the scale, or with `stretch` those of the map."""
-    if not stretch:
-        return scale.low, scale.high
-    quality = local.per_pixel()
-    low, high = float(quality.min()), float(quality.max())
-    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
-    return low - wider, high + wider
+    return span_of_map(local.per_pixel(), scale) if stretch else (scale.low, scale.high)
 
 
 def map_picture(local: PatchScores, scale: Scale, stretch: bool = False) -> np.ndarray:
@@ -299,10 +287,10 @@ def by_error(table: pd.DataFrame, order: str, higher_is_better: bool = True) -> 
     return table.assign(error=error).loc[key.sort_values(kind="stable").index].reset_index(drop=True)
 
 
-def thumbnail(file: Path, side: int = 160) -> bytes:
+def thumbnail(file: Path) -> bytes:
     """A small picture of an image file, as PNG."""
     image = decode(file)
-    image.thumbnail((side, side))
+    image.thumbnail((160, 160))
     return png(image)
 
 
@@ -316,42 +304,21 @@ def dynamics(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return frame.assign(min=frame["mean"], max=frame["mean"])
 
 
-def predict_test_split(predictor: Predictor, database: Database) -> pd.DataFrame:
-    """The test split with a column `prediction`, scored as the model's own training run scores it."""
-    return evaluation.score(predictor, database)
+def compare(predictions: dict[str, pd.DataFrame], database: Database) -> pd.DataFrame:
+    """Predictions of the same images, by label, beside the last of them: see `iqa.analysis.baselines.compare`."""
+    from iqa.analysis import baselines  # scikit-learn takes long to load
+
+    about = {label: {"label": label, "uncalibrated": ""} for label in predictions}
+    pairs = {(label, database.name): table for label, table in predictions.items()}
+    return baselines.compare(pairs, [*predictions][-1], about, {database.name: database})
 
 
-def agreement(predictions: dict[str, pd.DataFrame], resamples: int = 1000) -> tuple[pd.DataFrame, str]:
-    """SRCC and PLCC of predictions of the same images, with 95% intervals over the contents, and a verdict.
-
-    Args:
-        predictions: by label, the last one the reference.
-
-    Returns:
-        One row per label: `label`, `n`, `srcc`, `srcc_low`, `srcc_high`, `plcc`, `plcc_low`, `plcc_high`; and, of
-        two tables of the same images, a sentence that says whether their SRCC differ.
-    """
-    keys = ["label", "n", "srcc", "srcc_low", "srcc_high", "plcc", "plcc_low", "plcc_high"]
-    rows = [evaluation.evaluate(table, resamples) | {"label": label} for label, table in predictions.items()]
-    verdict = _verdict(*predictions.values(), resamples=resamples) if len(predictions) == 2 else ""
-    return pd.DataFrame(rows)[keys], verdict
-
-
-def _verdict(a: pd.DataFrame, b: pd.DataFrame, resamples: int) -> str:
-    if list(a["image"]) != list(b["image"]):
-        return "The two were tested on different images, so that their numbers do not compare."
-    pair = a["prediction"], b["prediction"], b["mos"]
-    srcc = bootstrap.paired_difference(coefficients.srcc, *pair, resamples, groups=b["reference"])
-    apart = srcc.low > 0 or srcc.high < 0
-    return (
-        f"Difference in SRCC: {srcc.difference:+.3f}, 95% interval {srcc.low:+.3f} to {srcc.high:+.3f}: "
-        + ("more than other test images would change it." if apart else "not distinguishable on these images.")
-        + " One seed each: another seed would change both."
+def comparison_table(compared: pd.DataFrame) -> str:
+    """The rows of `compare` as an HTML table."""
+    rows = (
+        {"Model": row["label"], "Test images of": row["title"], "Number:,.0f": row["n"]}
+        | tables.with_intervals(row, "srcc", "plcc")
+        | tables.with_difference(row)
+        for row in tables.records(compared)
     )
-
-
-def agreement_table(table: pd.DataFrame, database: Database) -> str:
-    """The rows of `agreement` as an HTML table."""
-    about = pd.DataFrame({f"test images of {database.title}": table["label"], "n": table["n"].astype(str)})
-    intervals = tables.table_of(tables.with_intervals(row, "srcc", "plcc") for row in tables.records(table))
-    return _html_table(tables.rounded(pd.concat([about, intervals], axis=1)))
+    return _html_table(tables.rounded(tables.table_of(rows)))

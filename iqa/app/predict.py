@@ -21,9 +21,10 @@ import pandas as pd
 
 from iqa import __version__
 from iqa.data.crops import CROPS, dense, grid
+from iqa.model.image_files import counted, find_images
 from iqa.model.memory import keep_freed
 from iqa.model.params import change_rule
-from iqa.model.predictor import PatchScores, Predictor, Unreadable, counted, find_images, load_model
+from iqa.model.predictor import PatchScores, Predictor, Unreadable, load_model
 from iqa.report.params import ReportParams
 from iqa.show.analysis import quality_map
 from iqa.study import param_files, paths, progress, results
@@ -86,14 +87,11 @@ class Outcome:
             files = "1 file was" if total == 1 else f"{total} files were"
             lines.append(f"iqa: {files} passed over: {counted(self.passed)}")
         unread = ["{image}: {reason}".format(**error) for error in self.errors]
-        for what, listed in (
-            ("could not be read", unread),
-            ("could not be written", self.unwritten),
-            ("were not reached", self.not_reached),
-        ):
-            most = LISTED if listed is not unread else len(listed)
-            lines += [f"iqa: {len(listed)} {what}:"] * bool(listed) + [f"  {_printable(one)}" for one in listed[:most]]
-            lines += [f"  and {len(listed) - most} more"] * (len(listed) > most)
+        rest = {"could not be written": self.unwritten, "were not reached": self.not_reached}
+        for what, names in ({"could not be read": unread} | rest).items():
+            shown = names if names is unread else names[:LISTED]
+            lines += [f"iqa: {len(names)} {what}:", *(f"  {_printable(name)}" for name in shown)] if names else []
+            lines += [f"  and {len(names) - len(shown)} more"] if len(names) > len(shown) else []
         return "\n".join(lines)
 
 

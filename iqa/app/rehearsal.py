@@ -63,10 +63,7 @@ LONGEST = 30  # characters of a word in a table, between marks after which a lin
 
 
 def rehearse(study: str, cores: int | None = None) -> tuple[Path, pd.DataFrame]:
-    """Run a study with stand-ins, and return the project's folder and what was found.
-
-    Returns:
-        The folder, and one row per finding: `place`, `problem`; no rows where all is well.
+    """Run a study with stand-ins: the project's folder, and a row for each problem, with columns `place` and `problem`.
 
     Raises:
         ParameterError: the study does not exist, or a parameter file is wrong.
@@ -114,18 +111,14 @@ def make_project(home: Path, runs: list[Params]) -> None:
         if "database" in alone:
             values["database"] = param_files.experiment_of(study, "data_prep")[alone["database"]]
         several = {key: value for key, value in param_files.read_yaml(file).items() if key in ("seeds", "repeats")}
-        _write(home / "params" / study / params.step / file.name, values | (several if alone else {}))
+        target = home / "params" / study / params.step / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        YAML(typ="safe", pure=True).dump(values | (several if alone else {}), target)
 
 
 def _release_folder(params: DataPrepParams, home: Path) -> Path:
     """Where the stand-in for a database is, which its splits share."""
     return home / "data" / param_files.experiment_of(params.study, "data_prep")[params.run]
-
-
-def _write(file: Path, values: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as text:
-        YAML(typ="safe", pure=True).dump(values, text)
 
 
 def write_release(params: DataPrepParams, folder: Path) -> None:

@@ -15,6 +15,7 @@ from iqa.app.stale import State
 from iqa.data import DataError, prepare
 from iqa.data.params import DataPrepParams
 from iqa.study import disk, param_files, paths, results
+from iqa.study.echo import listed
 from iqa.study.params import ParameterError, Params
 from iqa.study.results import RECORD, write_json
 from iqa.training.identity import MODEL, NOT_DECIDING
@@ -118,9 +119,9 @@ def _check_inputs(params: Params, overrides: dict[str, Any]) -> None:
     if moved := overrides.keys() & {"study", "run"}:
         raise ParameterError(f"-p {min(moved)}: a run writes to its own folder; name the run that you mean instead")
     file = paths.shown(param_files.params_file(params.study, params.step, params.run))
-    if isinstance(params, TrainParams) and (source := source_run(params.start_from, params.study)):
-        results.result_file(source[0], "train", source[1], MODEL)
     if isinstance(params, TrainParams):
+        if source := source_run(params.start_from, params.study):
+            results.result_file(source[0], "train", source[1], MODEL)
         for text in mismatches(params):
             print(f"[{params.step}/{params.run}] warning: {text}", file=sys.stderr)
     if lacking := [name for name in params.files() if not paths.resolve(name).is_file()]:
@@ -148,8 +149,7 @@ def _check_notebook(notebook: Path, params: Params) -> None:
     except SyntaxError as error:
         raise ParameterError(f"{file}: line {error.lineno} of the parameters cell: {error.msg}; {remedy}") from None
     if lacking := sorted(type(params).model_fields.keys() - names):
-        names_shown = ", ".join([*lacking[:3], *["..."] * (len(lacking) > 3)])
-        raise ParameterError(f"{file}: the parameters cell lacks {names_shown}; {remedy}")
+        raise ParameterError(f"{file}: the parameters cell lacks {listed(lacking, 3)}; {remedy}")
 
 
 def _check_model(params: Params, overrides: dict[str, Any], place: Path) -> None:

@@ -17,6 +17,7 @@ import ipywidgets as widgets
 import pandas as pd
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Layout, VBox
 
+from iqa.analysis import evaluation
 from iqa.app import playground
 from iqa.app.playground import Assessment, Subject
 from iqa.data.crops import CROPS
@@ -27,6 +28,7 @@ from iqa.model.fusion import FUSIONS
 from iqa.model.params import PATCHES
 from iqa.model.predictor import ModelError, Predictor, load_model
 from iqa.show import ablation, live
+from iqa.show.tables import ends
 from iqa.study import param_files, paths
 from iqa.study.progress import Lines
 from iqa.study.results import RunFolder, command_for, finished, read_table
@@ -349,7 +351,7 @@ class Gallery:
     def _score_now(self, _: Any) -> None:
         with show_errors(self.message):
             self.message.value = "scoring ..."
-            self.table = playground.predict_test_split(cached_model(self.lab.model.value), self._data)
+            self.table = evaluation.score(cached_model(self.lab.model.value), self._data)
             self.score.layout.display = "none"
         self._show_page()
 
@@ -487,17 +489,21 @@ class Trainer:
     def _compare(self, out: RunFolder, data: Database, history: pd.DataFrame) -> None:
         """Test the new model, save what `02_train` saves of its test, and compare it with the saved run."""
         study = self.lab.study
-        predicted = playground.predict_test_split(cached_model(out.path / "best.pt"), data)
+        predicted = evaluation.score(cached_model(out.path / "best.pt"), data)
         predictions = {f"this training, {len(history)} epochs": predicted}
         note = f"To compare, make the saved run: `{command_for(study, 'train', self.saved)}`"
         if finished(study, "train", self.saved):
-            predictions[f"{self.saved}, saved"] = read_table(study, "train", self.saved, "predictions")
-        table, verdict = playground.agreement(predictions)
+            saved, note = read_table(study, "train", self.saved, "predictions"), "Another seed would change both."
+            if list(saved["image"]) == list(predicted["image"]):
+                predictions[f"{self.saved}, saved"] = saved
+            else:
+                note = f"{self.saved} was tested on other images, so that the numbers of the two do not compare."
+        compared = playground.compare(predictions, data)
         out.save_table("predictions", predicted)
         about = {"database": data.name, "split": "test", "synthetic": data.synthetic, "epochs": len(history)}
-        out.save_json("metrics", about | table.iloc[0].drop("label").to_dict())
+        out.save_json("metrics", about | compared.iloc[0][["n", *ends("srcc"), *ends("plcc")]].to_dict())
         out.finish(data={data.name: data.fingerprint})
-        self.result.value = f"{playground.agreement_table(table, data)}<p>{html.escape(verdict or note)}</p>"
+        self.result.value = f"{playground.comparison_table(compared)}<p>{html.escape(note)}</p>"
         self.lab.refresh()
 
 

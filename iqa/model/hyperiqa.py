@@ -191,7 +191,7 @@ class HyperIQA(nn.Module):
     def normalise(self, pixels: Tensor) -> Tensor:
         """Zero mean and unit deviation per channel, as the backbone expects."""
         image = pixels / 255 if pixels.dtype == torch.uint8 else pixels
-        return (image - self.mean) / self.std
+        return (image - self.mean).div_(self.std)
 
 
 @dataclass(frozen=True)

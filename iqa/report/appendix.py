@@ -10,26 +10,24 @@ import pandas as pd
 
 from iqa.analysis.params import AblationParams
 from iqa.analysis.published import title as title_of
+from iqa.data import releases
 from iqa.data.params import DataPrepParams
 from iqa.report.params import ReportParams
 from iqa.report.reader import Reader, Record, ReportError
 from iqa.show import ablation, analysis, complexity, cross_dataset, data_prep, report, tables, train
 from iqa.show.tables import Table
-from iqa.study import param_files, paths
+from iqa.study import param_files
 from iqa.study.disk import write_whole
 from iqa.study.params import ParameterError
 from iqa.study.results import command_for, finished
 from iqa.training.params import TrainParams
 
-LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
-LISTED += (*analysis.TABLES, *report.TABLES)  # in the report's order
-MEASURED = (
-    "train/metrics",
-    "train/breakdown",
-    "ablation/dynamics",
-    "cross_dataset/",
-    "analysis/",
-)  # files that parameters alone do not decide
+# in the report's order
+CHAPTERS = (data_prep, train, ablation, complexity, cross_dataset, analysis, report)
+LISTED = tuple(table for chapter in CHAPTERS for table in chapter.TABLES)
+# files that parameters alone do not decide
+MEASURED = ("train/metrics", "train/breakdown", "ablation/dynamics", "cross_dataset/")
+MEASURED += ("complexity/", "claims/", "analysis/")
 END = "% end of a table\n"
 COLUMNS = 85  # characters of a line of LaTeX's usual size; lines break in wider tables
 # faces of LaTeX in which a table is set until it fits: points of a digit, and of the text's width (A4, 25 mm margins)
@@ -62,12 +60,11 @@ class Tables:
         self.chapters = params.chapters()
         runs = {step: [run] if run else [] for step, run in self.chapters.items()}
         runs |= {"data_prep": [*self.here, *self.absent][:1], "train": [params.main], "ablation": self.ablations()}
-        runs |= {"report": [params.run], "runs": [params.run], "experiments": [params.run]}
-        self._runs = runs
+        self._runs = runs | {"report": [params.run]}
         for table in LISTED:
             step = table.files[0].partition("/")[0]
-            complete = all(runs[file.partition("/")[0]] or "/baselines." in file for file in table.files)
-            for run in runs[step] if complete else []:
+            complete = all(self._runs[file.partition("/")[0]] or "/baselines." in file for file in table.files)
+            for run in self._runs[step] if complete else []:
                 if not self.reader.wrote(table.files[0].replace("/", f"/{run}/")):
                     continue
                 named = table
@@ -90,25 +87,23 @@ class Tables:
         if self._waits(name):
             self.reader.path(files[0])  # says how to make it
         try:
-            return self._read(table, files)
+            return table.make(*map(self._read, files))
         except LookupError as error:  # the files are not as the code of now writes them
             read = ", ".join(map(self.reader.shown, files))
             raise ReportError(f"the table '{name}' needs {error}, which {read} lacks; make its run again") from None
 
-    def _read(self, table: Table, files: list[str]) -> pd.DataFrame:
-        if files[0].endswith(".csv"):
-            first, *others = files
-            rest = [self.baselines if "/baselines." in file else self.reader.rows(file) for file in others]
-            return self.reader.tabulate(lambda frame: table.make(frame, *rest), first)
-        special = {"data_prep": self._databases, "runs": lambda: self.records, "experiments": self.experiments}
-        special |= {"cross_dataset": lambda: self.baselines}
-        read = (special.get(file.partition("/")[0], lambda file=file: self.reader.record(file))() for file in files)
-        return table.make(*read)
+    def _read(self, file: str) -> Any:
+        """What `Table.make` is called with for a file."""
+        name = file.rpartition("/")[2]
+        gathered = {"audit.json": self._databases, "baselines.csv": lambda: self.baselines}
+        gathered |= {"records": lambda: self.records, "experiments": self.experiments}
+        if name in gathered:
+            return gathered[name]()
+        return self.reader.rows(file) if name.endswith(".csv") else self.reader.record(file)
 
     def of_run(self, name: str) -> tuple[str, str]:
         """`(step, run)` of the run whose results hold the table."""
-        _, step, run = self._find(name)
-        return "report" if step in ("runs", "experiments") else step, run
+        return self._find(name)[1:]
 
     def made(self) -> list[str]:
         """The names of the tables that have rows, without those that wait for a training or a database."""
@@ -136,9 +131,9 @@ class Tables:
     @cached_property
     def baselines(self) -> pd.DataFrame:
         """`baselines.csv` beside the report's cross-database results; no rows where there is none (yet)."""
-        study, step, run, file = self.params.study, "cross_dataset", self.params.cross, "baselines.csv"
-        here = run in self._runs[step] and finished(study, step, run) and self.reader.wrote(f"{step}/{run}/{file}")
-        return self.reader.rows(f"{step}/{run}/{file}") if here else pd.DataFrame()
+        file = f"cross_dataset/{self.params.cross}/baselines.csv"
+        here = self.is_made("cross_dataset", self.params.cross) and self.reader.wrote(file)
+        return self.reader.rows(file) if here else pd.DataFrame()
 
     def _databases(self) -> Record:
         """The audits, and `title` and `absent` (the reason) of each database that is absent."""
@@ -247,16 +242,12 @@ def of_study(study: str) -> Tables:
     return Tables(param_files.load(ReportParams, study, reports[0]), Reader(study))
 
 
-def table_folder(study: str) -> Path:
-    """Where the tables of a study are written."""
-    return paths.REPORT / study / "tables"
-
-
 def absent(params: ReportParams) -> dict[str, tuple[str, str]]:
     """Databases of the study of which there are no results: title and reason, such as that they are not here."""
-    from iqa.data.releases import absent, title
-
-    runs = [run for step, run in params.needs() if step == "data_prep" and not finished(params.study, step, run)]
-    listed = {run: param_files.load(DataPrepParams, params.study, run) for run in runs}
-    commands = {run: f"it is not prepared; make it with: {command_for(params.study, 'data_prep', run)}" for run in runs}
-    return {run: (title(values), absent(values) or commands[run]) for run, values in listed.items()}
+    found = {}
+    for step, run in params.needs():
+        if step == "data_prep" and not finished(params.study, step, run):
+            database = param_files.load(DataPrepParams, params.study, run)
+            unprepared = f"it is not prepared; make it with: {command_for(params.study, step, run)}"
+            found[run] = releases.title(database), releases.absent(database) or unprepared
+    return found

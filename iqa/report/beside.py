@@ -19,24 +19,16 @@ from iqa.study.results import command_for
 
 NOTEBOOK = "notebook.ipynb"
 PAGE = "notebook.html.j2"
-# a page that runs no program and asks for nothing: its style and pictures are inside it
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 LEADING = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>Report</title>\n'
 LEADING += '<meta http-equiv="refresh" content="0; url=report.html">\n<a href="report.html">Report</a>\n'
-FIGURES = {  # files of the numbers behind figures that have another name
-    "architecture.json": "before_after",
-    "cases.csv": "best worst",
-    "cross.csv": "compare heatmap",
-    "dynamics.csv": "compare_trainings monitored",
-    "history.csv": "curves",
-    "predictions.csv": "feature_maps quality_maps scatter",
-    "database.csv": "mos_histogram samples",
-    "ablation.csv": "scatter_pairs sensitivity",
-    "latency.csv": "throughput",
-    "overview.csv": "tradeoff",
-    "points.csv": "weight_space",
-    "bands.csv": "attention",
-}
+# files of the numbers behind figures that have another name
+FIGURES = {"before_after": "architecture.json", "curves": "history.csv", "best": "cases.csv", "worst": "cases.csv"}
+FIGURES |= {"compare": "cross.csv", "heatmap": "cross.csv", "throughput": "latency.csv", "tradeoff": "overview.csv"}
+FIGURES |= {"compare_trainings": "dynamics.csv", "monitored": "dynamics.csv", "weight_space": "points.csv"}
+FIGURES |= dict.fromkeys(("feature_maps", "quality_maps", "scatter"), "predictions.csv")
+FIGURES |= {"mos_histogram": "database.csv", "samples": "database.csv", "attention": "bands.csv"}
+FIGURES |= {"scatter_pairs": "ablation.csv", "sensitivity": "ablation.csv"}
 
 
 class Beside:
@@ -96,8 +88,7 @@ class Beside:
         """The line for a figure of a run's folder, such as `train/main_s1/curves.svg`."""
         step, run, name = file.split("/")
         stem = name.rpartition(".")[0]
-        behind = next((data for data, figures in FIGURES.items() if stem in figures.split()), f"{stem}.csv")
-        numbers = f"results/{self.study}/{step}/{run}/{behind}"
+        numbers = f"results/{self.study}/{step}/{run}/{FIGURES.get(stem, f'{stem}.csv')}"
         kind = numbers.rpartition(".")[2].upper()
         return self.source(step, run, f"results/{self.study}/{file}", {kind: self.file(numbers)})
 
@@ -117,24 +108,48 @@ class Beside:
     def _write_page(self, step: str, run: str, output: Path) -> None:
         """A notebook as a page; that of an earlier report if it was made of the same."""
         notebook = paths.run_folder(self.study, step, run) / NOTEBOOK
-        template, style = ((paths.REPORT / name).read_text(encoding="utf-8") for name in (PAGE, "style.css"))
+        parts = [(paths.REPORT / name).read_text(encoding="utf-8") for name in (PAGE, "style.css")]
         params, command = self.parameters(step, run), command_for(self.study, step, run)
-        made_of = [file_hash(notebook), template, style, version("nbconvert"), params or ""]
+        made_of = [file_hash(notebook), *parts, version("nbconvert"), params or ""]
         key = sha256(" ".join(made_of).encode()).hexdigest()
         earlier = self.place / "notebooks" / output.name
         if earlier.is_file() and key in earlier.read_text(encoding="utf-8")[:200]:
             shutil.copyfile(earlier, output)
-            return
-        import nbformat
-        from nbconvert import HTMLExporter
-        from pygments.formatters import HtmlFormatter
+        else:
+            about = {"home": "../report.html", "home_title": "Report", "params": params and f"../{params}", "key": key}
+            write_page(output, f"{self.study}/{step}/{run}", read_notebook(notebook, command), command=command, **about)
 
-        try:
-            body, _ = HTMLExporter(template_name="basic").from_filename(str(notebook))
-        except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
-            what = f"{paths.shown(notebook)} is no notebook ({type(error).__name__})"
-            raise ReportError(f"{what}; make it again with: {command}") from None
-        light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
-        style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{style}"
-        about = {"name": f"{self.study}/{step}/{run}", "params": params, "command": command, "style": style}
-        write_whole(output, jinja2.Template(template).render(about, key=key, policy=POLICY, body=body))
+
+def read_notebook(notebook: Path, command: str) -> str:
+    """An executed notebook as HTML, its pictures inside it.
+
+    Raises:
+        ReportError: it is none; names the command that makes it.
+    """
+    import nbformat
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    try:
+        exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor])
+        return exporter.from_filename(str(notebook))[0]
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
+        what = f"{paths.shown(notebook)} is no notebook ({type(error).__name__})"
+        raise ReportError(f"{what}; make it again with: {command}") from None
+
+
+def write_page(output: Path, name: str, body: str, **about: str | None) -> None:
+    """Write HTML as a page that runs no program and asks for nothing, in the frame of `notebook.html.j2`.
+
+    Args:
+        name: its title.
+        about: of an executed notebook, how it is made (`command`), the address of its parameters (`params`), and the
+            page that leads to it (`home`, `home_title`).
+    """
+    from pygments.formatters import HtmlFormatter
+
+    template, style = ((paths.REPORT / file).read_text(encoding="utf-8") for file in (PAGE, "style.css"))
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{style}"
+    page = jinja2.Template(template).render(about, name=name, body=body, style=style, policy=POLICY)
+    write_whole(output, page)

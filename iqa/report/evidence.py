@@ -22,12 +22,8 @@ from iqa.study import param_files
 from iqa.study.results import finished_runs, read_table
 from iqa.training.params import TrainParams
 
-VERDICTS = {
-    BETTER: HOLDS,
-    WORSE: FAILS,
-    OPEN: OPEN,
-    EQUIVALENT: FAILS,
-}  # of ablation tables, on what is said to be better
+# of ablation tables, on what is said to be better
+VERDICTS = {BETTER: HOLDS, WORSE: FAILS, OPEN: OPEN, EQUIVALENT: FAILS}
 PARAMETER = re.compile(r", (?=[a-z_]+: )")  # between the parameters of `fusion: last, epochs: 3`
 
 

@@ -89,19 +89,15 @@ class Reader:
         """The file as it is named in messages and in the report."""
         return f"results/{self.study}/{file}"
 
-    def _command(self, file: str) -> str:
-        step, run, _ = file.split("/")
-        return command_for(self.study, step, run)
-
     def _parse(self, file: str, parse: Callable[[IO[str]], Any]) -> Any:
         """What a file holds."""
+        step, run, _ = file.split("/")
         try:
             with self.path(file).open(encoding="utf-8") as text:
                 return parse(text)
         except (ValueError, RecursionError) as error:
-            what = cut(str(error).splitlines()[0])
-            remedy = f"make it again with: {self._command(file)}"
-            raise ReportError(f"{self.shown(file)} cannot be read ({what}); {remedy}") from None
+            what, command = cut(str(error).splitlines()[0]), command_for(self.study, step, run)
+            raise ReportError(f"{self.shown(file)} cannot be read ({what}); make it again with: {command}") from None
 
     def record(self, file: str) -> dict[str, Any]:
         """A JSON file; keys of its numbers are dotted (`splits.train.n`).
@@ -117,7 +113,8 @@ class Reader:
             return self._sourced(older.describe_loss(self.study, run), self.shown(f"{step}/{run}/params.json"))
         values = self._parse(file, json.load)
         if not isinstance(values, dict):
-            raise ReportError(f"{self.shown(file)} holds no JSON object; make it again with: {self._command(file)}")
+            command = command_for(self.study, step, run)
+            raise ReportError(f"{self.shown(file)} holds no JSON object; make it again with: {command}")
         values = older.complete_architecture(values) if name.startswith("architecture") else values
         return self._sourced(values, self.shown(file))
 
@@ -143,12 +140,12 @@ class Reader:
             rows.append({key: self._sourced(value, source, f"{name}, {key}") for key, value in row.items()})
         return pd.DataFrame(rows, columns=frame.columns, dtype=object)
 
-    def tabulate(self, function: Callable[..., pd.DataFrame], *files: str) -> pd.DataFrame:
-        """A table that a function of `iqa.show` makes of CSV files."""
+    def tabulate(self, function: Callable[[pd.DataFrame], Any], file: str) -> Any:
+        """What a function makes of a CSV file."""
         try:
-            return function(*map(self.rows, files))
+            return function(self.rows(file))
         except KeyError as error:
-            raise ReportError(f"{', '.join(map(self.shown, files))} has no column {error}") from None
+            raise ReportError(f"{self.shown(file)} has no column {error}") from None
 
     def value(self, file: str, key: str) -> Any:
         """What a JSON file holds under a dotted key."""

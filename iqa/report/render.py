@@ -42,10 +42,10 @@ from iqa.study.results import ResultsError, RunFolder, command_for, write_json
 from iqa.training.params import TrainParams
 from iqa.training.weights import mismatches
 
+LATE = ("complexity", "claims")  # steps whose chapters wait for their results; the others show what is planned
 TEMPLATE = "report.md.j2"
-UNRESOLVED = re.compile(
-    r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)"
-)  # in messages of pandoc and xref.lua
+# in messages of pandoc and xref.lua
+UNRESOLVED = re.compile(r"citation (\S+) not found|label '#?([^']+)'|resource (\S+)")
 FORMULA_OR_CITATION = re.compile(r"(\$[^$`\n]+\$|\[@\w[\w:-]*\])")
 # what no text that was read may bring into the page, should it ever be read as Markdown
 READER = "markdown-raw_html-raw_tex-raw_attribute-native_divs-native_spans-markdown_in_html_blocks-latex_macros"
@@ -251,7 +251,7 @@ def summary(listed: Tables) -> dict[str, Any]:
     about = {key: reader.value(file, key) for key in ("database", "select_on")}
     main = {key: reader.value(file, key) if trained else None for key in (*COEFFICIENTS, "n", "seconds")}
     columns, cross = ["model", "database", "available", "n", "seeds", "covers", *COEFFICIENTS], pd.DataFrame()
-    if crossed and listed.is_made("cross_dataset", crossed):
+    if listed.is_made("cross_dataset", crossed):
         cross = reader.tabulate(lambda frame: frame[columns], f"cross_dataset/{crossed}/cross.csv")
     return {
         "study": params.study,
@@ -264,13 +264,14 @@ def summary(listed: Tables) -> dict[str, Any]:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Values for JSON: plain numbers, a count as an integer, and null for what is missing."""
-    known = {name: None if tables.missing(value) else value for name, value in values.items()}
-    numbers = {name: float(value) for name, value in known.items() if isinstance(value, Sourced)}
-    return (
-        known
-        | numbers
-        | {name: int(numbers[name]) if name in numbers else None for name in ("n", "seeds") if name in known}
-    )
+
+    def plain(name: str, value: Any) -> Any:
+        if tables.missing(value):
+            return None
+        kind = int if name in ("n", "seeds") else float
+        return kind(value) if isinstance(value, Sourced) else value
+
+    return {name: plain(name, value) for name, value in values.items()}
 
 
 def _fill(listed: Tables, folder: Path, beside: Beside) -> str:
@@ -336,7 +337,11 @@ def _context(listed: Tables) -> dict[str, Any]:
     }
     command = partial(command_for, listed.params.study)
     words = ("name", "title", "words", "formula")
-    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT, "chosen": listed.chapters}
+    waiting = {
+        step: run for step, run in listed.chapters.items() if step in LATE and run and not listed.is_made(step, run)
+    }
+    found = {"tables": listed, "verdicts": claims.VERDICTS, "equivalent": EQUIVALENT}
+    found |= {"chosen": listed.chapters | dict.fromkeys(waiting, ""), "waiting": waiting}
     found |= {"clearer": claims.clearer, "telling": claims.telling, "hyper_network": partial(_hyper_network, listed)}
     read["heads"] = [{key: getattr(head, key) for key in words} for head in HEADS.values()]
     return texts(read) | found | {"made": listed.is_made, "command": command}
@@ -392,7 +397,7 @@ def _pandoc(markdown: Path, to: str, output: Path, *options: str) -> None:
         raise ReportError("\n".join([f"report/{TEMPLATE} as {output.name}: {lines[0]}", *lines[1:5]])) from None
 
 
-def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> None:
+def _to_html(markdown: Path, output: Path, notebooks: Iterable[str]) -> None:
     """One file that holds its style, script and figures, and formulas as MathML.
 
     Args:
@@ -402,11 +407,8 @@ def _to_html(markdown: Path, output: Path, notebooks: Iterable[str] = ()) -> Non
     allowed = b64encode(sha256(script.encode()).digest()).decode()  # this script alone may run
     options = ["--embed-resources", "--mathml", "--section-divs", "--toc", "--toc-depth=2"]
     options += [f"--template={paths.REPORT / 'template.htm'}", f"--css={paths.REPORT / 'style.css'}"]
-    variables = {
-        "script": script,
-        "policy": f"{POLICY}; script-src 'sha256-{allowed}'",
-        "notebooks": " ".join(notebooks),
-    }
+    variables = {"script": script, "policy": f"{POLICY}; script-src 'sha256-{allowed}'"}
+    variables["notebooks"] = " ".join(notebooks)
     options += [f"--variable={name}:{value}" for name, value in variables.items()]
     _pandoc(markdown, "html5", output, *options)
 

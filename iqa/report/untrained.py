@@ -15,16 +15,14 @@ from iqa.training.params import TrainParams
 
 
 def record(study: str, step: str, run: str, name: str) -> dict[str, Any] | None:
-    """A JSON file of a training or comparison that is not finished; None where parameters decide nothing of it."""
-    if step == "train":
-        return training(study, run, name)
-    if step == "ablation" and name == "params.json":
+    """A JSON file of a run that is not finished; None where parameters decide nothing of it.
+
+    They decide what `02_train` writes of them and of its model, and the parameters of a comparison.
+    """
+    if (step, name) == ("ablation", "params.json"):
         return param_files.load(AblationParams, study, run).model_dump()
-    return None
-
-
-def training(study: str, run: str, name: str) -> dict[str, Any] | None:
-    """A JSON file of a training: what `02_train` writes of its parameters and of its model; None for another file."""
+    if step != "train":
+        return None
     from iqa.model.architecture import describe
     from iqa.model.fusion import Last
     from iqa.model.heads import HyperNetwork

@@ -26,17 +26,14 @@ def ablation_table(ablation: pd.DataFrame) -> pd.DataFrame:
     over, average, kind = _average(ablation)
     published = "published_srcc" in ablation and ablation["published_srcc"].notna().any()
     digits = ":.4f" if published else ""  # as many as published values have
-    columns = {"Differs in": lambda row: row["label"], f"{over.title()}:,.0f": lambda row: row["seeds"] or None}
+    columns = {"Differs in": "label", f"{over.title()}:,.0f": lambda row: row["seeds"] or None}
     columns |= {
         f"SRCC{kind}{digits}": (f"srcc_{average}", "srcc_low", "srcc_high"),
         f"SD of {over}{digits}": "srcc_std",
     }
-    columns |= {
-        f"PLCC{kind}{digits}": f"plcc_{average}",
-        f"SRCC difference{digits}": ends("delta"),
-        "p (Holm):p": "p_holm",
-    }
-    columns |= {"Verdict": _verdict, "Decision": "decision", f"Validation SRCC{digits}": "val_srcc_mean"}
+    columns |= {f"PLCC{kind}{digits}": f"plcc_{average}", f"SRCC difference{digits}": ends("delta")}
+    columns |= {"p (Holm):p": "p_holm", "Verdict": _verdict, "Decision": "decision"}
+    columns |= {f"Validation SRCC{digits}": "val_srcc_mean"}
     columns |= {f"Detectable difference{digits}": "detectable", "Seeds needed:,.0f": lambda row: _needed(row, "seeds")}
     columns |= {"Contents needed:,.0f": lambda row: _needed(row, "contents"), "p (equivalence):p": "p_equivalence"}
     if (ablation["chosen_on"] == "TEST").any():
@@ -125,9 +122,8 @@ def power_curves(power: pd.DataFrame, ablation: pd.DataFrame) -> Figure:
     for seeds, look in zip((2, 3, 5, 10, 20), LOOKS, strict=False):
         mean = power[power["seeds"] == seeds].groupby("power")["detectable"].mean()
         right.plot(mean, mean.index, label=f"{seeds} seeds", **look | {"marker": ""})
-    left.set(
-        xlabel="seeds in every group", ylabel="difference in SRCC", ylim=(0, None), title="found with 80%, and measured"
-    )
+    left.set(xlabel="seeds in every group", ylabel="difference in SRCC", ylim=(0, None))
+    left.set_title("found with 80%, and measured")
     left.xaxis.get_major_locator().set_params(integer=True)
     right.axhline(POWER, color=GREY, linewidth=1, linestyle=":")
     right.set(xlabel="true difference in SRCC", xlim=(0, None), ylim=(0, 1), title="probability to find a difference")
@@ -153,12 +149,16 @@ def compare_trainings(dynamics: pd.DataFrame) -> Figure:
     for ax, (quantity, title) in zip(axes[0], titles.items(), strict=True):
         for label, name, look in zip(groups, legend, LOOKS, strict=False):
             part = dynamics[(dynamics["label"] == label) & (dynamics["quantity"] == quantity)]
-            every = max(1, len(part) // 6)
-            ax.plot(part["epoch"], part["mean"], label=name, markersize=3.5, markevery=every, **look)
-            ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
+            _draw_band(ax, part, name, look, max(1, len(part) // 6))
         common.epoch_axes(ax, title)
     common.add_legend(figure, axes[0, 0], 3, "left", handlelength=3.5)
     return figure
+
+
+def _draw_band(ax: Axes, part: pd.DataFrame, label: str, look: dict[str, Any], every: int | None = None) -> None:
+    """Means over seeds by epoch, with a mark at some of them, and the band from the smallest to the largest seed."""
+    ax.plot(part["epoch"], part["mean"], label=label, markersize=3.5, markevery=every, **look)
+    ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _on_test(dynamics: pd.DataFrame) -> pd.DataFrame:
@@ -195,8 +195,7 @@ def monitored(dynamics: pd.DataFrame) -> Figure:
     for ax, measure in zip(axes[0], ("SRCC", "PLCC"), strict=True):
         for name, look in zip(lines, LOOKS, strict=False):
             part = rows[(rows["line"] == name) & (rows["measure"] == measure)]
-            ax.plot(part["epoch"], part["mean"], label=wrapped(name, 48), markersize=3.5, **look)
-            ax.fill_between(part["epoch"], part["min"], part["max"], color=look["color"], alpha=0.15, linewidth=0)
+            _draw_band(ax, part, wrapped(name, 48), look)
         common.epoch_axes(ax, f"{measure}, monitored on TEST")
     common.add_legend(figure, axes[0, 0], 2, "left", handlelength=3.5)
     return figure

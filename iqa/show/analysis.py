@@ -94,10 +94,10 @@ def errors_table(errors: pd.DataFrame) -> pd.DataFrame:
     return renamed(errors, columns | {f"Mean absolute error:{form}": ends("mae"), "Predicted": "verdict"})
 
 
-def decimals(values: Iterable[float], digits: int = 3) -> str:
-    """The format of a column whose largest number has so many digits, and each other as many after the point."""
+def decimals(values: Iterable[float]) -> str:
+    """The format of a column whose largest number has three digits, and each other as many after the point."""
     largest = max((abs(value) for value in values if not missing(value)), default=0)
-    return f".{max(0, digits - 1 - math.floor(math.log10(largest)))}f" if largest else ".0f"
+    return f".{max(0, 2 - math.floor(math.log10(largest)))}f" if largest else ".0f"
 
 
 def cases_table(cases: pd.DataFrame) -> pd.DataFrame:
@@ -115,6 +115,13 @@ def ceiling_table(ceiling: pd.DataFrame) -> pd.DataFrame:
     return renamed(ceiling.assign(what=ceiling["what"].map(names)), columns)
 
 
+def span_of_map(quality: np.ndarray, scale: "Scale") -> tuple[float, float]:
+    """Lowest and highest score that have a colour: those of a map; of a flat one, which has no contrast, wider ones."""
+    low, high = float(quality.min()), float(quality.max())
+    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2
+    return low - wider, high + wider
+
+
 @in_style
 def quality_map(image: np.ndarray, scores: "PatchScores", scale: "Scale") -> Figure:
     """An image beside its quality map: bright is good. The colours span the map's scores, as the bar shows.
@@ -124,14 +131,13 @@ def quality_map(image: np.ndarray, scores: "PatchScores", scale: "Scale") -> Fig
     """
     step = -(-max(scores.height, scores.width) // SHARPEST)
     quality = scores.per_pixel(step)
-    low, high = quality.min(), quality.max()
-    wider = max(0.0, NARROWEST * (scale.high - scale.low) - (high - low)) / 2  # a flat map has no contrast to show
+    low, high = span_of_map(quality, scale)
     height = min(max(WIDTH / 2 * scores.height / scores.width, 1.5), 8.0)
     figure, [(left, right)] = common.draw_figure(height + 1.1, 1, 2)
     left.imshow(image[::step, ::step])
     left.set_title("image")
     colours = "viridis" if scale.higher_is_better else "viridis_r"
-    shown = right.imshow(quality, cmap=colours, vmin=low - wider, vmax=high + wider)
+    shown = right.imshow(quality, cmap=colours, vmin=low, vmax=high)
     right.set_title(f"score {scores.score:.4g}, {len(scores.scores):,} crops")
     for ax in (left, right):
         ax.axis("off")

@@ -14,17 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from iqa.show import common
 from iqa.show.common import LOOKS, wrapped
 from iqa.show.style import BLUE, INK, in_style
-from iqa.show.tables import (
-    COUNTERS,
-    PUBLISHED,
-    Table,
-    ends,
-    interval_or_none,
-    missing,
-    records,
-    renamed,
-    table_of,
-)
+from iqa.show.tables import COUNTERS, PUBLISHED, Table, ends, missing, pick, records, renamed, table_of
 
 COEFFICIENTS = ("srcc", "plcc")
 SETTING = {"Run": "run", "Device": "device", "Precision": "setting"}
@@ -126,8 +116,7 @@ def backbones_table(overview: pd.DataFrame, cross: pd.DataFrame) -> pd.DataFrame
         found = {"the run's own": {name: _measured(cost, name) for name in COEFFICIENTS}} if cost else {}
         for row in sets:
             if row["available"]:
-                values = {name: interval_or_none(*(row[end] for end in ends(name))) for name in COEFFICIENTS}
-                found[row["title"]] = values
+                found[row["title"]] = {name: pick(row, ends(name)) for name in COEFFICIENTS}
         for why in ("not run", "not available"):
             lacking = [row["title"] for row in sets if not row["available"] and _why(row) == why]
             found |= {", ".join(lacking): dict.fromkeys(COEFFICIENTS, why)} if lacking else {}
@@ -143,7 +132,7 @@ def _why(row: dict[str, Any]) -> str:
 
 def _measured(row: dict[str, Any], name: str) -> Any:
     """A coefficient with its interval, or why there is none."""
-    return interval_or_none(*(row[end] for end in ends(name))) or row["status"]
+    return pick(row, ends(name)) or row["status"]
 
 
 def where_measured(latency: pd.DataFrame) -> list[str]:

@@ -105,13 +105,13 @@ def scatter_grid(panels: dict[str, tuple[pd.DataFrame, float, float]]) -> Figure
 
 
 @in_style
-def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
-    """A coefficient of each model (rows) on each database (columns), as a number on a colour; empty where unknown.
+def cross_heatmap(cross: pd.DataFrame) -> Figure:
+    """SRCC of each model (rows) on each database (columns), as a number on a colour; empty where unknown.
 
-    `cross` is `cross.csv`, where a coefficient is NaN if the database is not available.
+    `cross` is `cross.csv`, where the SRCC is NaN if the database is not available.
     """
     names = cross["model"] + "\n(" + cross["trained_on"].fillna("not run") + ")"
-    how = {"values": coefficient, "sort": False, "dropna": False, "aggfunc": "first"}
+    how = {"values": "srcc", "sort": False, "dropna": False, "aggfunc": "first"}
     table = cross.assign(name=names).pivot_table(index="name", columns="title", **how)
     table = table.reindex(index=names.unique(), columns=cross["title"].unique())
     values = table.to_numpy(dtype=float)
@@ -124,7 +124,7 @@ def cross_heatmap(cross: pd.DataFrame, coefficient: str = "srcc") -> Figure:
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(table.shape[0]), table.index)
     ax.grid(visible=False)
-    ax.set_title(f"{coefficient.upper()} on each database, of models trained on (...)")
+    ax.set_title("SRCC on each database, of models trained on (...)")
     figure.colorbar(shown, ax=ax, fraction=0.03)
     return figure
 
@@ -157,12 +157,7 @@ def compare_evaluations(cross: pd.DataFrame) -> Figure:
 
 
 TABLES = (
-    Table(
-        "cross",
-        "Other databases",
-        cross_database_table,
-        ("cross_dataset/cross.csv", "cross_dataset/baselines.csv"),
-    ),
+    Table("cross", "Other databases", cross_database_table, ("cross_dataset/cross.csv", "cross_dataset/baselines.csv")),
     Table("cross_further", "Other databases: further measures", cross_further_table, ("cross_dataset/cross.csv",)),
     Table("cross_sanity", "Other databases: checks of predictions", sanity_table, ("cross_dataset/sanity.csv",)),
 )

@@ -32,10 +32,8 @@ def databases_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
 def audits_table(audits: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """What the audit counted in each database, from each `audit.json`."""
     names = {"Contents": "references", "Sizes": "stored sizes", "Enlarged": "images that were enlarged"}
-    names |= {
-        "Twins across splits": "pairs of twins in different splits",
-        "Twins in one": "pairs of twins in one split",
-    }
+    names |= {"Twins across splits": "pairs of twins in different splits"}
+    names |= {"Twins in one": "pairs of twins in one split"}
     rows = []
     for audit in audits.values():
         if "absent" not in audit:

@@ -91,12 +91,8 @@ def provenance_table(runs: list[dict[str, Any]]) -> pd.DataFrame:
             "Seed:.0f": record["seed"],
             "Commit": revision(record),
             "Data": ", ".join(f"{name} {value[:8]}" for name, value in record["data"].items()),
-            **(
-                {"Accepted on": record["accepted"][-1]["on"][:10] if record.get("accepted") else None}
-                if accepted
-                else {}
-            ),
         }
+        | ({"Accepted on": record["accepted"][-1]["on"][:10] if record.get("accepted") else None} if accepted else {})
         for record in runs
     )
 
@@ -147,6 +143,6 @@ TABLES = (
     Table("protocols", "Protocols of published methods and this study", protocols_table, ("report/published.csv",)),
     Table("claims", "Claims and what holds", claims_table, ("claims/claims.csv",)),
     Table("verdicts", "Verdicts on claims", verdicts_table, ("claims/claims.csv",)),
-    Table("provenance", "Runs", provenance_table, ("runs/record.json",)),
-    Table("environment", "Hardware and versions", environment_table, ("runs/record.json",)),
+    Table("provenance", "Runs", provenance_table, ("report/records",)),
+    Table("environment", "Hardware and versions", environment_table, ("report/records",)),
 )

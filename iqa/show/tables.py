@@ -30,8 +30,9 @@ class Table(NamedTuple):
     Args:
         name, title: what it is called by `iqa table`, and in words.
         make: the function that makes it.
-        files: what `make` is called with, as `<step>/<file>`: a CSV file as a frame, a JSON file as a dictionary.
-            `data_prep` stands for all databases of the study, by name, and `runs` for the records of all runs.
+        files: what `make` is called with, as `<step>/<file>`: a CSV file as a frame, a JSON file as a dictionary; of
+            `data_prep` those of all databases, by name. `report/records` are the records of all runs, and
+            `report/experiments` the parameters of all trainings.
     """
 
     name: str
@@ -161,10 +162,11 @@ def renamed(frame: pd.DataFrame, columns: dict[str, Column]) -> pd.DataFrame:
         columns: what stands under each title: a column of the frame, the three of an interval (`ends`), or a function
             of the row.
     """
-    return table_of({title: _pick(row, column) for title, column in columns.items()} for row in records(frame))
+    return table_of({title: pick(row, column) for title, column in columns.items()} for row in records(frame))
 
 
-def _pick(row: dict[str, Any], column: Column) -> Any:
+def pick(row: dict[str, Any], column: Column) -> Any:
+    """A cell of a table from a row; of an interval None where its value is missing."""
     if callable(column):
         return column(row)
     return row[column] if isinstance(column, str) else interval_or_none(*(row[name] for name in column))
@@ -189,7 +191,7 @@ def with_intervals(row: dict[str, Any], *names: str) -> dict[str, Any]:
     """Coefficients of a row with their intervals, by title."""
     titles = {"srcc": "SRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "krcc": "KRCC", "rmse": "RMSE"}
     titles["bias"] = "Bias"
-    return {titles[name]: _pick(row, ends(name)) for name in names}
+    return {titles[name]: pick(row, ends(name)) for name in names}
 
 
 def with_difference(row: dict[str, Any]) -> dict[str, Any]:

@@ -197,13 +197,8 @@ def _literal(value: Any) -> str:
 
 
 TABLES = (
-    Table(
-        "parameters",
-        "Parameters of the main experiment",
-        parameters_table,
-        ("experiments/all",),
-    ),
-    Table("experiments", "Training experiments, and in what they differ", experiments_table, ("experiments/all",)),
+    Table("parameters", "Parameters of the main experiment", parameters_table, ("report/experiments",)),
+    Table("experiments", "Training experiments, and in what they differ", experiments_table, ("report/experiments",)),
     Table("architecture", "Parts of the model", architecture_table, ("train/architecture.json",)),
     Table(
         "main",

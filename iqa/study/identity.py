@@ -20,12 +20,12 @@ from importlib import metadata
 from typing import Any
 
 from iqa.study import code, hashes, paths
+from iqa.study.echo import cut
 from iqa.study.param_files import read_yaml
 
 NOT_HERE = "not here"
 PARTS = {"values", "code", "reads", "files", "versions"}
 SHOWN = "iqa/show/"  # code that draws figures and lays out tables, and decides no number
-LONGEST = 60  # characters of a value that a reason quotes
 
 Identity = dict[str, dict[str, Any]]
 
@@ -98,13 +98,7 @@ def _changed(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, An
     texts = []
     for key in now.keys() | before.keys():
         if key not in now:
-            texts.append(f"parameter {key}: no longer known, was {_quoted(before[key])}")
-        elif before.get(key, defaults.get(key)) != now[key]:
-            old = _quoted(before.get(key, defaults.get(key)))
-            texts.append(f"parameter {key}: {old} -> {_quoted(now[key])}")
+            texts.append(f"parameter {key}: no longer known, was {cut(repr(before[key]))}")
+        elif (old := before.get(key, defaults.get(key))) != now[key]:
+            texts.append(f"parameter {key}: {cut(repr(old))} -> {cut(repr(now[key]))}")
     return sorted(texts)
-
-
-def _quoted(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

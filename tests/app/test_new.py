@@ -1,6 +1,7 @@
 """`iqa new`: studies of one's own from folders and tables as people have them, and copies of studies."""
 
 import shutil
+from types import SimpleNamespace as Options
 
 import numpy as np
 import pandas as pd
@@ -44,11 +45,17 @@ def rows(line, mos=tuple(MOS)):
     return [line.format(n=n, mos=value, comma=str(value).replace(".", ",")) for n, value in enumerate(mos)]
 
 
+def start(name, **given):
+    """Make a study with some of the options of the command."""
+    options = [option.name for option in cli.commands.commands["new"].params]
+    new.start(Options(**dict.fromkeys(options) | {"name": name} | given))
+
+
 def make(project, lines, encoding="utf-8", images="photos", name="labels.csv", **options):
     """The labels that `iqa new` writes for a table, and the parameters of the database."""
     file = project / name
     file.write_text("\n".join(lines) + "\n", encoding=encoding)
-    new.new("mine", str(project / images), str(file), **SCRATCH | options)
+    start("mine", images=str(project / images), labels=str(file), **SCRATCH | options)
     return pd.read_csv(paths.PARAMS / "mine/labels.csv"), param_files.load(DataPrepParams, "mine", "mine")
 
 
@@ -75,7 +82,7 @@ def test_tables_are_read_as_people_have_them(project, lines, encoding, columns):
 def test_a_workbook_is_read_too(project):
     table = pd.DataFrame({"Picture": [f"img {n:02}" for n in range(IMAGES)], "mean score": [2.0 * mos for mos in MOS]})
     table.to_excel(project / "labels.xlsx", index=False)
-    new.new("mine", str(project / "photos"), str(project / "labels.xlsx"), **SCRATCH)
+    start("mine", images=str(project / "photos"), labels=str(project / "labels.xlsx"), **SCRATCH)
     labels = pd.read_csv(paths.PARAMS / "mine/labels.csv")
     assert list(labels["mos"]) == pytest.approx([2 * mos for mos in MOS]) and labels["image"][0] == "img 00.jpg"
 
@@ -164,7 +171,7 @@ def test_an_existing_study_is_never_overwritten_and_names_are_checked(project):
         make(project, lines, seeds=1)
     for name in ("MINE", "../mine", "a b", ""):
         with pytest.raises(new.NewError, match=r"exists|cannot be the name of a study"):
-            new.new(name, str(project / "photos"), str(project / "labels.csv"), **SCRATCH)
+            start(name, images=str(project / "photos"), labels=str(project / "labels.csv"), **SCRATCH)
     assert {file: file.read_bytes() for file in paths.PARAMS.rglob("*.*")} == before
 
 
@@ -252,7 +259,7 @@ def copied(project):
 
 
 def test_a_copy_differs_in_what_was_asked_for_alone(copied):
-    new.copy("small", "biq2021", backbone="mobilenetv2_100", seeds=1, epochs=2, device="cpu")
+    start("small", source="biq2021", backbone="mobilenetv2_100", seeds=1, epochs=2, device="cpu")
     for params in steps.all_params("small"):
         if params.step == "train":
             before = param_files.load(TrainParams, "biq2021", params.run).model_dump()
@@ -272,10 +279,10 @@ def test_a_copy_that_does_not_fit_together_leaves_nothing(copied):
     file = paths.PARAMS / "biq2021/complexity/main.yaml"
     file.write_text("runs: [main_s2]\n")
     with pytest.raises(new.NewError, match="would lack the train run main_s2"):
-        new.copy("small", "biq2021", seeds=1)
+        start("small", source="biq2021", seeds=1)
     (paths.PARAMS / "biq2021/train.yaml").write_text("database: biq2021\nbackbone: resnet10t\nlr: 1\nweights: a.pth\n")
     with pytest.raises(new.NewError, match="from a file; give --weights, too"):
-        new.copy("small", "biq2021", backbone="resnet18")
+        start("small", source="biq2021", backbone="resnet18")
     assert sorted(place.name for place in paths.PARAMS.iterdir()) == ["biq2021"]
 
 

@@ -14,10 +14,12 @@ import torch
 from icc import P3, profile
 from PIL import Image
 
+from iqa.analysis import evaluation
 from iqa.app import playground, widgets
 from iqa.app.widgets import Gallery, Playground, Trainer
 from iqa.data import synthetic
 from iqa.data.pixels import Size
+from iqa.metrics.verdicts import OPEN
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.predictor import Predictor, Scale, Unreadable
 from iqa.study import paths
@@ -139,16 +141,16 @@ def test_predictions_are_sorted_by_their_error():
 
 
 def test_trainings_are_compared_on_the_same_images_with_an_interval():
-    rng = np.random.default_rng(0)
+    rng, data = np.random.default_rng(0), tiny.database()
     mos = rng.uniform(0, 100, 120)
     table = pd.DataFrame({"image": [f"{n}.png" for n in range(120)], "mos": mos, "reference": np.arange(120) // 4})
     good, bad = (table.assign(prediction=mos + rng.normal(0, noise, 120)) for noise in (5, 80))
-    rows, verdict = playground.agreement({"bad": bad, "good": good}, resamples=200)
-    assert (rows["srcc_low"] <= rows["srcc"]).all() and (rows["srcc"] <= rows["srcc_high"]).all()
-    assert "more than other test images would change it" in verdict
-    assert "not distinguishable" in playground.agreement({"good": good, "again": good}, resamples=200)[1]
-    assert "different images" in playground.agreement({"a": good, "b": bad[::-1]}, resamples=200)[1]
-    assert playground.agreement({"a": good}, resamples=200)[1] == ""
+    compared = playground.compare({"bad": bad, "again": good, "good": good}, data)
+    assert (compared["srcc_low"] <= compared["srcc"]).all() and (compared["srcc"] <= compared["srcc_high"]).all()
+    assert list(compared["verdict"]) == ["worse", OPEN, "reference"]
+    shown = playground.comparison_table(compared)
+    assert "<td>bad</td>" in shown and "not distinguishable" in shown and data.title in shown
+    assert list(playground.compare({"good": good}, data)["verdict"]) == ["reference"]
 
 
 # --- widgets ----------------------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def trained(tmp_path_factory):
     params = tiny.PARAMS.model_copy(update={"run": "main_s1", "epochs": 2})
     out = RunFolder(params)
     train(params, data, out.path)
-    table = playground.predict_test_split(widgets.cached_model(out.path / "best.pt"), data)
+    table = evaluation.score(widgets.cached_model(out.path / "best.pt"), data)
     out.save_table("predictions", table)
     out.save_json("metrics", {"database": "demo"})
     out.finish()
@@ -282,6 +284,15 @@ def test_a_training_shows_its_curves_and_is_compared_with_the_saved_run(trainer,
     assert json.loads((folder / "metrics.json").read_text())["n"] == 10 and (folder / "record.json").is_file()
     assert "demo/playground" in [name for name, _ in trainer.lab.model.options]
     assert (trained.root / "demo/train/main_s1/record.json").read_bytes() == before
+
+
+def test_a_saved_run_that_was_tested_on_other_images_is_not_compared(trainer, trained, monkeypatch):
+    table = pd.read_csv(trained.root / "demo/train/main_s1/predictions.csv")
+    monkeypatch.setattr(widgets, "cached_model", lambda _: None)
+    monkeypatch.setattr(widgets.evaluation, "score", lambda *_: table[::-1])
+    out = RunFolder(trainer.start.model_copy(update={"run": "other"}))
+    trainer._compare(out, trained.data, pd.DataFrame({"epoch": [1]}))
+    assert "main_s1 was tested on other images" in trainer.result.value and "main_s1, saved" not in trainer.result.value
 
 
 def test_a_training_is_stopped_and_goes_on(trainer, trained):

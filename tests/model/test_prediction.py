@@ -20,9 +20,10 @@ from iqa.data.pixels import Size, mscn
 from iqa.model import checkpoints, memory, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.image_files import counted, find_images
 from iqa.model.memory import OverLimit
 from iqa.model.params import RuleError
-from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
+from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, load_model
 from iqa.model.scoring import patch_positions, predict
 from iqa.show import analysis
 from iqa.study.params import ParameterError
@@ -801,7 +802,7 @@ def test_what_a_system_keeps_in_a_folder_is_left_out_and_other_files_are_counted
         *["3d.mpo", "a.png", "dangling.jpg", "x.jpg/b.png", "x.jxl", "README"]
     ]
     assert not refused and passed == {".CR2": 2, ".txt": 1, "links to folders": 1}
-    assert predictor.counted(passed).startswith(".CR2 2, ")
+    assert counted(passed).startswith(".CR2 2, ")
 
 
 def test_links_in_a_circle_are_told(model, tmp_path):

@@ -1,12 +1,13 @@
 """Executed notebooks as pages."""
 
 import re
+import shutil
 
 import nbformat
-import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from iqa.report import pages
+from iqa.report.beside import read_notebook, write_page
 from iqa.study import paths
 from iqa.study.results import write_record
 
@@ -23,27 +24,23 @@ def notebook(title: str = "02 · Training", question: str = "How <well>?") -> nb
 
 def test_a_page_shows_what_the_notebook_shows_and_needs_nothing_else(tmp_path):
     nbformat.write(notebook(), tmp_path / "notebook.ipynb")
-    pages.write(tmp_path / "notebook.ipynb", tmp_path / "page.html")
+    body = read_notebook(tmp_path / "notebook.ipynb", "iqa run mine/train/a_s1")
+    write_page(tmp_path / "page.html", "mine/train/a_s1", body)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<title>02 · Training</title>" in page and "epoch 1\nepoch 2\n" in page  # one block of text
+    assert "<title>mine/train/a_s1</title>" in page and "epoch 1\nepoch 2\n" in page  # one block of text
     assert f"data:image/png;base64,{PIXEL}" in page.replace("\n", "") and "<td>0.9</td>" in page
     assert "prefers-color-scheme: dark" in page
     assert "<script" not in page and not re.search(r"(src|href)=\"(?!data:|#)|url\((?!data:)|@import", page)
 
 
-def test_what_is_no_notebook_is_told(tmp_path):
-    (tmp_path / "notebook.ipynb").write_text("{}")
-    with pytest.raises(ValueError, match=r"notebook\.ipynb is no notebook .*; make it again"):
-        pages.write(tmp_path / "notebook.ipynb", tmp_path / "page.html")
-    assert not (tmp_path / "page.html").exists()
-
-
 def test_a_gallery_lists_the_runs_of_a_study_and_how_to_make_those_that_are_missing(tmp_path, monkeypatch):
+    sources = paths.REPORT
     for name in ("PARAMS", "RESULTS", "REPORT", "NOTEBOOKS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
     for folder in (tmp_path / "PARAMS/mine/train", tmp_path / "RESULTS/mine/train/a_s1", paths.REPORT, paths.NOTEBOOKS):
         folder.mkdir(parents=True)
-    (paths.REPORT / "style.css").write_text("body { margin: 0 }")
+    for name in ("style.css", "notebook.html.j2"):
+        shutil.copy(sources / name, paths.REPORT)
     (tmp_path / "PARAMS/mine/train/a.yaml").write_text("seeds: [1, 2]\n")
     nbformat.write(notebook(), paths.NOTEBOOKS / "02_train.ipynb")
     nbformat.write(notebook("03 · Ablation"), paths.NOTEBOOKS / "03_ablation.ipynb")

@@ -38,7 +38,7 @@ def written(study, folder):
     """The words of the report in HTML, for which every reference has to lead somewhere."""
     folder.mkdir()
     (folder / "report.md").write_text(_fill(Tables(study, Reader(study.study)), folder, Beside(study.study, folder)))
-    _to_html(folder / "report.md", folder / "report.html")
+    _to_html(folder / "report.md", folder / "report.html", ())
     return re.sub(
         r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", "", (folder / "report.html").read_text(), flags=re.S)
     )
@@ -68,6 +68,8 @@ def test_a_study_of_which_nothing_is_trained_has_a_report(study):
         (["data_prep/demo"], "it is not prepared; make it with: iqa run smoke/data_prep/demo"),
         (["data_prep/demo_photos"], "it is not prepared; make it with: iqa run smoke/data_prep/demo_photos"),
         (["analysis/main"], "is not run yet; make it with: iqa run smoke/analysis/main"),
+        (["train/last_s1"], "This report is not complete: 1 of the 2 trainings of this study is finished"),
+        (["complexity/main", "claims/main"], "wait for their results: claims/main and complexity/main"),
     ],
 )
 def test_a_study_that_is_finished_in_part_has_a_report_too(study, tmp_path, removed, told):

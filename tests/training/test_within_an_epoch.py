@@ -1,17 +1,16 @@
 """A training saves its state within long epochs, goes on from there to the same bits, and tells how far it is."""
 
 import re
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
+from distributed_fit import fit_together
+from killed_fit import kill_fit
 
-from iqa.study import paths, progress
+from iqa.study import progress
 from iqa.training import batches, fit
 from iqa.training.train import train
 
@@ -115,10 +114,7 @@ def test_a_killed_process_goes_on_within_its_epoch(data, tmp_path):
     whole.mkdir()
     at_once = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, whole)
     for epoch, batch in ((0, 2), (1, 1)):
-        place = ["training_step", str(batch)]
-        command = [sys.executable, "tests/killed_fit.py", str(folder), str(epoch), *place]
-        died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        kill_fit(folder, epoch, "training_step", batch)
     log = (folder / "train.log").read_text()
     assert "epoch 1: 16 of 20 patches are done" in log
     assert_equal(folder, train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, folder), whole, at_once)
@@ -127,13 +123,10 @@ def test_a_killed_process_goes_on_within_its_epoch(data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_go_on_within_an_epoch(data, tmp_path, monkeypatch):
     params = tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | {"devices": 2})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    kill = ["1", "1"]  # epoch and batch
+    kill = [1, 1]  # epoch and batch
 
     def launch(params, folder, log):
-        run = [*command, "tests/distributed_fit.py", str(folder), "2", "1", "one", *kill]
-        done = subprocess.run(run, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-        assert (done.returncode == 0) == (not kill), done.stderr
+        assert (fit_together(folder, 2, 1, "one", *kill)[1] == 0) == (not kill)
 
     monkeypatch.setattr("iqa.training.train.launch", launch)
     (tmp_path / "killed").mkdir()
