@@ -25,8 +25,9 @@ from benchmarks.common import arguments, in_turn, report, row, spent, unit
 from benchmarks.images import write_photographs
 from iqa.data.pixels import PIXELS, Size
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.image_files import find_images
 from iqa.model.memory import keep_freed
-from iqa.model.predictor import Predictor, Scale, find_images
+from iqa.model.predictor import Predictor, Scale
 from iqa.model.scoring import choose_device
 from iqa.study import param_files
 from iqa.training.params import TrainParams
