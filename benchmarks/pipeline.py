@@ -1,6 +1,6 @@
 """What the pipeline costs on top of the work: starting, a training through `iqa run`, a report; and where it spends it.
 
-    .venv/bin/python -m benchmarks.pipeline [--parts start report training profile] [--study smoke] [--rounds 3]
+    .venv/bin/python -m benchmarks.pipeline [--parts start report training profile] [--study smoke] [--rounds 2]
 
 All are processor time, over all processes that are started. All files are in memory and compiled, as they are from the
 second start on, through a first round that does not count. `report` and `training` work on a copy of the project in a
@@ -141,7 +141,7 @@ def profile(results: Path, total: float | None = None) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print and write the table."""
     parts = ("start", "report", "training", "profile")
-    options = arguments(__doc__, parts=parts, study="smoke", finished="demo", rounds=3)
+    options = arguments(__doc__, parts=parts, study="smoke", finished="demo", rounds=2)
     table = []
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder), options.study)
