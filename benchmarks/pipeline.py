@@ -134,8 +134,9 @@ def profile(results: Path, total: float | None = None) -> list[dict[str, Any]]:
         found |= {"/".join(place): cpu for place, cpu in of_step.items()}
         found |= {f"{step}, {len(of_step)} runs": of_step.sum()} if len(of_step) > 1 else {}
     found["all runs"] = runs.sum()
-    found |= {} if total is None else {"the rest": total - found["all runs"], "from nothing": total}
-    return [row(f"{results.name}: {name}", [cpu], "CPU s") for name, cpu in found.items()]
+    found |= {} if total is None else {"the rest": total - found["all runs"], "the whole": total}
+    study = results.name if total is None else f"{results.name} from nothing"
+    return [row(f"{study}: {name}", [cpu], "CPU s") for name, cpu in found.items()]
 
 
 def main() -> None:
