@@ -107,6 +107,12 @@ def test_the_profile_of_a_study_is_what_its_runs_took_by_run_and_step_and_the_re
     assert table.filter(regex="train, ").item() == pytest.approx(runs.filter(like="train/").sum())
 
 
+def test_a_command_has_a_row_for_its_processor_time_and_one_for_the_largest_of_its_processes():
+    ours, floor = [common.Cost(6, 300), common.Cost(8, 500)], [common.Cost(2, 100), common.Cost(2, 100)]
+    found = pd.DataFrame(pipeline.rows("report", "nothing", "value < 4", ours, floor))
+    assert found[["value", "ratio", "unit"]].to_numpy().tolist() == [[7, 3.5, "CPU s"], [400, 4, "MiB"]]
+
+
 def test_the_import_cells_of_the_notebooks_are_python():
     for name in pipeline.NOTEBOOKS:
         assert "import" in pipeline.import_cell(name)
