@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,8 +156,8 @@ def process(command: Sequence[str | Path], **options: Any) -> Cost:
 
 def fresh(work: Callable, *arguments: Any) -> Any:
     """What a function returns in a process of its own."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def cost(work: Callable[[], Any]) -> Cost:

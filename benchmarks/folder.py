@@ -49,7 +49,7 @@ def predictor(run: str, device: torch.device, size: Size) -> Predictor:
 def one_by_one(model: Predictor, network: HyperIQA, files: list[Path]) -> None:
     """One patch at a time, each from the file."""
     kind = PIXELS[model.input]
-    steps = [transforms.Resize((SIZE.height, SIZE.width)), transforms.Lambda(lambda image: kind(np.asarray(image)))]
+    steps = [transforms.Resize((SIZE.height, SIZE.width)), transforms.Lambda(lambda image: kind(np.array(image)))]
     steps = transforms.Compose([*steps, transforms.ToTensor(), transforms.RandomCrop(model.crop)])
     for file in files:
         for _ in range(CROPS):

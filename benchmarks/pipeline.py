@@ -1,10 +1,10 @@
 """What the pipeline costs on top of the work: starting, a training through `iqa run`, a report; and where it spends it.
 
-    .venv/bin/python -m benchmarks.pipeline [--parts start report training profile] [--study smoke] [--rounds 3]
+    .venv/bin/python -m benchmarks.pipeline [--parts start report training profile] [--study smoke] [--rounds 2]
 
-All are processor time, over all processes that are started. All files are in memory and compiled, as they are from the
-second start on, through a first round that does not count. `report` and `training` work on a copy of the project in a
-temporary folder, with the study `--study`.
+All are processor time, over all processes that are started, and memory of the largest of them. Files are in the page
+cache and compiled, as they are from the second start on, through a first round that does not count. `report` and
+`training` work on a copy of the project in a temporary folder, with the study `--study`.
 
 - start: the `iqa` command, `import iqa`, and the imports of the notebooks. The floor is Python alone, or Python with
   the libraries that the code cannot do without.
@@ -118,10 +118,8 @@ def starts(project: Project, rounds: int) -> list[dict[str, Any]]:
 
 def rows(what: str, against: str, goal: str, ours: list[Cost], floor: list[Cost]) -> list[dict[str, Any]]:
     """A row for the processor time and one for the memory."""
-    cpu, peak = (([getattr(each, of) for each in costs] for costs in (ours, floor)) for of in ("cpu", "peak"))
-    (times, least), (held, least_held) = cpu, peak
-    memory = row(f"{what}: peak memory of a process", held, "MiB", against, least_held)
-    return [row(what, times, "CPU s", against, least, goal), memory]
+    memory = row(f"{what}: memory", [each.peak for each in ours], "MiB", against, [each.peak for each in floor])
+    return [row(what, [each.cpu for each in ours], "CPU s", against, [each.cpu for each in floor], goal), memory]
 
 
 def profile(results: Path, total: float | None = None) -> list[dict[str, Any]]:
@@ -134,14 +132,15 @@ def profile(results: Path, total: float | None = None) -> list[dict[str, Any]]:
         found |= {"/".join(place): cpu for place, cpu in of_step.items()}
         found |= {f"{step}, {len(of_step)} runs": of_step.sum()} if len(of_step) > 1 else {}
     found["all runs"] = runs.sum()
-    found |= {} if total is None else {"the rest": total - found["all runs"], "from nothing": total}
-    return [row(f"{results.name}: {name}", [cpu], "CPU s") for name, cpu in found.items()]
+    found |= {} if total is None else {"the rest": total - found["all runs"], "the whole": total}
+    study = results.name if total is None else f"{results.name} from nothing"
+    return [row(f"{study}: {name}", [cpu], "CPU s") for name, cpu in found.items()]
 
 
 def main() -> None:
     """Measure, print and write the table."""
     parts = ("start", "report", "training", "profile")
-    options = arguments(__doc__, parts=parts, study="smoke", finished="demo", rounds=3)
+    options = arguments(__doc__, parts=parts, study="smoke", finished="demo", rounds=2)
     table = []
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder), options.study)

@@ -1,7 +1,7 @@
 """Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
 
     .venv/bin/python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed]
-                                            [--compile] [--batch 16] [--steps 1] [--rounds 5] [--threads 1]
+                                            [--compile] [--batch 16] [--steps 1] [--rounds 4] [--threads 1]
                                             [--workers 0] [--peak 989]
 
 On a CPU, seconds are processor time where the loader has no workers.
@@ -51,7 +51,7 @@ from iqa.training.batches import Batch, train_loader
 from iqa.training.fit import Fit
 from iqa.training.params import TrainParams
 
-RUNS = ["koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1"]
+RUNS = ["koniq10k/hyperiqa_s1", "demo/main_s1"]
 EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
 LARGE = 128  # side of a crop from which on a CPU takes seconds for a batch
 LOADED = 40  # batches of the loader alone, which is quick
@@ -243,7 +243,7 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
 def main() -> None:
     """Measure, print and write the table."""
     switches = {"deterministic": None, "compile": False, "channels_last": True, "fused": True}
-    numbers = {"batch": 0, "steps": 0, "rounds": 5, "threads": 1, "workers": 0, "peak": 0.0}
+    numbers = {"batch": 0, "steps": 0, "rounds": 4, "threads": 1, "workers": 0, "peak": 0.0}
     options = common.arguments(__doc__, runs=RUNS, device="auto", precision="", **switches, **numbers)
     os.environ["IQA_BATCH"] = "1"  # no progress bars
     table = []

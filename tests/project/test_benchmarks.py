@@ -98,10 +98,20 @@ def test_a_study_that_is_not_finished_has_no_profile_and_is_told_so(tmp_path, mo
 
 def test_the_profile_of_a_study_is_what_its_runs_took_by_run_and_step_and_the_rest():
     rows = pipeline.profile(paths.ROOT / "tests" / "smoke_results", 1e6)
-    table = pd.DataFrame(rows).set_index("what")["value"].rename(lambda what: what.removeprefix("smoke_results: "))
+    table = (
+        pd.DataFrame(rows)
+        .set_index("what")["value"]
+        .rename(lambda what: what.removeprefix("smoke_results from nothing: "))
+    )
     runs = table[table.index.str.fullmatch(r"\w+/\w+")]
     assert table["all runs"] == pytest.approx(runs.sum()) and table["the rest"] == pytest.approx(1e6 - runs.sum())
     assert table.filter(regex="train, ").item() == pytest.approx(runs.filter(like="train/").sum())
+
+
+def test_a_command_has_a_row_for_its_processor_time_and_one_for_the_largest_of_its_processes():
+    ours, floor = [common.Cost(6, 300), common.Cost(8, 500)], [common.Cost(2, 100), common.Cost(2, 100)]
+    found = pd.DataFrame(pipeline.rows("report", "nothing", "value < 4", ours, floor))
+    assert found[["value", "ratio", "unit"]].to_numpy().tolist() == [[7, 3.5, "CPU s"], [400, 4, "MiB"]]
 
 
 def test_the_import_cells_of_the_notebooks_are_python():
