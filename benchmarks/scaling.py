@@ -1,8 +1,8 @@
-"""How time and memory of each step grow with the number of images.
+"""How the cost of each step grows with the number of images, and that of `iqa why` with the number of trainings.
 
-    .venv/bin/python -m benchmarks.scaling [--sizes 1000 10000 100000] [--resamples 100] [--threads 2]
+    .venv/bin/python -m benchmarks.scaling [--parts images trainings] [--sizes 1000 10000 100000] [--runs 100 1000]
 
-Small JPEGs (64x48, all of different contents), a network of a few thousand weights, and one fresh process per
+Images: small JPEGs (64x48, all of different contents), a network of a few thousand weights, and one fresh process per
 size, which takes the steps of a study one after the other:
 
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
@@ -12,15 +12,15 @@ size, which takes the steps of a study one after the other:
   them);
 - figures: histogram and scatter of all images, saved as png, svg and pdf.
 
-The floor of a row is the smaller size's time, times how many more images there are: a ratio above 1 is growth faster
-than linear. `exponent` is the slope of a line through the logarithms of time and size (1 is linear; fixed costs make it
-smaller). `peak_mib` is the most memory that the process held during a step (resident set: libraries and mapped pages of
-the cache included), `added_mib` how much more that is than before the step, and `memory_exponent` the slope of that.
+Trainings: a study of experiments with ten seeds each, of which every second run is finished, with 20 small files.
+
+The floor of a row is the smaller size's cost, times how many more images there are: a ratio above 1 is growth faster
+than linear. Memory is the most that the process held during a step (libraries and mapped pages of the cache included),
+less what it held before.
 """
 
 import argparse
-import json
-import sys
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,14 +29,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.common import CORES, MIB, environment, process, report, seconds
-from iqa.study import paths
+from benchmarks.common import Cost, arguments, cost, fresh, in_turn, report, row, spent
+from benchmarks.pipeline import Project
+from iqa.study import param_files, paths
 
 HEIGHT, WIDTH, CROP = 48, 64, 48
 DIFFERENT = 64  # pictures; the files differ by bytes after the picture's end
 HELD_OUT = 16  # images each to validate and to test
 NETWORK = {"stem_width": 4, "channels": [8, 8, 8, 8], "zero_init_last": False}
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MANY, SEEDS, FILES = "many", 10, 20  # the study of many trainings, seeds of each experiment, files of each run
 
 
 def write_images(folder: Path, sizes: list[int]) -> None:
@@ -64,23 +65,6 @@ def write_images(folder: Path, sizes: list[int]) -> None:
             (folder / str(size) / name).hardlink_to(largest / name)
 
 
-def memory(entry: str) -> float:
-    """MiB that this process holds (`VmRSS`) or has held at most since `forget_peak` (`VmHWM`).
-
-    Where the system does not tell (only Linux does), both are the most since its start.
-    """
-    if STATUS.is_file():
-        return float(STATUS.read_text().split(f"{entry}:")[1].split()[0]) / 2**10
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
-
-
-def forget_peak() -> None:
-    if CLEAR.is_file():
-        CLEAR.write_text("5")
-
-
 def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The steps of a study of `size` images by name, in their order."""
     from iqa.analysis.evaluation import evaluate
@@ -90,7 +74,6 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     from iqa.model.hyperiqa import HyperIQA
     from iqa.model.scoring import score
     from iqa.show import data_prep, train
-    from iqa.study import param_files
     from iqa.study.results import RunFolder
     from iqa.training.params import TrainParams
     from iqa.training.train import train as fit
@@ -128,56 +111,95 @@ def steps(folder: Path, size: int, resamples: int, threads: int) -> Iterator[tup
     yield "figures", draw
 
 
-def measure(folder: Path, size: int, resamples: int, threads: int) -> None:
-    """Take the steps in the process of one size, and write their seconds and memory to `<size>.json`."""
+def take_steps(folder: Path, size: int, resamples: int, threads: int) -> dict[str, Cost]:
+    """What each step of a study of `size` images takes."""
+    return {name: cost(step) for name, step in steps(folder, size, resamples, threads)}
+
+
+def images(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows on the steps at each number of images."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder), options.sizes)
+        how = options.resamples, options.threads
+        found = {size: fresh(take_steps, Path(folder), size, *how) for size in sorted(options.sizes)}
     rows = []
-    for name, step in steps(folder, size, resamples, threads):
-        forget_peak()
-        before = memory("VmRSS")
-        row = {"step": name, "images": size, "seconds": seconds(step), "peak_mib": memory("VmHWM")}
-        rows.append(row | {"added_mib": max(1.0, row["peak_mib"] - before)})
-    (folder / f"{size}.json").write_text(json.dumps(rows))
+    for step in found[min(found)]:
+        rows += growth(f"{step}, {{:,}} images", {size: [costs[step].cpu] for size, costs in found.items()}, "CPU s")
+        added = {size: [costs[step].added] for size, costs in found.items()}
+        rows += growth(f"{step}, {{:,}} images: memory", added, "MiB")
+    return rows
 
 
-def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows by step, with the time that linear growth would give, and the fitted exponents."""
-    found = pd.DataFrame(rows)
-    parts = []
-    for _, part in found.groupby("step", sort=False):
-        part = part.sort_values("images")
-        linear = part["seconds"].shift() * part["images"] / part["images"].shift()
-        part = part.assign(linear_seconds=linear, ratio=part["seconds"] / linear)
-        for column, name in (("seconds", "exponent"), ("added_mib", "memory_exponent")):
-            known = len(part) > 1
-            part[name] = np.polyfit(np.log(part["images"]), np.log(part[column]), 1)[0] if known else np.nan
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+def growth(what: str, costs: dict[int, list[float]], unit: str, goal: str = "") -> list[dict[str, Any]]:
+    """A row for each size, in rising order, with the floor that linear growth from the size before it would give."""
+    rows, before = [], None
+    for size, values in sorted(costs.items()):
+        floor = [value * size / before for value in costs[before]] if before else ()
+        against = f"{size / before:g} x that of {before:,}" if before else ""
+        rows.append(row(what.format(size), values, unit, against, floor, goal))
+        before = size
+    return rows
+
+
+def write_trainings(runs: int) -> None:
+    """Make up the study `MANY` with so many trainings, in `paths.PARAMS` and `paths.RESULTS`."""
+    from iqa.app.stale import State
+    from iqa.study.code import file_hash
+    from iqa.study.results import write_record
+
+    shared, own = paths.PARAMS / "demo", paths.PARAMS / MANY
+    texts = {f"train/e{number}": f"lr: {1e-5 * number:g}\n" for number in range(1, runs // SEEDS)}
+    texts = {name: f"seeds: 1..{SEEDS}\n{text}" for name, text in ({"train/main": ""} | texts).items()}
+    texts |= {name: (shared / f"{name}.yaml").read_text() for name in ("data_prep", "data_prep/demo", "train")}
+    texts |= {"ablation/main": "reference: main\n", "report/report": "title: Many trainings\n"}
+    for name, text in texts.items():
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / f"{name}.yaml").write_text(text)
+    made = [place for place in State(MANY).params if place[0] in ("data_prep", "train")][::2]
+    for step, run in made:
+        folder = paths.run_folder(MANY, step, run)
+        folder.mkdir(parents=True)
+        for number in range(1, FILES):
+            (folder / f"{number}.csv").write_text(f"{step} {run} {number}")
+        (folder / "fit.json").write_text("{}")
+        outputs = {file.name: file_hash(file) for file in folder.iterdir()}
+        write_record(folder / "record.json", {"outputs": outputs, "data": {}})
+    state = State(MANY)
+    for place in made:
+        state.stand(place, "made up")
+
+
+def cost_of_jobs(project: Path, runs: int, rounds: int) -> list[float]:
+    """CPU seconds of `iqa.app.graph.jobs` for so many trainings, made up in a copy of the project."""
+    from iqa.app.graph import jobs
+
+    paths.PARAMS, paths.RESULTS = project / "params", project / "results"
+    write_trainings(runs)
+    return in_turn({"jobs": lambda: spent(lambda: jobs(MANY))}, rounds)["jobs"]
+
+
+def trainings(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows on what tells which runs are due."""
+    of_jobs, of_why = {}, {}
+    for runs in sorted(options.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            project = Project(Path(folder))
+            of_jobs[runs] = fresh(cost_of_jobs, project.folder, runs, options.rounds)
+            found = in_turn({"why": lambda project=project: project.iqa("why", MANY).cpu}, options.rounds)
+            of_why[runs] = found["why"]
+    rows = growth("jobs() of {:,} trainings", of_jobs, "CPU s", "value < 3")
+    return rows + growth("iqa why with {:,} trainings", of_why, "CPU s", "value < 3")
 
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="images")
-    parser.add_argument("--resamples", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=CORES)
-    parser.add_argument("--in-folder", type=Path, help=argparse.SUPPRESS)  # the process of one size
-    options = parser.parse_args()
-    if options.in_folder:
-        measure(options.in_folder, *options.sizes, options.resamples, options.threads)
-        return
-    rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        write_images(folder, options.sizes)
-        variables = environment(folder / "bytecode", IQA_BATCH="1", OMP_NUM_THREADS=str(options.threads))
-        for size in sorted(options.sizes):
-            how = ["--sizes", size, "--resamples", options.resamples, "--threads", options.threads]
-            command = [sys.executable, "-m", "benchmarks.scaling", "--in-folder", folder, *how]
-            taken, _ = process(command, cwd=paths.ROOT, env=variables)
-            print(f"{size:,} images: {taken:.0f} s, start included", flush=True)
-            rows += json.loads((folder / f"{size}.json").read_text())
-    settings = {name: value for name, value in vars(options).items() if name != "in_folder"}
-    report("scaling", settings, table(rows))
+    sizes, runs = [1000, 10_000, 100_000], [100, 1000]
+    more = {"sizes": sizes, "runs": runs, "resamples": 100, "threads": 1, "rounds": 3}
+    options = arguments(__doc__, parts=("images", "trainings"), **more)
+    os.environ["IQA_BATCH"] = "1"  # no progress bars
+    rows = images(options) if "images" in options.parts else []
+    rows += trainings(options) if "trainings" in options.parts else []
+    report("scaling", options, rows)
 
 
 if __name__ == "__main__":

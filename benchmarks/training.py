@@ -1,8 +1,10 @@
 """Training patches per second of the project's loop, of a bare loop over the same backbone, and of the loader alone.
 
     .venv/bin/python -m benchmarks.training [--runs koniq10k/swin_tiny_s1] [--device cuda] [--precision bf16-mixed]
-                                            [--compile] [--batch 8] [--steps 1] [--rounds 8] [--threads 2]
+                                            [--compile] [--batch 16] [--steps 1] [--rounds 4] [--threads 1]
                                             [--workers 0] [--peak 989]
+
+On a CPU, seconds are processor time where the loader has no workers.
 
 `--peak` is the device's peak in TFLOP/s at this precision; with it the table has the share of the peak that is used.
 
@@ -31,14 +33,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pandas as pd
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from benchmarks.common import CORES, compared, report
-from benchmarks.random_database import SIZES, random_database
+from benchmarks import common
+from benchmarks.common import row
+from benchmarks.images import SIZES, random_database
 from iqa.analysis.complexity import macs_torch
 from iqa.data.database import Database
 from iqa.model.hyperiqa import HyperIQA
@@ -49,7 +51,7 @@ from iqa.training.batches import Batch, train_loader
 from iqa.training.fit import Fit
 from iqa.training.params import TrainParams
 
-RUNS = ("koniq10k/hyperiqa_s1", "koniq10k/swin_tiny_s1", "demo/main_s1")
+RUNS = ["koniq10k/hyperiqa_s1", "demo/main_s1"]
 EPOCH = {"koniq10k": 7046 * 20}  # patches of the real database's epoch
 LARGE = 128  # side of a crop from which on a CPU takes seconds for a batch
 LOADED = 40  # batches of the loader alone, which is quick
@@ -62,18 +64,16 @@ def database(params: TrainParams, batches: int) -> Database:
 
 
 class Clock:
-    """Patches per second from the end of batch `first` to the end of batch `last` of an epoch."""
+    """Patches per second, as `read` tells them, from the end of batch `first` to the end of `last` of an epoch."""
 
-    def __init__(self, first: int, last: int, batch: int):
-        self.first, self.last = first, last
+    def __init__(self, first: int, last: int, batch: int, read: Callable[[], float]):
+        self.first, self.last, self.read = first, last, read
         self.patches = batch * (last - first)
 
     def ended(self, number: int) -> bool:
         """Count a batch that has ended; True when the measurement is over."""
         if number in (self.first, self.last):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            now = time.perf_counter()
+            now = self.read()
             self.rate = self.patches / (now - self.start) if number == self.last else 0.0
             self.start = now
         return number >= self.last
@@ -175,10 +175,11 @@ def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dic
     torch.set_num_threads(params.threads)
     data, plenty = (database(params, first + 1 + count) for count in (steps, LOADED))
     floor, hand = bare(params, device), by_hand(params, data, device)
+    read = time.perf_counter if params.workers and device.type == "cpu" else common.clock(device.type)
     found: dict[str, list[float]] = {"fit": [], "floor": [], "hand": [], "loader": []}
 
     def clock(count: int = steps) -> Clock:
-        return Clock(first, first + count, params.batch_size)
+        return Clock(first, first + count, params.batch_size, read)
 
     def round(rate: float) -> None:
         found["fit"].append(rate)
@@ -193,23 +194,24 @@ def measure(params: TrainParams, options: argparse.Namespace, steps: int) -> dic
     return {name: rates[1:] for name, rates in found.items()}
 
 
-def rows(params: TrainParams, found: dict[str, list[float]], peak: float | None) -> list[dict[str, Any]]:
+def rows(params: TrainParams, found: dict[str, list[float]], peak: float) -> list[dict[str, Any]]:
     """Rows of the table for one training run."""
-    run, unit = f"{params.study}/{params.run}", "patches/s"
-    batch = f"batch {params.batch_size}, {params.precision}"
-    head = f"{params.backbone} + linear head"
+    run, by_processor = f"{params.study}/{params.run}", common.unit(choose_device(params.device).type) == "CPU s"
+    unit = "patches/CPU s" if by_processor and not params.workers else "patches/s"
+    what, head = f"{run}: training, batch {params.batch_size}, {params.precision}", f"{params.backbone} + linear head"
     table = [
-        compared(f"{run}: training, {batch}", found["fit"], unit, f"{head}, bare loop", found["floor"], ">= 0.9"),
-        compared(f"{run}: training, {batch}", found["fit"], unit, "the same step by hand", found["hand"]),
-        compared(f"{run}: loader alone", found["loader"], unit, "what training consumes", found["fit"], ">= 3"),
+        row(what, found["fit"], unit, f"{head}, bare loop", found["floor"], "ratio >= 0.9"),
+        row(f"{what}: Lightning", found["fit"], unit, "the same step by hand", found["hand"]),
+        row(f"{run}: loader alone", found["loader"], unit, "what training consumes", found["fit"], "ratio >= 3"),
     ]
     if params.study in EPOCH:
-        ours, least = ([EPOCH[params.study] / rate / 60 for rate in found[name]] for name in ("fit", "floor"))
-        table.append(compared(f"{run}: epoch of {EPOCH[params.study]:,} patches", ours, "min", f"{head}", least))
+        minutes = [EPOCH[params.study] / rate / 60 for rate in found["fit"]]
+        each = "CPU min" if unit == "patches/CPU s" else "min"
+        table.append(row(f"{run}: epoch of {EPOCH[params.study]:,} patches", minutes, each))
     if peak:
         flops = 3 * 2 * macs_torch(HyperIQA(params.architecture()).eval(), params.crop, params.crop)
         used = [rate * flops / 1e12 for rate in found["fit"]]
-        table.append(compared(f"{run}: use of the device", used, "TFLOP/s", "its peak", [peak] * len(used)))
+        table.append(row(f"{run}: use of the device", used, "TFLOP/s", "its peak", [peak] * len(used)))
     return table
 
 
@@ -222,7 +224,7 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
     changes = {
         "device": options.device,
         "precision": options.precision or ("32-true" if on_cpu else own.precision),
-        "batch_size": options.batch or (8 if slow else own.batch_size),
+        "batch_size": options.batch or (16 if slow else own.batch_size),
         "threads": options.threads,
         "workers": options.workers,
         "compile": options.compile,
@@ -240,30 +242,16 @@ def settings(run: str, options: argparse.Namespace) -> tuple[TrainParams, int]:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", nargs="+", default=RUNS, help="<study>/<run>")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", help="32-true or bf16-mixed (default: 32-true on a CPU, else the run's own)")
-    parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, help="default: as the run has it")
-    parser.add_argument("--compile", action="store_true", help="compile all networks (torch.compile)")
-    parser.add_argument("--no-channels-last", dest="channels_last", action="store_false", help="channels first")
-    parser.add_argument("--no-fused", dest="fused", action="store_false", help="an optimiser of many kernels")
-    parser.add_argument("--batch", type=int, help="default: the run's own; 8 for large crops on a CPU")
-    parser.add_argument(
-        "--steps", type=int, help="batches that are timed (default: 50; on a CPU 10, or 1 of large crops)"
-    )
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=CORES)
-    parser.add_argument("--workers", type=int, default=0, help="processes of the loader")
-    parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s")
-    options = parser.parse_args()
+    switches = {"deterministic": None, "compile": False, "channels_last": True, "fused": True}
+    numbers = {"batch": 0, "steps": 0, "rounds": 4, "threads": 1, "workers": 0, "peak": 0.0}
+    options = common.arguments(__doc__, runs=RUNS, device="auto", precision="", **switches, **numbers)
     os.environ["IQA_BATCH"] = "1"  # no progress bars
     table = []
     for run in options.runs:
         params, steps = settings(run, options)
         table += rows(params, measure(params, options, steps), options.peak)
     print("\nmedians over the rounds; left out: the start, the first batches, and validation after an epoch")
-    report("training", vars(options), pd.DataFrame(table))
+    common.report("training", options, table)
 
 
 if __name__ == "__main__":

@@ -310,7 +310,7 @@ def _registries(parts: Iterable[Any]) -> Iterable[str]:
     """Modules whose entries a type may name: those of `iqa.study.registry.one_of` in it."""
     for part in _spread(parts):
         if isinstance(part, AfterValidator) and part.func.__qualname__.startswith("one_of."):
-            yield from inspect.getclosurevars(part.func).nonlocals["modules"]
+            yield inspect.getclosurevars(part.func).nonlocals["module"]
 
 
 def _bounds(parts: Iterable[Any]) -> str:

@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run in parallel, one thread each
@@ -8,6 +9,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run in pa
 import pytest
 
 from iqa.study import paths
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell in the background starts its programs so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores, as slow tests wait for Snakemake, SLURM or a browser as often as they compute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + ("not slow" not in config.option.markexpr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,29 +1,58 @@
-"""One of two processes that fit tiny databases with some devices and nodes; for tests of the package `training`.
+"""Two processes that fit tiny databases together, on one node or two; for tests of the package `training`.
 
-Where an epoch and a batch are named, the second process kills itself before it learns from that batch.
+What torchrun does is done here in copies of a process that has loaded the libraries.
 """
 
 import os
 import signal
-import sys
+import socket
 from pathlib import Path
 
+import killed_fit
 import tiny
 
 from iqa.training import fit
 from iqa.training.train import train
 
 
-class Killed(fit.Fit):
-    def training_step(self, batch, index):
-        if [self.current_epoch, index, self.global_rank] == [*map(int, sys.argv[5:]), 1]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().training_step(batch, index)
+def fit_together(folder: Path, nodes: int, databases: str = "one", kill: tuple[int, int] | None = None) -> list[int]:
+    """Train in two processes on so many nodes, all on this machine.
+
+    Args:
+        kill: epoch and batch before which the second process kills itself.
+
+    Returns:
+        The exit code of each node.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = f"127.0.0.1:{free.getsockname()[1]}"
+    agents = [
+        killed_fit.CONTEXT.Process(target=_start, args=(meet, folder, nodes, databases, kill)) for _ in range(nodes)
+    ]
+    for agent in agents:
+        agent.start()
+    for agent in agents:
+        agent.join()
+    return [agent.exitcode for agent in agents]
 
 
-if __name__ == "__main__":
-    share = {"devices": int(sys.argv[2]), "nodes": int(sys.argv[3])}
-    if sys.argv[5:]:
+def _start(meet: str, folder: Path, nodes: int, databases: str, kill: tuple[int, int] | None) -> None:
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    how = {"start_method": "fork", "monitor_interval": 0.1, "max_restarts": 0, "local_addr": "127.0.0.1"}
+    how |= {"run_id": "tests", "rdzv_backend": "c10d", "rdzv_endpoint": meet}
+    elastic_launch(LaunchConfig(nodes, nodes, 2 // nodes, **how), _fit)(folder, nodes, databases, kill)
+
+
+def _fit(folder: Path, nodes: int, databases: str, kill: tuple[int, int] | None) -> None:
+    class Killed(fit.Fit):
+        def training_step(self, batch, index):
+            if (self.current_epoch, index, self.global_rank) == (*kill, 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().training_step(batch, index)
+
+    if kill:
         fit.Fit, fit.SAVE_EVERY = Killed, 0.0
-    others = [tiny.other()] * (sys.argv[4] == "several")
-    train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | share), tiny.database(), Path(sys.argv[1]), others=others)
+    params = tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | {"devices": 2 // nodes, "nodes": nodes})
+    train(params, tiny.database(), folder, others=[tiny.other()] * (databases == "several"))

@@ -4,15 +4,24 @@
 in a scratch folder and renews them; a slow test compares their columns and keys with what the steps write now.
 """
 
+import filecmp
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
-from iqa.study import code, paths
+import pytest
+
+from iqa.app import cli
+from iqa.app.stale import State
+from iqa.study import code, param_files, paths
 
 STUDY = "smoke"
 KEPT = paths.ROOT / "tests" / "smoke_results"
@@ -41,11 +50,61 @@ def ignored_caches(_folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name == "__pycache__"}
 
 
-def run(folder: Path, *command: str, fails: bool = False) -> str:
-    """Run `python -m ...` in a copy of the project, and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "IQA_CACHE": str(folder / "cache")}
+parse = cache(code._parse)  # most files of a copy are those of others
+PACKAGES: dict[str, code.Package] = {}  # what is known of code, by its folder and its files
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Let this process, and those that it starts, work in a copy of the project: on its files and its code.
+
+    What this process has loaded stays: a copy in which parameters are others needs a process of its own (`run`).
+    """
+    files = {str(file): file.read_text(encoding="utf-8") for file in sorted((folder / "iqa").rglob("*.py"))}
+    package = PACKAGES.setdefault(code.digest(files), code.Package(folder / "iqa"))
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
+        patch.setattr(paths, "ROOT", folder)
+        for name in ("PARAMS", "NOTEBOOKS", "RESULTS", "REPORT", "CACHE"):
+            patch.setattr(paths, name, folder / name.lower())
+        patch.setattr(code, "open_package", lambda _: package)
+        patch.setattr(code, "_parse", parse)
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("IQA_CACHE", str(folder / "cache"))
+        yield
+
+
+def restore(copy: Path, original: Path) -> None:
+    """Bring a copy of a folder back to what it was: files of another size or time, new ones and missing ones."""
+    before, now = ({file.relative_to(folder): file for file in folder.rglob("*")} for folder in (original, copy))
+    for name in sorted(now.keys() - before.keys(), reverse=True):
+        now[name].rmdir() if now[name].is_dir() else now[name].unlink()
+    for name, file in sorted(before.items()):
+        if file.is_dir():
+            (copy / name).mkdir(exist_ok=True)
+        elif name not in now or not filecmp.cmp(file, now[name]):
+            shutil.copy2(file, copy / name)
+
+
+def call(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """Call the `iqa` command inside a copy of the project, and return what it printed."""
+    printed = io.StringIO(), io.StringIO()
+    with inside(folder), redirect_stdout(printed[0]), redirect_stderr(printed[1]):
+        status = cli.main([*arguments])
+    told = "".join(text.getvalue() for text in printed)
+    assert bool(status) == fails, told
+    return told
+
+
+def run(folder: Path, *command: str, fails: bool = False, cwd: Path | None = None, **variables: str) -> str:
+    """Run `python -m ...` in a copy of the project, or elsewhere with its code, and return what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "IQA_CACHE": str(folder / "cache")} | variables
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command],
+        cwd=cwd or folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -74,28 +133,19 @@ def make_project(folder: Path) -> Path:
     """A copy of the project whose study `smoke` is finished and up to date."""
     copy_sources(folder)
     put_results(folder)
-    program = (
-        "from iqa.app.stale import State\n"
-        f"state = State({STUDY!r})\n"
-        "places = [place for place in state.params if state.stand(place, 'made by the code under test')]\n"
-        "assert len(places) == len(state.params)"
-    )
-    (folder / "stand.py").write_text(program)
-    run(folder, "stand")
+    with inside(folder):
+        state = State(STUDY)
+        assert all([state.stand(place, "made by the code under test") for place in state.params])
     return folder
 
 
 def render_report(folder: Path) -> Path:
     """Render the report of a copy of the project, without its notebook; the HTML file."""
-    program = (
-        "from iqa.report.params import ReportParams\n"
-        "from iqa.report.render import render\n"
-        "from iqa.study import param_files\n"
-        f"render(param_files.load(ReportParams, {STUDY!r}, 'report'))"
-    )
-    (folder / "render.py").write_text(program)
-    run(folder, "render")
-    return folder / "report" / STUDY / "report.html"
+    from iqa.report.params import ReportParams
+    from iqa.report.render import render
+
+    with inside(folder):
+        return render(param_files.load(ReportParams, STUDY, "report"))["html"]
 
 
 def kept_files(study: Path) -> list[Path]:
@@ -105,7 +155,10 @@ def kept_files(study: Path) -> list[Path]:
 
 
 def outline(file: Path) -> object:
-    """The columns of a CSV file, or the keys of a JSON file; in a record, the code and the machine do not count."""
+    """The columns of a CSV file, or the keys of a JSON file.
+
+    In a record, the code and the machine do not count, nor in how many formats figures were written.
+    """
     if file.suffix == ".csv":
         return file.read_text(encoding="utf-8").splitlines()[0].split(",")
     values = json.loads(file.read_text(encoding="utf-8"))
@@ -114,7 +167,7 @@ def outline(file: Path) -> object:
 
 def _keys(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _keys(item) for key, item in value.items()}
+        return {key: _keys(item) for key, item in value.items() if not key.endswith(".pdf")}
     return [_keys(item) for item in value] if isinstance(value, list) else None
 
 

@@ -6,13 +6,14 @@ names that they have in the published files, so that `state_dict()` of a referen
 
 import math
 import re
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
+from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import Bottleneck, ResNet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -181,6 +182,15 @@ class MultiScale(Reference):
         return self.fusion_conv(torch.cat([windows(p, 7) for p in (p2, p3, p4)], 1)), lda(self.res, maps)
 
 
+class Undrawn(TorchFunctionMode):
+    """Leaves out the random numbers with which networks begin: what is built gets its weights from somewhere else."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in ("uniform_", "normal_", "erfinv_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def build(kind: str) -> Reference:
     """The network of `hyperiqa`, `iqa_pytorch`, `ms_hyperiqa` or `swin-<size>-<fusion>`."""
     if kind.startswith("swin-"):
@@ -193,11 +203,20 @@ def content(kind: str, model: Reference) -> dict[str, Tensor]:
     return as_iqa_pytorch(model.state_dict()) if kind == "iqa_pytorch" else dict(model.state_dict())
 
 
-def blank(kind: str) -> dict[str, Tensor]:
-    """`content` with the right names and shapes, all values 0, which take no space in a file."""
+@cache
+def _shapes(kind: str) -> dict[str, Tensor]:
     with torch.device("meta"):
-        state = content(kind, build(kind))
-    return {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in state.items()}
+        return content(kind, build(kind))
+
+
+def blank(kind: str, numbered: bool = False) -> dict[str, Tensor]:
+    """`content` with the right names and shapes, each tensor of one value, which takes no space in a file.
+
+    Args:
+        numbered: the value is the tensor's number from 1, instead of 0.
+    """
+    values = {name: torch.full((), number * numbered) for number, name in enumerate(_shapes(kind), 1)}
+    return {name: values[name].to(like.dtype).expand(like.shape) for name, like in _shapes(kind).items()}
 
 
 def images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -249,7 +268,7 @@ def randomise(model: Reference, high: float, seed: int = 0) -> None:
         for pattern, deviation in deviations.items()
         if re.fullmatch(pattern, name) and isinstance(module, (nn.Conv2d, nn.Linear))
     ]
-    scores = model.eval()(images(3, 224, 224, seed=seed + 1))
+    scores = model.eval()(images(3, 128, 128, seed=seed + 1))
     for hook in hooks:
         hook.remove()
     factor = 0.08 * high / scores.std()

@@ -195,10 +195,8 @@ def list_groups(groups: Groups) -> pd.DataFrame:
     rows = []
     for label, (name, members) in zip(labels(groups), groups.items(), strict=True):
         row = {"group": experiment(members), "label": label, "differs": "" if name == "reference" else name}
-        row |= {
-            "seeds": len(select_finished(members)),
-            "runs": " ".join(run.name for run in select_finished(members) or members),
-        }
+        done = select_finished(members)
+        row |= {"seeds": len(done), "runs": " ".join(run.name for run in done or members)}
         row |= {"chosen_on": "TEST" if any(map(selected_on_test, members)) else "validation"}
         rows.append(row | {"command": command(members)})
     return pd.DataFrame(rows, index=list(groups))
@@ -231,7 +229,7 @@ def resample(runs: Sequence[Trained], resamples: int, seed: int) -> dict[str, np
 
 def intervals(name: str, samples: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
     """Columns `<name>_low` and `<name>_high`: the percentile interval of each group's resampled values."""
-    ends = [bootstrap.percentiles(values, confidence) for values in samples.values()]
+    ends = [bootstrap.ends(name, values, confidence) for values in samples.values()]
     return pd.DataFrame(ends, index=list(samples), columns=[f"{name}_low", f"{name}_high"], dtype=float)
 
 
@@ -286,7 +284,7 @@ def find_contrast(contrasts: pd.DataFrame, first: str, second: str, database: st
             return row
         if (row["reference"], row["group"]) == (first, second):
             turned = {"delta": -row["delta"], "delta_low": -row["delta_high"], "delta_high": -row["delta_low"]}
-            word = {"better": "worse", "worse": "better"}.get(row["verdict"], row["verdict"])
+            word = {BETTER: WORSE, WORSE: BETTER}.get(row["verdict"], row["verdict"])
             return row | turned | {"delta_plcc": -row["delta_plcc"], "verdict": word}
     return None
 
@@ -309,14 +307,10 @@ def sweep(groups: Groups, table: pd.DataFrame, parameter: str) -> pd.DataFrame:
     base = groups["reference"][0].params
     alone = [changed(members[0].params, base) in ([], [parameter]) for members in groups.values()]
     values = [members[0].params[parameter] for members in groups.values()]
-    rows = table.assign(**{parameter: values}, images=[_train_images(members) for members in groups.values()])[alone]
+    counts = [[run.metrics.get("train_images", np.nan) for run in select_finished(runs)] for runs in groups.values()]
+    images = [float(np.mean(known)) if known else np.nan for known in counts]
+    rows = table.assign(**{parameter: values}, images=images)[alone]
     for value in rows[parameter]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"key 'parameter': '{parameter}' is {value!r} in a run; a curve needs numbers")
     return rows.astype({parameter: float}).sort_values(parameter, kind="stable")
-
-
-def _train_images(members: Sequence[Run]) -> float:
-    """Mean number of training images of the finished runs of a group."""
-    known = [run.metrics.get("train_images", np.nan) for run in select_finished(members)]
-    return float(np.mean(known)) if known else np.nan

@@ -75,26 +75,6 @@ def trainable(module: nn.Module) -> int:
 # --- counters: MACs of one image by kind
 
 
-def estimate(model: nn.Module, height: int, width: int) -> Counts:
-    """MACs from the shapes of the arguments of each convolution, linear map and matrix product.
-
-    Formulas, for a result y: convolution |y| C_in / groups k^2; linear map |y| C_in; matrix product of (n, k) and
-    (k, m) n k m; attention of n queries and m keys of width d, per head, 2 n m d (both its products). The calls are
-    seen in Python, before PyTorch chooses its kernels.
-    """
-    return _sum_parts(estimate_parts(model, height, width))
-
-
-def by_torch(model: nn.Module, height: int, width: int) -> Counts:
-    """MACs by PyTorch's own counter: every convolution and matrix product that is executed, nothing else."""
-    return _sum_parts(torch_parts(model, height, width))
-
-
-def macs_torch(model: nn.Module, height: int, width: int) -> int:
-    """MACs of one image by PyTorch's own counter."""
-    return sum(by_torch(model, height, width).values())
-
-
 def by_ptflops(model: nn.Module, height: int, width: int) -> Counts:
     """MACs by ptflops (its PyTorch backend): modules by their type, and some functions.
 
@@ -157,14 +137,6 @@ def by_thop(model: nn.Module, height: int, width: int) -> Counts:
     }
     macs, _ = profile(copy.deepcopy(model), (_image(model, height, width),), custom_ops=rules, verbose=False)
     return _with_rest(counts, int(macs))
-
-
-COUNTERS: dict[str, Callable[[nn.Module, int, int], Counts]] = {
-    "estimated": estimate,
-    "torch": by_torch,
-    "ptflops": by_ptflops,
-    "thop": by_thop,
-}
 
 
 def _noting(rule: Callable, total: str, note: Callable[[nn.Module, Tensor, int], None]) -> Callable:
@@ -239,14 +211,19 @@ class _Calls(TorchFunctionMode):
 
 
 def estimate_parts(model: nn.Module, height: int, width: int) -> dict[str, Counts]:
-    """As `estimate`, by part."""
+    """MACs by part, from the shapes of the arguments of each convolution, linear map and matrix product.
+
+    Formulas, for a result y: convolution |y| C_in / groups k^2; linear map |y| C_in; matrix product of (n, k) and
+    (k, m) n k m; attention of n queries and m keys of width d, per head, 2 n m d (both its products). The calls are
+    seen in Python, before PyTorch chooses its kernels.
+    """
     with ModuleTracker() as running, _Calls(model, running) as calls, torch.inference_mode():
         model(_image(model, height, width))
     return {part: dict(counts) for part, counts in calls.counts.items()}
 
 
 def torch_parts(model: nn.Module, height: int, width: int) -> dict[str, Counts]:
-    """As `by_torch`, by part."""
+    """MACs by part, by PyTorch's own counter: every convolution and matrix product that is executed, nothing else."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(_image(model, height, width))
     flops = counter.get_flop_counts()
@@ -268,9 +245,23 @@ def _by_kind(flops: Counter, batched: str) -> Counts:
     return dict(counts)
 
 
-def _sum_parts(counts: dict[str, Counts]) -> Counts:
-    return dict(sum(map(Counter, counts.values()), Counter()))
-
-
 def _image(model: nn.Module, height: int, width: int) -> Tensor:
     return torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
+
+
+def _summed(parts: Callable[..., dict[str, Counts]]) -> Callable[[nn.Module, int, int], Counts]:
+    """A counter over all parts."""
+    return lambda *case: dict(sum(map(Counter, parts(*case).values()), Counter()))
+
+
+COUNTERS: dict[str, Callable[[nn.Module, int, int], Counts]] = {
+    "estimated": _summed(estimate_parts),
+    "torch": _summed(torch_parts),
+    "ptflops": by_ptflops,
+    "thop": by_thop,
+}
+
+
+def macs_torch(model: nn.Module, height: int, width: int) -> int:
+    """MACs of one image by PyTorch's own counter."""
+    return sum(COUNTERS["torch"](model, height, width).values())

@@ -56,10 +56,8 @@ def read_layers(flat: Tensor, widths: Sequence[int]) -> list[Layer]:
 
 
 @torch.inference_mode()
-def swap_weights(
-    model: Predictor, database: Database, mean: np.ndarray, draws: int, seed: int, split: str = "test"
-) -> pd.DataFrame:
-    """Scores of a split, on the database's scale, by the weights with which each image is scored.
+def swap_weights(model: Predictor, database: Database, mean: np.ndarray, draws: int, seed: int) -> pd.DataFrame:
+    """Scores of the test split, on the database's scale, by the weights with which each image is scored.
 
     A patch of an image takes the weights of the patch with the same number of the other image (where that has fewer,
     numbers begin anew). Nothing else changes: maps, distortion path and patches are the image's own.
@@ -70,8 +68,8 @@ def swap_weights(
     Returns:
         Columns `own`, `mean` and, for each of `draws` random choices of another image, `shuffled 1`, ...
     """
-    database = in_size(database, split, model.size, model.input)
-    indices = database.indices(split)
+    database = in_size(database, "test", model.size, model.input)
+    indices = database.indices("test")
     options, network = dict(model.options), model.network
     intercept, slope = options.pop("calibration", (0.0, 1.0))
     kind, batch_size, precision = (options.pop(key) for key in ("input", "batch_size", "precision"))
@@ -121,21 +119,18 @@ def compare(
         resampled = bootstrap.resample(statistic, [scores[key].to_numpy() for key in scores], mos, **drawn)
         sampled = dict(zip(scores, resampled, strict=True))
         for kind, names in columns.items():
-            found = {name: (np.mean([values[key] for key in names]), np.mean([sampled[key] for key in names], axis=0))}
+            value, samples = np.mean([values[key] for key in names]), np.mean([sampled[key] for key in names], axis=0)
+            rows[kind] |= {name: float(value)} | bootstrap.ends(name, samples, confidence)
             if kind != OWN:
-                value, samples = found[name]
-                found[f"d_{name}"] = value - values[OWN], samples - sampled[OWN]
-            for key, (value, samples) in found.items():
-                low, high = bootstrap.percentiles(samples, confidence)
-                rows[kind] |= {key: float(value), f"{key}_low": low, f"{key}_high": high}
+                difference = bootstrap.ends(f"d_{name}", samples - sampled[OWN], confidence)
+                rows[kind] |= {f"d_{name}": float(value - values[OWN])} | difference
     lent = []
     for name, other in zip(columns[SHUFFLED], derange(len(mos), len(columns[SHUFFLED]), seed), strict=True):
         drawn = {"resamples": resamples, "seed": seed, "groups": contents[other]}
         (samples,) = bootstrap.resample(coefficients.srcc, [scores[name].to_numpy()], mos[other], **drawn)
         lent.append((coefficients.srcc(scores[name], mos[other]), samples))
     value, samples = (np.mean(part, axis=0) for part in zip(*lent, strict=True))
-    low, high = bootstrap.percentiles(samples, confidence)
-    rows[SHUFFLED] |= {"lender_srcc": float(value), "lender_srcc_low": low, "lender_srcc_high": high}
+    rows[SHUFFLED] |= {"lender_srcc": float(value)} | bootstrap.ends("lender_srcc", samples, confidence)
     for kind in (SHUFFLED, MEAN):
         low, high = rows[kind]["d_srcc_low"], rows[kind]["d_srcc_high"]
         rows[kind]["verdict"] = BETTER if low > 0 else WORSE if high < 0 else OPEN

@@ -50,17 +50,16 @@ def evaluate(
         uncalibrated: why the predictions have no scale (`iqa.model.predictor.Scale`); RMSE and bias are None then.
         samples: what `resample` gives for the predictions, if it is known already.
     """
-    prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
-    result = coefficients.summary(prediction, mos) | {"confidence": confidence}
+    result = coefficients.summary(*_scores(predictions)) | {"confidence": confidence}
     for name, values in (samples or resample(predictions, resamples, seed)).items():
-        result |= _ends(name, bootstrap.percentiles(values, confidence))
+        result |= bootstrap.ends(name, values, confidence)
     left_out = OF_SCALE if uncalibrated else ()
     return {key: None if key.startswith(left_out) else value for key, value in result.items()}
 
 
 def resample(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
     """Each coefficient (resamples,) over resampled contents; the same draws for all predictions of a database."""
-    prediction, mos = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
+    prediction, mos = _scores(predictions)
     found = {}
     for name in COEFFICIENTS:
         statistic, values = getattr(coefficients, name), prediction
@@ -69,6 +68,11 @@ def resample(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) ->
             statistic = coefficients.plcc
         (found[name],) = bootstrap.resample(statistic, [values], mos, resamples, seed, predictions["reference"])
     return found
+
+
+def _scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and MOS (n,)."""
+    return predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
 
 
 def pool_seeds(trainings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,15 +129,14 @@ def average_seeds(
         if freedom.get(name):
             draws = stats.t.rvs(freedom[name], size=values.size, random_state=np.random.default_rng(seed))
             values = np.clip(values + draws * noise[name] / np.sqrt(len(found)), *ENDS[name])
-        result |= {name: float(np.mean([each[name] for each in found]))}
-        result |= _ends(name, bootstrap.percentiles(values, result["confidence"]))
+        result[name] = float(np.mean([each[name] for each in found]))
+        result |= bootstrap.ends(name, values, result["confidence"])
     return result
 
 
 def fitted5(predictions: pd.DataFrame) -> float | None:
     """PLCC after the logistic with 5 parameters; None of fewer than the 6 images that it needs."""
-    pair = predictions["prediction"].to_numpy(dtype=float), predictions["mos"].to_numpy(dtype=float)
-    return plcc_fitted5(*pair) if len(predictions) > 5 else None
+    return plcc_fitted5(*_scores(predictions)) if len(predictions) > 5 else None
 
 
 def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -152,10 +155,6 @@ def without_twins(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {"without_twins": {"n": len(new)} | {name: measured[name] for name in names}}
 
 
-def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
-    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
-
-
 def agreement(
     scores: np.ndarray, mos: np.ndarray, *options: Any, names: Iterable[str] = ("srcc", "plcc")
 ) -> dict[str, float]:
@@ -163,8 +162,8 @@ def agreement(
     result = {}
     for name in names:
         statistic = getattr(coefficients, name)
-        interval = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
-        result |= {name: statistic(scores, mos)} | _ends(name, interval)
+        low, high = bootstrap.bootstrap_interval(statistic, scores, mos, *options)
+        result |= {name: statistic(scores, mos), f"{name}_low": low, f"{name}_high": high}
     return result
 
 
@@ -189,8 +188,7 @@ def breakdown(
         for value, part in predictions.groupby(by):
             row: dict[str, Any] = {"by": by, "value": f"{value:g}" if by == "level" else value, "n": len(part)}
             if len(part) >= FEWEST and np.ptp(part["mos"]) > 0:
-                pair = part["prediction"].to_numpy(dtype=float), part["mos"].to_numpy(dtype=float)
-                row |= agreement(*pair, resamples, confidence, seed, part["reference"], names=names)
+                row |= agreement(*_scores(part), resamples, confidence, seed, part["reference"], names=names)
             rows.append(row)
     columns = ["by", "value", "n", *(f"{name}{end}" for name in PARTS for end in ("", "_low", "_high"))]
     return pd.DataFrame(rows).reindex(columns=columns)

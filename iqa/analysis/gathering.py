@@ -28,13 +28,13 @@ class Gathered:
     scales: np.ndarray | None
 
 
-def gather(model: Predictor, database: Database, split: str = "test") -> Gathered:
-    """Scores of a split as `iqa.model.scoring.score` gives them, and what led to them, in one pass of full batches.
+def gather(model: Predictor, database: Database) -> Gathered:
+    """Scores of the test split as `iqa.model.scoring.score` gives them, and what led to them, in one pass.
 
-    Images are prepared as the model prepares files; patches are those of its own test split (`Predictor.options`).
+    Images are prepared as the model prepares files; patches follow its own rule (`Predictor.options`).
     """
-    database = in_size(database, split, model.size, model.input)
-    indices = database.indices(split)
+    database = in_size(database, "test", model.size, model.input)
+    indices = database.indices("test")
     scored = score_all(model.network, database, indices, **model.options, look=True, label=f"looking into {model.name}")
     table = database.table.iloc[indices].reset_index(drop=True)
     prediction = database.denormalise(scored["scores"])

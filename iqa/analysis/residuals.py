@@ -82,8 +82,7 @@ def error(part: pd.DataFrame, resamples: int = 2000, confidence: float = 0.95, s
     drawn = resampled_means(both, part["reference"].to_numpy(), resamples, seed)
     row: dict[str, Any] = {"n": len(part)}
     for name, mean, resampled in zip(("bias", "mae"), both.mean(axis=0), drawn.T, strict=True):
-        low, high = bootstrap.percentiles(resampled, confidence)
-        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        row |= {name: mean} | bootstrap.ends(name, resampled, confidence)
     return row | {"verdict": "too high" if row["bias_low"] > 0 else "too low" if row["bias_high"] < 0 else OPEN}
 
 
@@ -149,6 +148,5 @@ def simulate(table: pd.DataFrame, ratings: int | None, resamples: int, confidenc
     row = {"n": len(mos), "reliability": reliability}
     for name in ("srcc", "plcc"):
         values = getattr(coefficients, name)(np.broadcast_to(true, drawn.shape), drawn)
-        low, high = bootstrap.percentiles(values, confidence)
-        row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
+        row |= {name: values.mean()} | bootstrap.ends(name, values, confidence)
     return row

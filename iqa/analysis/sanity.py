@@ -118,20 +118,17 @@ def _differ(mos: np.ndarray, scale: float) -> bool:
 
 
 def _concerned(name: str, part: pd.DataFrame, of: int) -> dict[str, Any]:
-    ends = {"low": part["prediction"].min(), "high": part["prediction"].max()}
-    return (
-        {"group": name, "n": len(part), "of": of} | ends | {"mos_low": part["mos"].min(), "mos_high": part["mos"].max()}
-    )
+    row = {"group": name, "n": len(part), "of": of}
+    row |= {"low": part["prediction"].min(), "high": part["prediction"].max()}
+    return row | {"mos_low": part["mos"].min(), "mos_high": part["mos"].max()}
 
 
 def _find_ties(table: pd.DataFrame) -> list[dict[str, Any]]:
     tied = table[table["prediction"].duplicated(keep=False)]
     if len(tied) < max(2, TIED * len(table)):
         return []
-    values = tied["prediction"].nunique()
-    return [
-        _concerned(EVERYTHING, tied, len(table)) | {"words": f"predicted alike to the last digit ({values} values)"}
-    ]
+    words = f"predicted alike to the last digit ({tied['prediction'].nunique()} values)"
+    return [_concerned(EVERYTHING, tied, len(table)) | {"words": words}]
 
 
 def _find_no_order(name: str, part: pd.DataFrame, scale: float, **how: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import chain, count, product
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iqa.analysis.params import ComplexityParams
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.memory import GIB, Live, OverLimit, available
+from iqa.model.memory import GIB, Live, OverLimit, available, is_lacking
 from iqa.model.scoring import LOWER, choose_device
 from iqa.study.results import hardware
 
@@ -65,6 +65,16 @@ class Setting:
             model.to("cpu")
             torch.cuda.empty_cache()
 
+    def scoring(self, network: Callable, pixels: Tensor) -> Callable[[], None]:
+        """A forward pass of a batch."""
+
+        @torch.inference_mode()
+        def run() -> None:
+            with self.autocast():
+                network(pixels)
+
+        return run
+
     def pixels(self, batch_size: int, params: ComplexityParams) -> Tensor:
         """Random pixels (B, 3, H, W), uint8, channels last, always the same."""
         shape, generator = (batch_size, 3, params.height, params.width), torch.Generator().manual_seed(0)
@@ -111,7 +121,8 @@ def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Itera
     with setting.hold(model):
         forward = torch.compile(model) if setting.compiled else model
         pace = 0.0  # seconds per image of the size before
-        for batch_size in _sizes(params):
+        larger = (params.batch_sizes[-1] * 2**power for power in count(1)) if params.until_full else ()
+        for batch_size in chain(params.batch_sizes, larger):
             row = about | {"batch_size": batch_size, "reason": ""}
             if pace * batch_size > params.seconds:
                 takes = f"a pass would take about {pace * batch_size:.1f} s"
@@ -130,26 +141,14 @@ def speeds(model: HyperIQA, setting: Setting, params: ComplexityParams) -> Itera
             yield row | times
 
 
-def _sizes(params: ComplexityParams) -> Iterator[int]:
-    yield from params.batch_sizes
-    if params.until_full:
-        yield from (params.batch_sizes[-1] * 2**power for power in count(1))
-
-
 def _speed(
     model: HyperIQA, forward: Callable, setting: Setting, batch_size: int, params: ComplexityParams
 ) -> dict[str, Any]:
     """Times and peak memory of one batch size."""
     pixels = setting.pixels(batch_size, params)
-    on_cpu = setting.device.type == "cpu"
-
-    @torch.inference_mode()
-    def run(network: Callable = forward) -> None:
-        with setting.autocast():
-            network(pixels)
-
+    run, on_cpu = setting.scoring(forward, pixels), setting.device.type == "cpu"
     if on_cpu:  # compiled code is not seen from Python; a pass that is not compiled shows that the batch fits
-        peak = peak_memory(lambda: run(model), model, memory_limit(params.memory_gb), pixels)
+        peak = peak_memory(setting.scoring(model, pixels), model, memory_limit(params.memory_gb), pixels)
     else:
         torch.cuda.reset_peak_memory_stats(setting.device)
     times = timing(run, batch_size, setting.device, params.warmup, params.repeats, params.seconds)
@@ -219,13 +218,7 @@ def memory(model: HyperIQA, setting: Setting, params: ComplexityParams) -> dict[
 
 def _scoring(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
     pixels = setting.pixels(params.memory_batch, params)
-
-    @torch.inference_mode()
-    def run() -> None:
-        with setting.autocast():
-            model(pixels)
-
-    return peak_memory(run, model, limit, pixels)
+    return peak_memory(setting.scoring(model, pixels), model, limit, pixels)
 
 
 def _training(model: HyperIQA, setting: Setting, params: ComplexityParams, limit: float) -> int:
@@ -276,9 +269,7 @@ def _reason(error: Exception) -> str | None:
     """Why a batch does not fit, or None for an error of another kind."""
     if isinstance(error, OverLimit):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-        return f"memory: {_first_line(error)}"
-    return None
+    return f"memory: {_first_line(error)}" if is_lacking(error) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -21,8 +21,10 @@ import pandas as pd
 
 from iqa import __version__
 from iqa.data.crops import CROPS, dense, grid
+from iqa.model.image_files import counted, find_images
+from iqa.model.memory import keep_freed
 from iqa.model.params import change_rule
-from iqa.model.predictor import PatchScores, Predictor, Unreadable, counted, find_images, load_model
+from iqa.model.predictor import PatchScores, Predictor, Unreadable, load_model
 from iqa.report.params import ReportParams
 from iqa.show.analysis import quality_map
 from iqa.study import param_files, paths, progress, results
@@ -183,6 +185,7 @@ def predict(options: Options) -> Outcome:
     Raises:
         PredictError, DataError, ModelError, ...: nothing can be done.
     """
+    keep_freed()
     passed: Counter[str] = Counter()
     files, refused = find_images(options.images, passed)
     _check(options, files)

@@ -275,7 +275,7 @@ def _reads(made_again: list[Place]) -> list[Reason]:
 
 def _from_study(place: Place, name: str) -> str:
     """The path of a run's output from its study's folder."""
-    return Path(*place, name).as_posix()
+    return "/".join((*place, name))
 
 
 def explain(state: State, places: Iterable[Place]) -> str:

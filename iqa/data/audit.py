@@ -3,9 +3,10 @@
 import pandas as pd
 
 from iqa.data.database import Database, Labels
-from iqa.data.files import refuse, some
+from iqa.data.files import refuse
 from iqa.data.prepare import MISSING
 from iqa.data.splits import SKIPPED, SPLITS
+from iqa.study.echo import some
 
 SIZES_SHOWN = 10  # how many stored sizes an audit lists
 SCALE = ("name", "title", "synthetic", "low", "high", "higher_is_better")
@@ -61,7 +62,7 @@ def audit(database: Database) -> dict:
         "sizes": sizes.head(SIZES_SHOWN).reset_index().to_dict("records"),
         "skipped": database.skipped.to_dict("records"),
         "checks": checks,
-        "warnings": database.warnings + _skipped(database) + _warnings(checks, copies, enlarged, sizes),
+        "warnings": _warnings(database, checks, copies, enlarged, sizes),
     }
 
 
@@ -80,13 +81,6 @@ def with_skipped(database: Labels) -> pd.DataFrame:
     if database.skipped.empty:
         return database.table
     return pd.concat([database.table, database.skipped[["image"]].assign(split=SKIPPED)], ignore_index=True)
-
-
-def _skipped(database: Labels) -> list[str]:
-    return [
-        f"{len(rows)} image(s) were skipped ({why}): {some(rows['image'])}."
-        for why, rows in database.skipped.groupby("why")
-    ]
 
 
 def _checks(database: Database, copies: dict[str, pd.DataFrame], enlarged: int, sizes: int) -> list[dict]:
@@ -109,8 +103,12 @@ def _checks(database: Database, copies: dict[str, pd.DataFrame], enlarged: int, 
     return [{"check": check, "here": count, "release": release} for check, count, release in counts]
 
 
-def _warnings(checks: list[dict], copies: dict[str, pd.DataFrame], enlarged: int, sizes: pd.Series) -> list[str]:
-    warnings = [
+def _warnings(
+    database: Labels, checks: list[dict], copies: dict[str, pd.DataFrame], enlarged: int, sizes: pd.Series
+) -> list[str]:
+    skipped = database.skipped.groupby("why")["image"]
+    warnings = [f"{len(images)} image(s) were skipped ({why}): {some(images)}." for why, images in skipped]
+    warnings += [
         f"{check['here']} {check['check']} are here, {check['release']} are in the release."
         for check in checks
         if check["release"] not in (None, check["here"], 0)
@@ -125,4 +123,4 @@ def _warnings(checks: list[dict], copies: dict[str, pd.DataFrame], enlarged: int
         if len(pairs):
             names = pairs["image_a"] + " = " + pairs["image_b"]
             warnings.append(f"{len(pairs)} pair(s) of images in {where} are one photograph saved twice: {some(names)}.")
-    return warnings
+    return database.warnings + warnings

@@ -30,12 +30,13 @@ import PIL
 from PIL import Image
 
 from iqa.data import DataError
-from iqa.data.files import some, what_is_wrong
+from iqa.data.files import what_is_wrong
 from iqa.data.pixels import LARGEST, PIXELS, decode, resize
 from iqa.data.sizes import Size
 from iqa.study import code, paths, progress
 from iqa.study.code import digest, file_hash
 from iqa.study.disk import amount, disk_full, free, write_whole
+from iqa.study.echo import some
 from iqa.study.hashes import remembered
 
 BROKEN_SHOWN = 20  # broken images that an error names

@@ -13,15 +13,9 @@ import pandas as pd
 
 from iqa.data import DataError
 from iqa.study import paths
+from iqa.study.echo import some
 
-SHOWN = 5  # how many offenders an error message names
 SHOWN_CHARACTERS = 80  # how much of a cell it echoes
-
-
-def some(lines: Iterable[str]) -> str:
-    """The first few of some lines as one line, with their number where there are more."""
-    lines = list(lines)
-    return "; ".join(lines[:SHOWN]) + (f"; ... ({len(lines)} in all)" if len(lines) > SHOWN else "")
 
 
 def cells(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from PIL import ExifTags, Image, UnidentifiedImageError
-from scipy.ndimage import uniform_filter
 
 from iqa.data import DataError
 from iqa.data.colours import to_srgb
@@ -193,7 +193,7 @@ def mscn(image: np.ndarray) -> np.ndarray:
 def _mscn(image: np.ndarray) -> np.ndarray:
     intensity = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
     window = {"size": (2 * REACH + 1, 2 * REACH + 1, 1), "mode": "mirror"}
-    mean = uniform_filter(intensity, **window)
-    variance = uniform_filter(intensity**2, **window) - mean**2
+    mean = scipy.ndimage.uniform_filter(intensity, **window)
+    variance = scipy.ndimage.uniform_filter(intensity**2, **window) - mean**2
     value = (intensity - mean) / (np.sqrt(variance.clip(min=0)) + 0.04)
     return (value * 40 + 128).round().clip(0, 255).astype(np.uint8)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.io import loadmat
+import scipy
 
 from iqa.data import DataError, synthetic
 from iqa.data.files import SHOWN_CHARACTERS, cells, find, refuse, stored_paths, what_is_wrong
@@ -339,7 +339,7 @@ def labelled(
 def read_mat(file: Path, key: str, required: bool = True) -> list[Any] | None:
     """A vector of numbers or strings of a MATLAB file; `None` where the file lacks one that is not required."""
     with readable(file):
-        values = loadmat(file, squeeze_me=True)
+        values = scipy.io.loadmat(file, squeeze_me=True)
     if key in values:
         return values[key].ravel().tolist()
     if required:

@@ -6,7 +6,7 @@ reader of its name expects.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 96, 128
 BLUR = 4.0  # radius in pixels of the worst image's blur
 
 
-def write_stand_in(reader: str, folder: Path, images: int, seed: int = 0) -> None:
+def write_stand_in(reader: str, folder: Path, images: int) -> None:
     """Write a release for a reader into a folder.
 
     Args:
@@ -32,12 +32,16 @@ def write_stand_in(reader: str, folder: Path, images: int, seed: int = 0) -> Non
         images: about how many images, at least 20.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    STAND_INS[reader](folder, images, np.random.default_rng([seed, images, *reader.encode()]))  # no image is in two
+    STAND_INS[reader](folder, images, np.random.default_rng([0, images, *reader.encode()]))  # no image is in two
 
 
-def _draw(folder: Path, names: Iterable[str], scores: Iterable[float], release: str, rng: Rng) -> None:
-    """Write the images of some names; a content is new with each name that does not share its start with the last."""
+def _draw(folder: Path, names: Sequence[str], release: str, rng: Rng, decimals: int = 4) -> np.ndarray:
+    """Write images of some names; their scores, which fill the range of a release, in a random order.
+
+    A content is new with each name that does not share its start with the last.
+    """
     facts = RELEASES[release]
+    scores = rng.permutation(np.linspace(facts.low, facts.high, len(names))).round(decimals)
     content, drawn = None, None
     for name, score in zip(names, scores, strict=True):
         file = folder / name
@@ -45,9 +49,8 @@ def _draw(folder: Path, names: Iterable[str], scores: Iterable[float], release: 
         start = name.split("_")[0].split(".")[0] if facts.references else name
         if start != content:
             content, drawn = start, _rectangles(rng)
-        quality = (score - facts.low) / (facts.high - facts.low)
-        badness = 1 - quality if facts.higher_is_better else quality
-        drawn.filter(ImageFilter.GaussianBlur(BLUR * float(np.clip(badness, 0, 1)))).save(file)
+        _blurred(drawn, score, facts.low, facts.high, facts.higher_is_better).save(file)
+    return scores
 
 
 def _rectangles(rng: Rng) -> Image.Image:
@@ -59,28 +62,26 @@ def _rectangles(rng: Rng) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _scores(release: str, count: int, rng: Rng) -> np.ndarray:
-    """Scores over the whole range of a release, in a random order, with four decimals."""
-    low, high = RELEASES[release].low, RELEASES[release].high
-    return rng.permutation(np.linspace(low, high, count)).round(4)
+def _blurred(image: Image.Image, score: float, low: float, high: float, higher_is_better: bool) -> Image.Image:
+    badness = (high - score if higher_is_better else score - low) / (high - low)
+    return image.filter(ImageFilter.GaussianBlur(BLUR * float(badness)))
 
 
 @STAND_INS.add("koniq10k")
 def write_koniq10k(folder: Path, images: int, rng: Rng) -> None:
     """The label file with the official split, and the smaller images."""
-    names, scores = [f"{number}.jpg" for number in range(images)], _scores("koniq10k", images, rng)
+    names = [f"{number}.jpg" for number in range(images)]
+    scores = _draw(folder / "512x384", names, "koniq10k", rng)
     sets = np.array(["training", "validation", "test"])[np.digitize(np.arange(images) / images, (0.6, 0.75))]
     table = {"image_name": names, "MOS": scores, "SD": 0.5, "set": sets}
-    _draw(folder / "512x384", names, scores, "koniq10k", rng)
     pd.DataFrame(table).to_csv(folder / "koniq10k_distributions_sets.csv", index=False)
 
 
 @STAND_INS.add("spaq")
 def write_spaq(folder: Path, images: int, rng: Rng) -> None:
     """A workbook of names and scores."""
-    names, scores = [f"{number:05d}.jpg" for number in range(images)], _scores("spaq", images, rng)
-    _draw(folder / "TestImage", names, scores, "spaq", rng)
-    table = pd.DataFrame({"Image name": names, "MOS": scores})
+    names = [f"{number:05d}.jpg" for number in range(images)]
+    table = pd.DataFrame({"Image name": names, "MOS": _draw(folder / "TestImage", names, "spaq", rng)})
     table.to_excel(folder / "MOS and Image attribute scores.xlsx", index=False)
 
 
@@ -94,28 +95,25 @@ def _of_references(form: str, codes: Iterable[str], levels: int, images: int) ->
 def write_kadid10k(folder: Path, images: int, rng: Rng) -> None:
     """Scores on 1 to 5 of distorted images of ten contents."""
     names = _of_references("I{content:02}_{code}_{level:02}.png", RELEASES["kadid10k"].distortions, 5, images)
-    scores = _scores("kadid10k", len(names), rng).round(2)
-    _draw(folder / "images", names, scores, "kadid10k", rng)
+    scores = _draw(folder / "images", names, "kadid10k", rng, decimals=2)
     references = [f"{name[:3]}.png" for name in names]
-    pd.DataFrame({"dist_img": names, "ref_img": references, "dmos": scores, "var": 0.5}).to_csv(
-        folder / "dmos.csv", index=False
-    )
+    table = {"dist_img": names, "ref_img": references, "dmos": scores, "var": 0.5}
+    pd.DataFrame(table).to_csv(folder / "dmos.csv", index=False)
 
 
 @STAND_INS.add("agiqa3k")
 def write_agiqa3k(folder: Path, images: int, rng: Rng) -> None:
     """Generated images with a score and its deviation."""
-    names, scores = [f"sd_{number:03}.jpg" for number in range(images)], _scores("agiqa3k", images, rng)
-    _draw(folder / "images", names, scores, "agiqa3k", rng)
-    table = {"name": names, "mos_quality": scores, "std_quality": 0.5}
+    names = [f"sd_{number:03}.jpg" for number in range(images)]
+    table = {"name": names, "mos_quality": _draw(folder / "images", names, "agiqa3k", rng), "std_quality": 0.5}
     pd.DataFrame(table).to_csv(folder / "data.csv", index=False)
 
 
 @STAND_INS.add("livec")
 def write_livec(folder: Path, images: int, rng: Rng) -> None:
     """Three MATLAB files of one length."""
-    names, scores = [f"{number}.bmp" for number in range(1, images + 1)], _scores("livec", images, rng)
-    _draw(folder / "Images", names, scores, "livec", rng)
+    names = [f"{number}.bmp" for number in range(1, images + 1)]
+    scores = _draw(folder / "Images", names, "livec", rng)
     (folder / "Data").mkdir()
     values = {"Images": np.array(names, object)[:, None], "MOS": scores[None], "StdDev": np.full((1, images), 15.0)}
     for key, value in values.items():
@@ -127,8 +125,7 @@ def write_csiq(folder: Path, images: int, rng: Rng) -> None:
     """All images in one folder, with a text file."""
     codes = ["AWGN", "BLUR", "contrast", "fnoise", "JPEG", "jpeg2000"]
     names = _of_references("{content}.{code}.{level}.png", codes, 5, images)
-    scores = _scores("csiq", len(names), rng)
-    _draw(folder / "dst_imgs_all", names, scores, "csiq", rng)
+    scores = _draw(folder / "dst_imgs_all", names, "csiq", rng)
     lines = [f"{name} {score}\n" for name, score in zip(names, scores, strict=True)]
     (folder / "csiq_label.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -137,8 +134,7 @@ def write_csiq(folder: Path, images: int, rng: Rng) -> None:
 def write_tid2013(folder: Path, images: int, rng: Rng) -> None:
     """A text file of scores and names, and one of deviations."""
     names = _of_references("i{content:02}_{code}_{level}.bmp", RELEASES["tid2013"].distortions, 5, images)
-    scores = _scores("tid2013", len(names), rng)
-    _draw(folder / "distorted_images", names, scores, "tid2013", rng)
+    scores = _draw(folder / "distorted_images", names, "tid2013", rng)
     lines = [f"{score} {name}\n" for score, name in zip(scores, names, strict=True)]
     (folder / "mos_with_names.txt").write_text("".join(lines), encoding="utf-8")
     (folder / "mos_std.txt").write_text("0.2\n" * len(names), encoding="utf-8")
@@ -149,33 +145,30 @@ def write_live(folder: Path, images: int, rng: Rng) -> None:
     """The 982 entries of the release, of which all but the first of each distortion are marked as originals."""
     listed = [f"{place}/img{number}.bmp" for place, count in LIVE_IMAGES.items() for number in range(1, count + 1)]
     each = max(2, -(-images // len(LIVE_IMAGES)))
-    there = [int(name.split("img")[1].removesuffix(".bmp")) <= each for name in listed]
+    there = np.array([int(name.split("img")[1].removesuffix(".bmp")) <= each for name in listed])
     scores = np.zeros(len(listed))
-    scores[there] = _scores("live", sum(there), rng)
+    scores[there] = _draw(folder, np.array(listed)[there].tolist(), "live", rng)
     contents = np.array([f"content{number % 10}.bmp" for number in range(len(listed))], object)
-    _draw(folder, [name for name, here in zip(listed, there, strict=True) if here], scores[there], "live", rng)
     savemat(folder / "refnames_all.mat", {"refnames_all": contents[None]})
-    originals = ~np.array(there)
-    dmos = {"dmos_new": scores[None], "orgs": originals[None].astype(np.uint8), "dmos_std": np.full_like(scores, 5.0)}
+    dmos = {"dmos_new": scores[None], "orgs": (~there[None]).astype(np.uint8), "dmos_std": np.full_like(scores, 5.0)}
     savemat(folder / "dmos_realigned.mat", dmos)
 
 
 @STAND_INS.add("bid")
 def write_bid(folder: Path, images: int, rng: Rng) -> None:
     """A workbook of numbers and grades, below a header."""
-    scores = _scores("bid", images, rng)
-    names = [f"DatabaseImage{number:04}.JPG" for number in range(1, images + 1)]
-    _draw(folder / "ImageDatabase", names, scores, "bid", rng)
-    table = pd.DataFrame({"Image number": range(1, images + 1), "Average grade": scores})
+    numbers = range(1, images + 1)
+    scores = _draw(folder / "ImageDatabase", [f"DatabaseImage{number:04}.JPG" for number in numbers], "bid", rng)
+    table = pd.DataFrame({"Image number": numbers, "Average grade": scores})
     table.to_excel(folder / "DatabaseGrades.xlsx", index=False)
 
 
 @STAND_INS.add("biq2021")
 def write_biq2021(folder: Path, images: int, rng: Rng) -> None:
     """The official training and test lists."""
-    names, scores = [f"Img ({number}).jpg" for number in range(images)], _scores("biq2021", images, rng)
-    _draw(folder / "Images", names, scores, "biq2021", rng)
-    table, cut = pd.DataFrame({"Image Name": names, "MOS": scores}), round(images * 0.7)
+    names = [f"Img ({number}).jpg" for number in range(images)]
+    table = pd.DataFrame({"Image Name": names, "MOS": _draw(folder / "Images", names, "biq2021", rng)})
+    cut = round(images * 0.7)
     table[:cut].to_csv(folder / "Train (Images and MOS).csv", index=False)
     table[cut:].to_csv(folder / "Test (Images and MOS).csv", index=False)
 
@@ -188,13 +181,11 @@ def write_own(folder: Path, images: int, scale: tuple[float, float, bool], lists
         lists: the label files to write, by parameter.
     """
     rng = np.random.default_rng([images, *folder.name.encode()])
-    low, high, higher = scale
-    scores = rng.permutation(np.linspace(low, high, images)).round(4)
+    scores = rng.permutation(np.linspace(*scale[:2], images)).round(4)
     names = [f"{number:04}.png" for number in range(images)]
     folder.mkdir(parents=True, exist_ok=True)
     for name, score in zip(names, scores, strict=True):
-        badness = (high - score if higher else score - low) / (high - low)
-        _rectangles(rng).filter(ImageFilter.GaussianBlur(BLUR * float(badness))).save(folder / name)
+        _blurred(_rectangles(rng), score, *scale).save(folder / name)
     for number, (key, file) in enumerate(lists.items()):
         file.parent.mkdir(parents=True, exist_ok=True)
         chosen = slice(number, None, len(lists))

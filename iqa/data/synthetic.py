@@ -27,8 +27,8 @@ from typing import NamedTuple
 import joblib
 import numpy as np
 import pandas as pd
+import scipy
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
-from scipy.ndimage import correlate1d, uniform_filter1d
 from scipy.special import expit, logit
 
 from iqa.data import DataError
@@ -256,7 +256,7 @@ def banding(image: Image.Image, colours: float, rng: np.random.Generator) -> Ima
 
 def motion_blur(image: Image.Image, length: float, rng: np.random.Generator) -> Image.Image:
     """The image averaged along a line, vertical or horizontal by chance."""
-    return _from_unit(uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
+    return _from_unit(scipy.ndimage.uniform_filter1d(_to_unit(image), max(1, round(length)), axis=int(rng.integers(2))))
 
 
 DISTORTIONS = {  # functions of image, strength and random numbers
@@ -329,8 +329,8 @@ def haar_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _filtered(image: np.ndarray, vertical: np.ndarray, horizontal: np.ndarray) -> np.ndarray:
     """Separable correlation, as large as the image, zeros around it; even windows reach further down and right."""
-    rows = correlate1d(image, vertical, axis=0, mode="constant", origin=-1)
-    return correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1)
+    rows = scipy.ndimage.correlate1d(image, vertical, axis=0, mode="constant", origin=-1)
+    return scipy.ndimage.correlate1d(rows, horizontal, axis=1, mode="constant", origin=-1)
 
 
 def haarpsi(reference: tuple[np.ndarray, np.ndarray], distorted: tuple[np.ndarray, np.ndarray]) -> float:

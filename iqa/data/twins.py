@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from scipy.ndimage import uniform_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from iqa.data.cache import THUMBNAIL
 from iqa.study import code, paths
@@ -108,8 +106,8 @@ def join(groups: pd.Series, pairs: Sequence[tuple[str, str]]) -> pd.Series:
     """Groups where those of each pair are one: each that is joined with others has the name of the first of them."""
     names, numbers = np.unique(groups, return_inverse=True)
     ends = np.searchsorted(names, np.array(pairs, dtype=object).reshape(-1, 2))
-    links = coo_array((np.ones(len(ends)), tuple(ends.T)), shape=(len(names), len(names)))
-    _, joined = connected_components(links, directed=False)
+    links = scipy.sparse.coo_array((np.ones(len(ends)), tuple(ends.T)), shape=(len(names), len(names)))
+    _, joined = scipy.sparse.csgraph.connected_components(links, directed=False)
     first = {component: name for component, name in reversed(list(zip(joined, names, strict=True)))}
     return pd.Series([first[component] for component in joined[numbers]], groups.index)
 
@@ -197,7 +195,7 @@ def _share_detail(first: Image.Image, second: Image.Image, close: float) -> bool
     details = []
     for image in (first, second):
         pixels = np.asarray(image.resize((side, side), Image.BOX), np.float32)
-        around = uniform_filter(pixels, (WINDOW, WINDOW, 1))
+        around = scipy.ndimage.uniform_filter(pixels, (WINDOW, WINDOW, 1))
         inside = slice(WINDOW // 2, -(WINDOW // 2))  # where the window lies in the image
         details.append((pixels - around)[inside, inside])
     if min(detail.std() for detail in details) < 0.5:  # plain images

@@ -38,7 +38,6 @@ def bootstrap_interval(
 
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    prediction, mos = checked_pair(prediction, mos)
     (values,) = resample(statistic, [prediction], mos, resamples, seed, groups)
     return percentiles(values, confidence)
 
@@ -112,22 +111,19 @@ def draw_counts(images: int, resamples: int, seed: int = 0, groups: ArrayLike | 
 
 def resample(
     statistic: Statistic,
-    predictions: list[np.ndarray],
-    mos: np.ndarray,
+    predictions: list[ArrayLike],
+    mos: ArrayLike,
     resamples: int = 1000,
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> list[np.ndarray]:
     """For each vector of predictions, the statistic (`resamples`,) over the same draws of images."""
-    prediction_pairs = [checked_pair(prediction, mos) for prediction in predictions]
-    mos = np.asarray(mos, dtype=float)
-    if mos.ndim != 1:
-        raise ValueError(f"the bootstrap resamples one vector of scores, not shape {mos.shape}")
+    pairs = [checked_pair(prediction, mos) for prediction in predictions]
+    if np.ndim(mos) != 1:
+        raise ValueError(f"the bootstrap resamples one vector of scores, not shape {np.shape(mos)}")
     of_counts = OF_COUNTS.get(statistic, _repeating(statistic))
-    values = [
-        [of_counts(prediction, truth, counts) for prediction, truth in prediction_pairs]
-        for counts in draw_counts(mos.size, resamples, seed, groups)
-    ]
+    drawn = draw_counts(len(mos), resamples, seed, groups)
+    values = [[of_counts(*pair, counts) for pair in pairs] for counts in drawn]
     return [np.concatenate(column) for column in zip(*values, strict=True)]
 
 
@@ -219,6 +215,12 @@ def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def ends(name: str, values: np.ndarray, confidence: float) -> dict[str, float]:
+    """The `percentiles` of a figure's resampled values, as its columns `<name>_low` and `<name>_high`."""
+    low, high = percentiles(values, confidence)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

@@ -7,7 +7,7 @@ A constant input has no order and no trend, so a correlation with it is defined 
 to one score has SRCC = PLCC = KRCC = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,7 +42,7 @@ def krcc(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
     0.333
     """
     prediction, mos = checked_pair(prediction, mos)
-    return _plain(_over_rows(_kendall, prediction, mos))
+    return _plain(_over_rows(lambda one, other: stats.kendalltau(one, other).statistic, prediction, mos))
 
 
 def rmse(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
@@ -103,23 +103,26 @@ def logistic_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
         place, log_width = place_and_log_width
         return 1 - abs(_pearson(logistic(x, 1, 0, place, np.exp(log_width)), mos))
 
-    bounds = [(x.min() - 3, x.max() + 3), (np.log(0.02), np.log(100))]
-    options = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
-    searches = [
-        optimize.minimize(misfit, (0.0, np.log(width)), method="Nelder-Mead", bounds=bounds, options=options)
-        for width in (0.25, 50.0)
-    ]
-    best = min(searches, key=lambda search: search.fun)
-    if not best.success:
-        raise RuntimeError(
-            f"the logistic fit of {x.size} predictions in [{prediction.min():g}, {prediction.max():g}] "
-            f"to MOS in [{mos.min():g}, {mos.max():g}] did not converge: {best.message}"
-        )
-    b3, b4 = best.x[0] * std + mean, np.exp(best.x[1]) * std
+    place, log_width = search_curve(misfit, [(0.0, np.log(width)) for width in (0.25, 50.0)], x)
+    b3, b4 = place * std + mean, np.exp(log_width) * std
     curve = logistic(prediction, 1, 0, b3, b4)
     slope = np.mean((curve - curve.mean()) * (mos - mos.mean())) / curve.var()
     b2 = mos.mean() - slope * curve.mean()
     return np.array([b2 + slope, b2, b3, b4])
+
+
+def search_curve(misfit: Callable[[ArrayLike], float], starts: Iterable[ArrayLike], x: np.ndarray) -> np.ndarray:
+    """Centre and logarithm of the width of the logistic with the least misfit to standardised predictions `x`.
+
+    Raises:
+        RuntimeError: the best search did not converge.
+    """
+    how = {"method": "Nelder-Mead", "bounds": [(x.min() - 3, x.max() + 3), (np.log(0.02), np.log(100))]}
+    how["options"] = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
+    best = min((optimize.minimize(misfit, start, **how) for start in starts), key=lambda search: search.fun)
+    if not best.success:
+        raise RuntimeError(f"the logistic fit of {x.size} predictions did not converge: {best.message}")
+    return best.x
 
 
 def plcc_fitted(prediction: ArrayLike, mos: ArrayLike) -> float | np.ndarray:
@@ -179,23 +182,15 @@ def _directed(scores: np.ndarray) -> np.ndarray:
     return np.where(constant, 0.0, centred / np.where(constant, 1.0, length))
 
 
-def _kendall(prediction: np.ndarray, mos: np.ndarray) -> float:
-    if np.ptp(prediction) == 0 or np.ptp(mos) == 0:
-        return 0.0
-    return stats.kendalltau(prediction, mos).statistic
-
-
-def _fitted(prediction: np.ndarray, mos: np.ndarray) -> float:
-    if np.ptp(prediction) == 0 or np.ptp(mos) == 0:
-        return 0.0
-    return float(_pearson(logistic(prediction, *logistic_fit(prediction, mos)), mos))
+def _fitted(prediction: np.ndarray, mos: np.ndarray) -> np.ndarray:
+    return _pearson(logistic(prediction, *logistic_fit(prediction, mos)), mos)
 
 
 def _over_rows(function: Statistic, prediction: np.ndarray, mos: np.ndarray) -> float | np.ndarray:
-    """A statistic of vectors, applied to each row of arrays."""
-    if mos.ndim == 1:
-        return function(prediction, mos)
-    return np.array([_over_rows(function, *row) for row in zip(prediction, mos, strict=True)])
+    """A statistic of vectors, applied to each row of arrays; 0 where a vector is constant."""
+    if mos.ndim > 1:
+        return np.array([_over_rows(function, *row) for row in zip(prediction, mos, strict=True)])
+    return function(prediction, mos) if np.ptp(prediction) and np.ptp(mos) else 0.0
 
 
 def _plain(value: float | np.ndarray) -> float | np.ndarray:

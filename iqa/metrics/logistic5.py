@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import special
 
-from iqa.metrics.coefficients import checked_pair, plcc
+from iqa.metrics.coefficients import checked_pair, plcc, search_curve
 
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
@@ -48,14 +48,10 @@ def logistic5_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
 
     centres, widths = np.quantile(x, np.linspace(0.02, 0.98, 13)), np.geomspace(0.05, 50, 7)
     starts = sorted(((centre, np.log(width)) for centre in centres for width in widths), key=misfit)[:3]
-    how = {"method": "Nelder-Mead", "bounds": [(x.min() - 3, x.max() + 3), (np.log(0.02), np.log(100))]}
-    how["options"] = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 5000, "maxfev": 5000}
-    best = min((optimize.minimize(misfit, start, **how) for start in starts), key=lambda search: search.fun)
-    if not best.success:
-        raise RuntimeError(f"the 5-parameter logistic fit of {x.size} predictions did not converge: {best.message}")
-    b1, slope, level = linear(best.x)[0] * mos.std()
-    width = np.exp(best.x[1]) * std
-    return np.array([b1, 1 / width, best.x[0] * std + mean, slope / std, level + mos.mean() - slope * mean / std])
+    centre, log_width = search_curve(misfit, starts, x)
+    b1, slope, level = linear((centre, log_width))[0] * mos.std()
+    width = np.exp(log_width) * std
+    return np.array([b1, 1 / width, centre * std + mean, slope / std, level + mos.mean() - slope * mean / std])
 
 
 def plcc_fitted5(prediction: ArrayLike, mos: ArrayLike) -> float:

@@ -14,16 +14,6 @@ from iqa.model.tensors import CheckpointError, State, fill, load
 from iqa.study import paths
 
 STRIDES = (4, 8, 16, 32)
-SET_ELSEWHERE = {  # arguments of timm.create_model, and what sets each
-    "model_name": "`backbone`",
-    "drop_path_rate": "`drop_path`",
-    "pretrained": "`pretrained`",
-    "checkpoint_path": "`weights`",
-    "pretrained_cfg": "`weights`",
-    "pretrained_cfg_overlay": "`weights`",
-    "features_only": "the model, which reads four maps",
-    "in_chans": "the model, which reads three channels",
-}
 
 # timm warns of a classifier's weights, which a feature extractor does not have; whether others fit is checked here
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
@@ -54,8 +44,6 @@ class Backbone(nn.Module):
         if not timm.is_model(self.name):
             near = ", ".join(timm.list_models(f"*{self.name.split('_')[0]}*")[:8]) or "see timm.list_models()"
             raise BackboneError(f"backbone '{self.name:.80}' is not a timm model; near it: {near}")
-        for key in sorted(params.backbone_args.keys() & SET_ELSEWHERE.keys()):
-            raise BackboneError(f"key 'backbone_args': remove '{key}', which is set by {SET_ELSEWHERE[key]}")
         arguments = params.backbone_args | ({"drop_path_rate": params.drop_path} if params.drop_path else {})
         source = {"pretrained": pretrained}
         if weights:

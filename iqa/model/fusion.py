@@ -172,13 +172,13 @@ class Cbam(nn.Module):
     convolution of the mean and the maximum over the channels, then a sigmoid.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
+    def __init__(self, channels: int, reduction: int):
         super().__init__()
         hidden = max(1, channels // reduction)
         self.channel = nn.Sequential(
             nn.Linear(channels, hidden, bias=False), nn.ReLU(inplace=True), nn.Linear(hidden, channels, bias=False)
         )
-        self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

@@ -9,14 +9,22 @@ from iqa.study import types
 from iqa.study.params import Checked
 from iqa.study.registry import one_of
 
-# arguments of timm.create_model that other parameters decide
-TAKEN = {"model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-TAKEN |= {"features_only", "drop_path_rate"}
+SET_ELSEWHERE = {  # arguments of timm.create_model, and what sets each
+    "model_name": "`backbone`",
+    "drop_path_rate": "`drop_path`",
+    "pretrained": "`pretrained`",
+    "checkpoint_path": "`weights`",
+    "pretrained_cfg": "`weights`",
+    "pretrained_cfg_overlay": "`weights`",
+    "cache_dir": "timm, whose cache is shared",
+    "features_only": "the model, which reads four maps",
+    "in_chans": "the model, which reads three channels",
+}
 
 
 def _of_the_network(arguments: dict[str, Any]) -> dict[str, Any]:
-    if taken := sorted(TAKEN & arguments.keys()):
-        raise ValueError(f"'{taken[0]}' follows from 'backbone', 'pretrained', 'weights' and 'drop_path'; remove it")
+    for key in sorted(arguments.keys() & SET_ELSEWHERE.keys()):
+        raise ValueError(f"remove '{key}', which is set by {SET_ELSEWHERE[key]}")
     return arguments
 
 
@@ -46,10 +54,7 @@ class ModelParams(Checked):
     lda_channels: types.ThreeSizes = [16, 32, 64]  # 1x1 convolutions of the first three levels
     lda_features: types.Size = 16  # values that each of the first three levels gives to the target network's input
     lda_grids: types.FourGrids = [8, 4, 2, 1]  # pooled height and width per level; 7x7 windows at 224x224
-    semantic_widths: types.Hidden = [
-        1024,
-        512,
-    ]  # hidden 1x1 convolutions before the hyper network
+    semantic_widths: types.Hidden = [1024, 512]  # hidden 1x1 convolutions before the hyper network
     semantic_channels: types.Size = 112
     semantic_grid: types.Grid = 7  # height and width of the map that the hyper network reads
     target_widths: types.Sizes = [224, 112, 56, 28, 14]  # input and hidden layers of the target network

@@ -22,8 +22,7 @@ from the seed and the image's pixels alone.
 import math
 import os
 import re
-import stat
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -46,7 +45,7 @@ from iqa.data.pixels import PIXELS, REACH, Undecodable, decode, resize, rgb
 from iqa.data.sizes import Colours, Size
 from iqa.model import checkpoints
 from iqa.model.hyperiqa import HyperIQA
-from iqa.model.memory import Live, OverLimit, available
+from iqa.model.memory import Live, available, is_lacking
 from iqa.model.params import SCORING, ModelParams, change_rule, describe_rule
 from iqa.model.scoring import Window, choose_device, patch_positions, score_patches
 from iqa.model.tensors import fill, load
@@ -54,13 +53,6 @@ from iqa.study import paths
 from iqa.study.results import result_file
 from iqa.study.types import Positive, Precision
 
-# of the files that are taken from a folder
-SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"}
-SUFFIXES |= {".apng", ".dib", ".j2k", ".jpx", ".jxl", ".mpo", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff"}
-SUFFIXES |= {".webp"}
-# in small letters, what systems and programs keep in folders; hidden files and folders are passed over, too
-SYSTEM = {"#recycle", "$recycle.bin", "@eadir", "@tmp", "__macosx", "lost+found", "system volume information"}
-SYSTEM |= {"desktop.ini", "ehthumbs.db", "thumbs.db"}
 NO_MEMORY = "there is not enough memory for so many pixels; score crops of it (--crops grid), or a smaller copy"
 AHEAD = 2**25  # pixels of the images that are prepared at once
 HELD = 15  # bytes that a pixel takes while it is prepared
@@ -156,14 +148,6 @@ class PatchScores:
     def spread(self) -> float:
         """Standard deviation over the patches, 0 for one patch."""
         return float(self.scores.std())
-
-    @property
-    def grid(self) -> np.ndarray:
-        """(rows, columns): the scores by position; ValueError where the patches are no grid (random crops)."""
-        rows, columns = (len(np.unique(starts)) for starts in self.positions.T)
-        if rows * columns != len(self.scores):
-            raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
-        return self.scores.reshape(rows, columns)
 
     def per_pixel(self, step: int = 1) -> np.ndarray:
         """The mean score of the patches that cover each pixel, NaN where none does: (height, width), or every `step`-th
@@ -338,12 +322,12 @@ def _attempt(file: str | Path, work: Callable, *arguments: Any, **options: Any) 
         return error
     except Exception as error:
         problem = f"it cannot be scored ({type(error).__name__}: {str(error)[:200]})"
-        return Unreadable(file, NO_MEMORY if _lacks_memory(error) else problem)
+        return Unreadable(file, NO_MEMORY if is_lacking(error) else problem)
 
 
 def _open(image: ImageLike, colours: Colours) -> Image.Image:
     if isinstance(image, str | Path):
-        if _is_stream(Path(image)):
+        if _is_stream(image):
             raise Unreadable(image, "it is a pipe, a socket or a device; save the image to a file")
         return decode(Path(image), colours)
     if isinstance(image, Image.Image):
@@ -355,17 +339,10 @@ def _open(image: ImageLike, colours: Colours) -> Image.Image:
     return Image.fromarray(image)
 
 
-def _is_stream(file: Path) -> bool:
+def _is_stream(file: str | Path) -> bool:
     """Whether a path is no file and no folder; to read it could take forever."""
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _lacks_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | OverLimit | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    # unlike those of Path, these raise nothing where access is denied
+    return os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))  # noqa: PTH110, PTH112, PTH113
 
 
 def _ahead(work: Callable, items: Iterable, workers: int, cost: Callable[[Any], int] = lambda _: 0) -> Iterator:
@@ -538,65 +515,3 @@ def _published(file: Path) -> Predictor:
     scale = Scale(0.0, layout.high, True, layout.title)
     size = replace(layout.size, least=layout.size.least or layout.crop)
     return Predictor(network, layout.title, rgb.name, layout.crop, size, scale, options)
-
-
-def find_images(named: Iterable[str | Path], passed: Counter[str] | None = None) -> tuple[list[Path], list[Unreadable]]:
-    """The files to score, and the folders that cannot be read; `passed` counts files that are passed over, by suffix.
-
-    A folder stands for its image files (`SUFFIXES`, in any letter case), sorted, with those of its subfolders. Links to
-    folders are passed over, as are other files; hidden ones and those of the system (`SYSTEM`) are not even counted.
-    A named file is taken whatever its suffix, and only once.
-
-    Raises:
-        DataError: a name is empty, or a folder holds no image.
-    """
-    images: dict[Path, Path] = {}
-    others: dict[Path, str] = {}
-    refused: list[Unreadable] = []
-    for name in named:
-        if not str(name):
-            raise DataError("one of the names is empty; name an image, or a folder ('.' is the one you are in)")
-        path, files = Path(name), [Path(name)]
-        if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it raises nothing where access is denied)
-            closed: list[OSError] = []
-            inside = list(_walk(path, closed.append))
-            files = sorted(file for file in inside if file.suffix.lower() in SUFFIXES and not os.path.isdir(file))  # noqa: PTH112
-            rest = {file: _kind(file) for file in set(inside).difference(files)}
-            refused += [Unreadable(error.filename, error.strerror) for error in closed]
-            if not files and not closed:
-                holds = f"; it holds {counted(Counter(rest.values()))}" if rest else ""
-                raise DataError(f"{path}: no images in this folder{holds}. Name another")
-            others |= {_place(file): kind for file, kind in rest.items()}
-        for file in files:
-            images.setdefault(_place(file), file)
-    if passed is not None:
-        passed.update(kind for file, kind in others.items() if file not in images)
-    return list(images.values()), refused
-
-
-def _walk(folder: Path, closed: Callable[[OSError], Any]) -> Iterator[Path]:
-    """The files of a folder and of its subfolders, and the links to folders, without what belongs to the system."""
-    for place, folders, names in os.walk(folder, onerror=closed):
-        folders[:] = [name for name in folders if not _of_system(name)]
-        links = [name for name in folders if Path(place, name).is_symlink()]
-        yield from (Path(place, name) for name in [*names, *links] if not _of_system(name))
-
-
-def _of_system(name: str) -> bool:
-    return name.startswith((".", "~$")) or name.strip().lower() in SYSTEM
-
-
-def _place(file: Path) -> Path:
-    """A file's path by which it is known again; links to files stay what they are."""
-    return Path(os.path.realpath(file.parent), file.name)
-
-
-def _kind(file: Path) -> str:
-    return "links to folders" if os.path.isdir(file) else file.suffix or "no suffix"  # noqa: PTH112
-
-
-def counted(kinds: Counter[str]) -> str:
-    """Kinds of files with their numbers, the most frequent ones first: `.CR2 3, .txt 1`."""
-    most = kinds.most_common(10)
-    rest = kinds.total() - sum(count for _, count in most)
-    return ", ".join([f"{kind} {count}" for kind, count in most] + [f"others {rest}"] * bool(rest))

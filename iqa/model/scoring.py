@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iqa.data.crops import CROPS, content_key, positions, whole
 from iqa.data.database import Database
@@ -52,6 +52,28 @@ def patch_positions(pixels: np.ndarray, crop: int, crops: str, **options: Any) -
     return positions(crops, height, width, crop, image=key, **options), window
 
 
+@contextmanager
+def exactly(network: HyperIQA) -> Iterator[None]:
+    """Inside, the network computes the same bits in every call, whatever the threads.
+
+    On a GPU, without TF32 and other quick choices of cuDNN. On a CPU, for one thread and less than 16 patches, torch
+    has convolutions of 1x1 of its own, which are slower than oneDNN's and round otherwise; it has none with a dilation,
+    which means nothing for one pixel.
+    """
+    convolutions = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+    on_cpu = network.mean.device.type == "cpu"
+    single = [part for part in convolutions if on_cpu and part.kernel_size == (1, 1)]
+    before = [part.dilation for part in single]
+    for part in single:
+        part.dilation = (2, 2)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        for part, dilation in zip(single, before, strict=True):
+            part.dilation = dilation
+
+
 @torch.inference_mode()
 def score_patches(
     network: HyperIQA,
@@ -72,7 +94,7 @@ def score_patches(
         places: image, top and left of each patch, by the size of the patches.
         batch_size: most patches per forward pass; by default what suits the device and the window.
         precision: `32-true`, `bf16-mixed` or `fp16-mixed`.
-        exact: without TF32 and other quick choices of cuDNN that differ from call to call.
+        exact: see `exactly`.
         look: also return the target network's `weights` (B, w) and input `local` (B, d), and `scales` (B, 4), if any.
         label: of a progress bar; empty for no bar.
 
@@ -88,10 +110,9 @@ def score_patches(
         windows = [image(number)[top : top + height, left : left + width] for number, top, left in batch]
         pixels = to_pixels(windows).to(device, non_blocking=True)
         lower = torch.autocast(device.type, LOWER.get(precision), enabled=precision in LOWER)
-        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         training = network.training
         network.eval()
-        with lower, same if exact else nullcontext():
+        with lower, exactly(network) if exact else nullcontext():
             inside = look_inside(network, pixels) if look else None
             values = {"scores": (inside.scores if inside else network(pixels)).double()}
         network.train(training)

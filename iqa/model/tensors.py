@@ -3,7 +3,7 @@
 import re
 import reprlib
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iqa.study import paths
+from iqa.study.echo import some
 
 State = dict[str, Tensor]
 
@@ -19,7 +20,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_hyper", "model", "params", 
 WRAPPING = {"module", "_orig_mod"}  # what DataParallel and torch.compile put into names, at any depth
 COUNTED = ("total_ops", "total_params")  # thop's counters
 COUNTER = ".num_batches_tracked"
-SHOWN = 10  # tensors of each kind that an error names
+SHOWN = {"most": 10, "between": ", "}  # of the tensors of each kind that an error names
 DEEPEST = 5  # dictionaries inside each other
 # how numbers of NumPy are pickled, by its present and its former name
 SCALARS = [np.dtype, np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]
@@ -34,8 +35,11 @@ class CheckpointError(ValueError):
         self.reason = reason
 
 
-def load(file: Path) -> Any:
+def load(file: Path, mmap: bool = False) -> Any:
     """What torch.save wrote to a file, on the CPU. Nothing but tensors and plain values is ever unpickled.
+
+    Args:
+        mmap: leave the tensors in the file until they are used.
 
     Raises:
         CheckpointError: the file cannot be read, is damaged, or holds something else.
@@ -47,7 +51,7 @@ def load(file: Path) -> Any:
                 if any(part.CRC for part in archive.infolist()) and (part := archive.testzip()):
                     raise CheckpointError(file, f"is damaged: the checksum of its part {part} is wrong; fetch it again")
         with torch.serialization.safe_globals(SCALARS):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except CheckpointError:
         raise
     except OSError as error:
@@ -71,13 +75,15 @@ def choose(content: Any, fits: Callable[[State], bool], file: Path) -> State:
     fitting = [key for key, state in states.items() if fits(state)]
     known = [key for name in WRAPPERS for key in fitting if key.rpartition(".")[2] == name]
     if len(fitting) > 1 and not known:
-        raise CheckpointError(file, f"holds several models ({some(fitting):.80}); save the one to use as `state_dict`")
+        raise CheckpointError(
+            file, f"holds several models ({some(fitting, **SHOWN):.80}); save the one to use as `state_dict`"
+        )
     largest = sorted(states, key=lambda key: len(_tensors(states[key])), reverse=True)
     state = states[(known or fitting or largest)[0]] if states else {}
     if not _tensors(state):
         raise CheckpointError(file, f"holds no named tensors: {reprlib.repr(content):.80}")
     if others := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise CheckpointError(file, f"holds what is no tensor: {some(others)}")
+        raise CheckpointError(file, f"holds what is no tensor: {some(others, **SHOWN)}")
     return state
 
 
@@ -144,7 +150,7 @@ def fill(network: nn.Module, content: Any, file: Path, theirs: Callable[[str], s
         else [name for name, given in fitting.items() if not given.to(expected[name].dtype).isfinite().all()]
     )
     if any(faults.values()):
-        listed = "; ".join(f"{kind}: {some(names)}" for kind, names in faults.items() if names)
+        listed = "; ".join(f"{kind}: {some(names, **SHOWN)}" for kind, names in faults.items() if names)
         broken = faults["wrong type"] or faults["NaN or infinite"]
         raise CheckpointError(file, listed + ("; fetch the file again, or save the model anew" if broken else ""))
     network.load_state_dict(dict(zip(own, (state[name] for name in expected), strict=True)))
@@ -156,9 +162,3 @@ def _is_plain(given: Tensor, expected: Tensor) -> bool:
     if given.layout != torch.strided or given.is_quantized or given.is_complex():
         return False
     return given.is_floating_point() == expected.is_floating_point()
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names, and how many there are in all."""
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")

@@ -28,6 +28,12 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
+def some(names: Iterable[str], most: int = 5, between: str = "; ") -> str:
+    """The first few names on one line, and how many there are in all where there are more."""
+    names = list(names)
+    return between.join(names[:most]) + (f"{between}... ({len(names)} in all)" if len(names) > most else "")
+
+
 def listed(names: Iterable[str], most: int = 20) -> str:
     """Names with commas between them, `none` if there are none; dots stand for further ones."""
     names = list(names)

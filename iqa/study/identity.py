@@ -15,16 +15,17 @@ result that was made without it, once it is here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 from iqa.study import code, hashes, paths
+from iqa.study.echo import cut
 from iqa.study.param_files import read_yaml
 
 NOT_HERE = "not here"
 PARTS = {"values", "code", "reads", "files", "versions"}
 SHOWN = "iqa/show/"  # code that draws figures and lays out tables, and decides no number
-LONGEST = 60  # characters of a value that a reason quotes
 
 Identity = dict[str, dict[str, Any]]
 
@@ -58,7 +59,12 @@ def hash_of(file: str) -> str:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions of some packages."""
-    return {name: metadata.version(name) for name in packages}
+    return {name: _version(name) for name in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
 
 
 def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> list[Reason]:
@@ -68,7 +74,7 @@ def differences(before: Identity, now: Identity, defaults: dict[str, Any]) -> li
         defaults: of the parameters; a key that an older identity lacks counts as its default.
     """
     reasons = [Reason("parameter", text) for text in _changed(before["values"], now["values"], defaults)]
-    for kind, is_shown in (("code", False), ("show", True)):
+    for kind, is_shown in (("code", False), ("show", True)) if before["code"] != now["code"] else ():
         own = [{k: v for k, v in each["code"].items() if _is_shown(k) == is_shown} for each in (before, now)]
         lines = code.differences(*own)
         if not all(line.endswith(code.GONE) for line in lines):  # what used it has not changed otherwise
@@ -92,13 +98,7 @@ def _changed(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, An
     texts = []
     for key in now.keys() | before.keys():
         if key not in now:
-            texts.append(f"parameter {key}: no longer known, was {_quoted(before[key])}")
-        elif before.get(key, defaults.get(key)) != now[key]:
-            old = _quoted(before.get(key, defaults.get(key)))
-            texts.append(f"parameter {key}: {old} -> {_quoted(now[key])}")
+            texts.append(f"parameter {key}: no longer known, was {cut(repr(before[key]))}")
+        elif (old := before.get(key, defaults.get(key))) != now[key]:
+            texts.append(f"parameter {key}: {cut(repr(old))} -> {cut(repr(now[key]))}")
     return sorted(texts)
-
-
-def _quoted(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

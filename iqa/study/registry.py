@@ -65,17 +65,16 @@ def registered(module: str) -> tuple[str, ...]:
     )
 
 
-def one_of(*modules: str) -> Callable[[str], str]:
-    """A check for a parameter that names an entry which one of the modules registers.
+def one_of(module: str) -> Callable[[str], str]:
+    """A check for a parameter that names an entry which a module registers.
 
     >>> one_of("iqa.model.fusion")("concat")
     'concat'
     """
 
     def check(name: str) -> str:
-        known = [entry for module in modules for entry in registered(module)]
-        if name not in known:
-            raise ValueError(f"{quoted(name)} is none of {', '.join(known)}")
+        if name not in registered(module):
+            raise ValueError(f"{quoted(name)} is none of {', '.join(registered(module))}")
         return name
 
     return check

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional
 
 from iqa.data.crops import crop_positions, jitter_factors
 from iqa.data.database import Database
 from iqa.model.scoring import choose_device, to_pixels
 from iqa.training.params import TrainParams
-
-if TYPE_CHECKING:
-    from iqa.data.cache import Store
 
 Item = tuple[int, int, int]  # epoch, image, patch
 Batch = tuple[Tensor, Tensor, Tensor]  # pixels (B, 3, crop, crop) uint8, targets (B,) on 0..1, images (B,)
@@ -40,24 +36,10 @@ def join(databases: Sequence[Database]) -> Database:
         for data in databases
     ]
     kinds = set(first.stores).intersection(*(data.stores for data in others))
-    stores = {kind: _Chain([(data.stores[kind], len(data)) for data in databases]) for kind in kinds}
+    stores = {kind: ConcatDataset([data.stores[kind] for data in databases]) for kind in kinds}
     scale = {"low": 0.0, "high": 1.0, "higher_is_better": True}
     name = ", ".join(data.name for data in databases)
     return replace(first, name=name, table=pd.concat(tables, ignore_index=True), stores=stores, **scale)
-
-
-class _Chain:
-    """The pixels of several stores, one after the other."""
-
-    def __init__(self, stores: list[tuple["Store", int]]):
-        self.stores = stores
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        for store, length in self.stores:
-            if index < length:
-                return store[index]
-            index -= length
-        raise IndexError(index)
 
 
 def parts(database: Database) -> list[np.ndarray]:

@@ -28,6 +28,7 @@ from iqa.model.hyperiqa import HyperIQA
 from iqa.model.scoring import choose_device, score
 from iqa.study import progress
 from iqa.study.disk import write_whole
+from iqa.study.echo import listed
 from iqa.study.progress import in_batch
 from iqa.training import losses, schedules
 from iqa.training.batches import Batch, EpochOrder, join, parts, train_loader
@@ -186,14 +187,8 @@ class Fit(lightning.LightningModule):
         which = "predictions are not finite for" if broken.any() else "its images are"
         rows = (images[broken] if broken.any() else images).cpu().numpy()
         where = f"epoch {self.current_epoch + 1}, batch {index + 1} ({values})"
-        raise FloatingPointError(
-            f"the loss is not finite in {where}; {which}: {self._named(self.joined, rows)}. {REMEDY}"
-        )
-
-    @staticmethod
-    def _named(database: Database, rows: np.ndarray) -> str:
-        """The first images of some rows of a database."""
-        return ", ".join([*database.table["image"].iloc[rows[:NAMED]], *["..."] * (len(rows) > NAMED)])
+        names = listed(self.joined.table["image"].iloc[rows], NAMED)
+        raise FloatingPointError(f"the loss is not finite in {where}; {which}: {names}. {REMEDY}")
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limit: Any, **named: Any) -> None:
         # by torch itself: Lightning refuses to clip for a fused optimiser, also where no gradient is scaled (bf16)
@@ -291,7 +286,7 @@ class Fit(lightning.LightningModule):
             value[place::processes] = part
         if not (finite := np.isfinite(value)).all():
             where = f"epoch {self.current_epoch + 1} for {np.sum(~finite)} images of '{database.name}' ({split})"
-            names = self._named(database, indices[~finite])
+            names = listed(database.table["image"].iloc[indices[~finite]], NAMED)
             raise FloatingPointError(f"scores are not finite after {where}: {names}. {REMEDY}")
         return value, database.normalise(database.table["mos"].to_numpy()[indices])
 
@@ -435,9 +430,8 @@ def fit(
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
     module = Fit(model, [database, *others], params, folder, monitored, after_epoch, mark)
-    callbacks: list[Callback] = [
-        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    ]
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks: list[Callback] = [last]
     if params.patience:
         mode = "min" if params.select_on.endswith("loss") else "max"
         callbacks.append(EarlyStopping(params.select_on, patience=params.patience, mode=mode))

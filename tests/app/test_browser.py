@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import finished
 import lab
 import pytest
 
+from iqa.app.widgets import Playground, Trainer
 from iqa.study import code
 
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
@@ -18,15 +17,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 if lab.chromium() is None:
     pytest.skip("no Chromium: name its program with IQA_CHROMIUM, or put one on PATH", allow_module_level=True)
 pytest.importorskip("playwright", reason="playwright is not installed")
-
-
-TRAIN = """
-from iqa.app.widgets import Playground, Trainer
-trainer = Trainer(Playground("smoke", "smoke/main_s1"), saved="main_s1", run="main_s1", epochs=2)
-trainer.train.click()
-trainer.thread.join()
-assert trainer.status.value.startswith("done"), trainer.message.value
-"""
 
 
 def change(file: Path, **values: str) -> None:
@@ -49,9 +39,11 @@ def project(tmp_path_factory):
     shutil.move(folder / "notebooks" / "90_playground.ipynb", folder / "elsewhere")
     change(folder / "elsewhere" / "90_playground.ipynb", study='"smoke"', epochs="1")
     change(folder / "notebooks" / "02_train.ipynb", study='"smoke"', epochs="2", crop="64")
-    command = [sys.executable, "-c", TRAIN]
-    done = subprocess.run(command, cwd=folder, env=lab.environment(folder), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with finished.inside(folder):
+        trainer = Trainer(Playground("smoke", "smoke/main_s1"), saved="main_s1", run="main_s1", epochs=2)
+        trainer.train.click()
+        trainer.thread.join()
+    assert trainer.status.value.startswith("done"), trainer.message.value
     return folder
 
 

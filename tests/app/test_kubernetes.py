@@ -63,7 +63,7 @@ COMMAND = ("report", "toy", "--profile", "kubernetes")
 
 
 def test_a_dry_run_names_the_runs_and_needs_no_cluster(project):
-    _, text = project.report(*COMMAND, "--dry-run")
+    _, text = project.call(*COMMAND, "--dry-run")
     assert "data_prep/demo" in text and "train/a_s1" in text
     assert not project.results("data_prep/demo").exists()
 

@@ -16,6 +16,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import finished
 import nbformat
 import psutil
 import pytest
@@ -45,7 +46,10 @@ record = out.finish(elsewhere=[place] if params.step == "report" else [])
 """
 
 
+LIBRARIES = ("iqa.app.cli", "iqa.app.engine", "iqa.app.run", "papermill", "ipykernel.kernelapp")
+ONE_CORE = ("--jobs", "1")  # where more are granted, some runs have several threads, and load all libraries themselves
 EVERY_RUN = {"data_prep/demo", "train/a_s1", "train/b_s1", "ablation/main", "complexity/main", "report/report"}
+C = "train/c_s1"  # a run that some tests add
 
 
 def contents(folder):
@@ -63,6 +67,12 @@ def everything(project):
     }
 
 
+def begun(printed):
+    """Runs whose beginning was printed."""
+    lines = [line for line in printed.splitlines() if ".ipynb with params/" in line]
+    return {line.split("]")[0].removeprefix("[") for line in lines}
+
+
 class Project:
     """A copy of the project with toy notebooks and a small study `toy`."""
 
@@ -72,6 +82,10 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.html", "*.pdf"))
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "notebooks").mkdir()
+        warm = folder / "iqa" / "app" / "warm.py"  # of all libraries, toys need these alone
+        text, found = re.subn(r"for name in \[\*modules.*", f"for name in {LIBRARIES}:", warm.read_text())
+        assert found == 1
+        warm.write_text(text)
         for step in STEPS:
             (folder / "iqa" / f"toy_{step}.py").write_text("value = 1\n")
             self.write_notebook(step)
@@ -101,26 +115,27 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "IQA_CACHE": str(self.folder / "cache")}
-        command = [sys.executable, "-m", "iqa.app.cli", *(arguments or ("report", "toy"))]
+        command = [sys.executable, "-m", "iqa.app.cli", *(arguments or ("report", "toy", *ONE_CORE))]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         )
 
     def report(self, *arguments: str, fails: bool = False) -> tuple[set[str], str]:
-        """Runs that were executed, and what was printed."""
+        """Runs that a pipeline executed, and what was printed."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=300)
         assert (process.returncode != 0) == fails, out + err
-        lines = [line for line in err.splitlines() if ".ipynb with params/" in line]
-        return {line.split("]")[0].removeprefix("[") for line in lines}, out + err
+        return begun(err), out + err
+
+    def call(self, *arguments: str, fails: bool = False) -> tuple[set[str], str]:
+        """The same of a command that starts no pipeline, which so needs no process of its own."""
+        printed = finished.call(self.folder, *arguments, fails=fails)
+        return begun(printed), printed
 
     def would_run(self) -> set[str]:
         """Runs that `--dry-run` says would be executed."""
-        process = self.start("report", "toy", "--dry-run")
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, out + err
-        return {line for line in out.splitlines() if line in EVERY_RUN | {"train/c_s1"}}
+        return {line for line in self.call("report", "toy", "--dry-run")[1].splitlines() if line in EVERY_RUN | {C}}
 
     def results(self, name: str) -> Path:
         return self.folder / "results" / "toy" / name
@@ -181,7 +196,7 @@ def test_values_tried_in_a_parameters_cell_do_not_reach_the_studys_runs(project)
     assert "epochs = 16" in text
     file.write_text(text.replace("epochs = 16", "epochs = 3"))
     assert project.would_run() == set()
-    project.report("run", "params/toy/train/a_s1.yaml")
+    project.call("run", "params/toy/train/a_s1.yaml")
     assert json.loads(project.results("train/a_s1/record.json").read_text())["params"]["epochs"] == 16
 
 
@@ -233,8 +248,8 @@ def test_a_run_that_was_killed_is_told_with_its_log_and_without_any_the_log_of_a
 
 
 def test_a_run_made_by_hand_with_other_values_does_not_pass_for_the_studys(project):
-    project.report("run", "params/toy/train/b_s1.yaml", "-p", "epochs", "1")
-    assert project.report()[0] == {"train/b_s1", "ablation/main", "report/report"}
+    project.call("run", "params/toy/train/b_s1.yaml", "-p", "epochs", "1")
+    assert project.would_run() == {"train/b_s1", "ablation/main", "report/report"}
 
 
 def test_a_failed_run_is_told_and_due_with_all_that_was_made_from_it(project):
@@ -272,7 +287,7 @@ def test_a_run_that_fails_leaves_its_results_and_all_others_as_they_were(project
     before = everything(project)
     run = "report/report" if step == "report" else "train/a_s1"
     project.write_notebook(step, more=more)
-    executed, text = project.report("run", f"toy/{run}", fails=True)
+    executed, text = project.call("run", f"toy/{run}", fails=True)
     assert executed == {run} and message in text
     assert everything(project) == before
 
@@ -296,7 +311,7 @@ def test_a_notebook_that_would_not_take_the_parameters_is_refused_before_it_star
     if damage:
         damage(notebook)
     file.write_text(json.dumps(notebook) if damage else "<<<<<<< HEAD")
-    executed, text = project.report("run", "toy/train/a_s1", fails=True)
+    executed, text = project.call("run", "toy/train/a_s1", fails=True)
     assert not executed and "notebooks/02_train.ipynb" in text and message in text
     assert "git checkout notebooks/02_train.ipynb" in text and "Traceback" not in text
     assert everything(project) == before
@@ -306,20 +321,19 @@ def test_without_training_the_report_is_made_of_what_is_finished(project):
     project.write("train/c_s1", "epochs: 3")
     project.write("complexity/main", "runs: [a_s1, c_s1]")
     project.write("data_prep/demo", "reader: synthetic\nscale: 0.5")  # to make it anew would remove the trainings
-    executed, text = project.report("report", "toy", "--no-train")
+    executed, text = project.report("report", "toy", "--no-train", *ONE_CORE)
     assert executed == {"ablation/main", "complexity/main", "report/report"}
     assert "1 training runs are not finished, and are reported so: c_s1" in text
     assert text.count("report.ipynb with params/") == 1  # a training that is left out makes nothing due again
-    assert "Due in study 'toy': nothing." in project.report("report", "toy", "--no-train", "--dry-run")[1]
-    executed, _ = project.report()
-    assert executed == EVERY_RUN | {"train/c_s1"}
+    assert "Due in study 'toy': nothing." in project.call("report", "toy", "--no-train", "--dry-run")[1]
+    assert project.would_run() == EVERY_RUN | {C}
 
 
 def test_folders_of_several_machines_are_taken_as_they_are_whatever_their_ages(project, tmp_path):
     other = object.__new__(Project)
     other.folder = tmp_path / "other"
     shutil.copytree(project.folder, other.folder, symlinks=True)
-    other.report("run", "toy/data_prep/demo", "toy/train/b_s1")  # a database and a training of its own
+    other.call("run", "toy/data_prep/demo", "toy/train/b_s1")  # a database and a training of its own
     shutil.rmtree(project.results("train/b_s1"))
     shutil.copytree(other.results("train/b_s1"), project.results("train/b_s1"))
     shutil.rmtree(project.results(".snakemake"))  # nor does another machine know when its files were made
@@ -346,22 +360,23 @@ def test_a_killed_pipeline_is_taken_up_again(project):
 
 def test_a_second_pipeline_or_run_is_refused_by_name_while_children_of_a_killed_one_work(project):
     with hanging(project) as process:
-        _, text = project.report("run", "toy/ablation/main", fails=True)
+        _, text = project.call("run", "toy/ablation/main", fails=True)
         assert "results/toy/ablation/main: another process makes this run" in text
-        assert project.report("run", "toy/train/a_s1")[0] == {"train/a_s1"}  # another run is free
+        assert project.call("run", "toy/train/a_s1")[0] == {"train/a_s1"}  # another run is free
         process.kill()
         process.wait()  # its children hold the pipes
-        executed, text = project.report(fails=True)
+        executed, text = project.call("report", "toy", fails=True)
         assert not executed and "another pipeline is at work in results/toy" in text
         snakemake = next(other for other in psutil.process_iter() if "--snakefile" in cmdline(other, project))
         snakemake.kill()
-        executed, text = project.report(fails=True)
+        snakemake.wait(30)
+        executed, text = project.call("report", "toy", fails=True)
         assert not executed and "results/toy/ablation/main: another process makes this run" in text
     give_up = time.monotonic() + 60
     while project.results("ablation/main.unfinished").exists():  # the orphan comes to its end
         assert time.monotonic() < give_up
         time.sleep(0.2)
-    assert "ablation/main" not in project.report()[0]
+    assert "ablation/main" not in project.would_run()
 
 
 @contextmanager
@@ -433,17 +448,18 @@ def test_a_study_with_a_report_or_a_main_training_has_no_early_one(made, tmp_pat
         assert " run demo/report/report " in command
 
 
-def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project):
+def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project, monkeypatch):
+    monkeypatch.setattr(graph, "_snakemake", None)  # it is not reached
     project.write("train/b_s1", "epochs: many\nlearning_rate: 1e-4")
-    executed, text = project.report(fails=True)
-    assert executed == set()
+    _, text = project.call("report", "toy", fails=True)
     assert "params/toy/train/b_s1.yaml" in text
     assert "'epochs'" in text and "'many'" in text and "unknown key 'learning_rate'" in text
 
 
-def test_a_run_that_is_needed_and_not_there_is_named(project):
+def test_a_run_that_is_needed_and_not_there_is_named(project, monkeypatch):
+    monkeypatch.setattr(graph, "_snakemake", None)
     project.write("complexity/main", "runs: [absent]")
-    _, text = project.report(fails=True)
+    _, text = project.call("report", "toy", fails=True)
     assert "params/toy/complexity/main.yaml needs the train run 'absent'" in text
 
 

@@ -21,7 +21,7 @@ def project(tmp_path_factory):
     """A project with a finished study that was published."""
     folder = finished.make_project(tmp_path_factory.mktemp("published") / "project")
     shutil.copy(paths.ROOT / "CITATION.cff", folder)
-    finished.run(folder, "iqa.app.cli", "publish", STUDY)
+    finished.call(folder, "publish", STUDY)
     return folder
 
 
@@ -63,7 +63,7 @@ def test_an_archive_says_how_it_is_cited_and_that_its_images_are_synthetic(archi
 
 
 def test_the_same_study_gives_the_same_bytes(project, tmp_path):
-    said = finished.run(project, "iqa.app.cli", "publish", STUDY, "--archive", str(tmp_path / "again.zip"))
+    said = finished.call(project, "publish", STUDY, "--archive", str(tmp_path / "again.zip"))
     again = (tmp_path / "again.zip").read_bytes()
     assert again == (project / "results" / f"{STUDY}.zip").read_bytes()
     assert hashlib.sha256(again).hexdigest() in said and " MB, " in said
@@ -73,10 +73,10 @@ def test_a_study_that_is_out_of_date_is_published_only_as_it_is_and_says_so(proj
     copy = shutil.copytree(project, tmp_path / "project")
     (copy / "results/smoke/ablation/main/power.csv").unlink()
     (copy / "results/smoke.zip").unlink()
-    said = finished.run(copy, "iqa.app.cli", "publish", STUDY, fails=True)
+    said = finished.call(copy, "publish", STUDY, fails=True)
     assert "ablation/main" in said and "iqa report smoke" in said and "--as-it-is" in said
     assert not (copy / "results/smoke.zip").exists()
-    finished.run(copy, "iqa.app.cli", "publish", STUDY, "--as-it-is")
+    finished.call(copy, "publish", STUDY, "--as-it-is")
     with zipfile.ZipFile(copy / "results/smoke.zip") as archive:
         description = json.loads(archive.read(".zenodo.json"))["description"]
     assert "Out of date when this was packed: " in description and "ablation/main" in description
@@ -85,7 +85,7 @@ def test_a_study_that_is_out_of_date_is_published_only_as_it_is_and_says_so(proj
 def test_a_study_without_a_report_is_not_published(project, tmp_path):
     copy = shutil.copytree(project, tmp_path / "project")
     shutil.rmtree(copy / "report/smoke")
-    said = finished.run(copy, "iqa.app.cli", "publish", STUDY, "--as-it-is", fails=True)
+    said = finished.call(copy, "publish", STUDY, "--as-it-is", fails=True)
     assert "report/smoke/ holds no report; make it with: iqa report smoke" in said
 
 
@@ -96,10 +96,10 @@ def test_a_fetched_study_is_up_to_date_elsewhere_and_can_be_fetched_again(projec
     finished.copy_sources(tmp_path)
     shutil.rmtree(tmp_path / "params" / STUDY)
     for _ in range(2):
-        said = finished.run(tmp_path, "iqa.app.cli", "fetch", str(project / "results" / f"{STUDY}.zip"))
+        said = finished.call(tmp_path, "fetch", str(project / "results" / f"{STUDY}.zip"))
         assert "study 'smoke' is in place" in said and "smoke/last_s1, smoke/main_s1" in said
-    assert finished.run(tmp_path, "iqa.app.cli", "why", STUDY) == "Due in study 'smoke': nothing.\n"
-    assert "Nothing to be done" in finished.run(tmp_path, "iqa.app.cli", "report", STUDY)
+    assert finished.call(tmp_path, "why", STUDY) == "Due in study 'smoke': nothing.\n"
+    assert "Nothing to be done" in finished.call(tmp_path, "report", STUDY)
     model = "results/smoke/train/main_s1/best.pt"
     assert (tmp_path / model).read_bytes() == (project / model).read_bytes()
     assert not list(tmp_path.glob("*/.fetch-*"))

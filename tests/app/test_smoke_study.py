@@ -1,47 +1,30 @@
 """The real notebooks, end to end on the small study `smoke`, as a user runs them."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 
 import finished
 import pandas as pd
 import pytest
+from finished import call, run
 
 from iqa.app.steps import STEPS
-from iqa.study.param_files import run_names
-from iqa.study.paths import ROOT
+from iqa.data.prepare import open_database
+from iqa.study.param_files import load, run_names
+from iqa.study.results import FORMATS, RunFolder
+from iqa.training.params import TrainParams
+from iqa.training.train import train
 
 KEPT = {"best.pt", "last.ckpt", "train.log", "history.csv"}  # of a training
 
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
 
-def run(project, *command, cwd=None):
-    environment = {**os.environ, "PYTHONPATH": str(project), "IQA_CACHE": str(project / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=cwd or project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "project"
-    folder.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.html", "*.pdf")
-    for name in ("iqa", "notebooks", "params", "report"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "Snakefile", folder)
-    run(folder, "iqa.app.cli", "report", "smoke")
+    finished.copy_sources(folder)
+    # on more cores, some runs would load the libraries themselves; the report shows figures in no other formats
+    run(folder, "iqa.app.cli", "report", "smoke", "--jobs", "1", **{FORMATS: "png svg"})
     return folder
 
 
@@ -88,63 +71,50 @@ def test_the_summary_repeats_the_runs_own_numbers(project):
 def test_rendering_again_gives_the_same_bytes(project):
     files = [project / "report" / "smoke" / name for name in ("report.html", "report.pdf")]
     before = [file.read_bytes() for file in files]
-    run(project, "iqa.app.cli", "run", "params/smoke/report/report.yaml")
+    finished.render_report(project)
     assert [file.read_bytes() for file in files] == before
 
 
-def by_hand(project, folder, name, *values):
-    """Run the main training with the bare papermill command, in another folder, under another name."""
-    params = project / "params" / "smoke"
-    run(
-        project,
-        "papermill",
-        str(project / "notebooks" / "02_train.ipynb"),
-        str(folder / "out.ipynb"),
-        *("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml")),
-        *("-p", "study", "smoke", "-p", "run", name, "-p", "seed", "1", "-p", *values, "--cwd", str(folder)),
-        cwd=folder,
-    )
-
-
 def test_bare_papermill_in_another_folder_with_loader_workers_gives_the_pipelines_numbers(project, tmp_path):
-    by_hand(project, tmp_path, "by_hand", "workers", "2")
+    params, notebook = project / "params" / "smoke", project / "notebooks" / "02_train.ipynb"
+    files = ("-f", str(params / "train.yaml"), "-f", str(params / "train" / "main.yaml"))
+    values = {"study": "smoke", "run": "by_hand", "seed": "1", "workers": "2"}
+    given = [word for pair in values.items() for word in ("-p", *pair)]
+    arguments = [str(notebook), str(tmp_path / "out.ipynb"), *files, *given, "--cwd", str(tmp_path)]
+    run(project, "papermill", *arguments, cwd=tmp_path, **{FORMATS: "png"})
     train = project / "results" / "smoke" / "train"
     pipeline, other = (pd.read_csv(train / name / "predictions.csv") for name in ("main_s1", "by_hand"))
     pd.testing.assert_frame_equal(pipeline, other, check_exact=True)
 
 
-def test_a_training_is_shared_by_two_processes(project, tmp_path):
-    by_hand(project, tmp_path, "shared", "devices", "2")
-    folder = project / "results" / "smoke" / "train" / "shared"
-    assert (folder / "train.log").read_text().count("epoch ") == 2
-    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+def test_a_training_is_shared_by_two_processes(project):
+    with finished.inside(project):
+        params = load(TrainParams, "smoke", "main_s1").model_copy(update={"run": "shared", "devices": 2})
+        out = RunFolder(params)
+        history = train(params, open_database("smoke", params.database), out.path)
+    assert (out.path / "train.log").read_text().count("epoch ") == len(history) == 2
+    assert (out.path / "best.pt").is_file()
 
 
 def test_one_table_is_made_and_printed(project):
-    assert "ablation/main" in run(project, "iqa.app.cli", "table", "--study", "smoke")
-    printed = run(project, "iqa.app.cli", "table", "ablation/main", "--study", "smoke")
+    assert "ablation/main" in call(project, "table", "--study", "smoke")
+    printed = call(project, "table", "ablation/main", "--study", "smoke")
     assert "| reference |" in printed and "report/smoke/tables/ablation_main.tex" in printed
     assert (project / "report" / "smoke" / "report.html").is_file()  # the table was fresh, and nothing had to go
 
 
 def test_nothing_is_repeated_when_nothing_changed(project):
-    assert "Nothing to be done" in run(project, "iqa.app.cli", "report", "smoke")
+    assert "Nothing to be done" in call(project, "report", "smoke")
 
 
 def test_another_colour_draws_figures_again_and_trains_nothing(project):
-    style = project / "iqa" / "show" / "style.py"
-    before = style.read_text()
-    kept = {
-        project / "results/smoke/train" / name / file: (project / "results/smoke/train" / name / file).read_bytes()
-        for name in run_names("smoke", "train")
-        for file in KEPT
-    }
-    figure = project / "results/smoke/train/main_s1/curves.svg"
-    drawn = figure.read_bytes()
-    style.write_text(before.replace("#0072B2", "#123456"))
-    assert "code: iqa/show/style.py: BLUE has changed" in run(project, "iqa.app.cli", "why", "smoke/train")
-    run(project, "iqa.app.cli", "report", "smoke")
-    assert figure.read_bytes() != drawn
+    style, folder = project / "iqa/show/style.py", project / "results/smoke/train/main_s1"
+    kept = {folder / name: (folder / name).read_bytes() for name in KEPT}
+    drawn = (folder / "curves.svg").read_bytes()
+    style.write_text(style.read_text().replace("#0072B2", "#123456"))
+    assert "code: iqa/show/style.py: BLUE has changed" in call(project, "why", "smoke/train")
+    call(project, "run", "smoke/train/main_s1")
+    assert (folder / "curves.svg").read_bytes() != drawn
     assert all(file.read_bytes() == content for file, content in kept.items())
-    assert "these parameters were already trained here" in (figure.parent / "log.txt").read_text()
-    assert run(project, "iqa.app.cli", "why", "smoke") == "Due in study 'smoke': nothing.\n"
+    assert "these parameters were already trained here" in (folder / "log.txt").read_text()
+    assert call(project, "why", "smoke/train/main_s1") == "Due in study 'smoke': nothing.\n"

@@ -9,8 +9,11 @@ import finished
 import nbformat
 import pytest
 
+from iqa.app.stale import State
 from iqa.app.steps import STEPS
+from iqa.report.reader import ReportError
 from iqa.study.param_files import run_names
+from iqa.training.identity import fit_identity
 
 EVERY_RUN = {f"{step}/{run}" for step in STEPS for run in run_names("smoke", step)}
 TRAININGS = {run for run in EVERY_RUN if run.startswith("train/")}
@@ -22,17 +25,22 @@ def made(tmp_path_factory):
     return finished.make_project(tmp_path_factory.mktemp("made") / "project")
 
 
+@pytest.fixture(scope="module")
+def copy(made, tmp_path_factory):
+    return shutil.copytree(made, tmp_path_factory.mktemp("copy") / "project")
+
+
 @pytest.fixture
-def project(made, tmp_path):
+def project(made, copy):
     """A project in which nothing is due, for one test to change."""
-    shutil.copytree(made, tmp_path / "project", symlinks=True)
-    return tmp_path / "project"
+    yield copy
+    finished.restore(copy, made)
 
 
-def told(project, name="smoke"):
+def told(project, name="smoke", ask=finished.call):
     """Reasons by run, as `iqa why` prints them."""
     found = {}
-    for line in finished.run(project, "iqa.app.cli", "why", name).splitlines():
+    for line in ask(project, "why", name).splitlines():
         if re.fullmatch(r"\w+/\w+", line):
             found[line] = []
         elif line.startswith("  "):
@@ -48,12 +56,8 @@ def change(file, old, new):
 
 def fit_code(project, run="main_s1"):
     """Identity of the code that fits a run."""
-    program = (
-        "import json; from iqa.app.stale import State; from iqa.training.identity import fit_identity\n"
-        f"print(json.dumps(fit_identity(State('smoke').params['train', '{run}'], {{}})))"
-    )
-    (project / "identity.py").write_text(program)
-    return json.loads(finished.run(project, "identity").splitlines()[-1])
+    with finished.inside(project):
+        return fit_identity(State("smoke").params["train", run], {})
 
 
 # --- nothing is made again
@@ -61,9 +65,9 @@ def fit_code(project, run="main_s1"):
 
 def test_nothing_is_due_in_a_finished_study(project):
     assert told(project) == {}
-    printed = finished.run(project, "iqa.app.cli", "why", "smoke")
+    printed = finished.call(project, "why", "smoke")
     assert printed.endswith("Due in study 'smoke': nothing.\n")
-    assert "Nothing to be done" in finished.run(project, "iqa.app.cli", "report", "smoke")
+    assert "Nothing to be done" in finished.call(project, "report", "smoke")
 
 
 class Reworded(ast.NodeTransformer):
@@ -115,6 +119,7 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
     assert told(project) == {}
 
 
+@pytest.mark.slow
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
         project / "iqa/training/params.py",
@@ -122,9 +127,13 @@ def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(pr
         "    crop: types.Size = 224\n    warm: int = 0\n",
     )
     change(project / "notebooks/02_train.ipynb", '"crop = 224', '"warm = 0\\n",\n    "crop = 224')
-    assert told(project) == {}
+    assert told(project, ask=in_a_process_of_its_own) == {}
     (project / "params/smoke/train/main.yaml").open("a").write("\nwarm: 3\n")
-    assert "parameter warm: 0 -> 3" in told(project)["train/main_s1"]
+    assert "parameter warm: 0 -> 3" in told(project, ask=in_a_process_of_its_own)["train/main_s1"]
+
+
+def in_a_process_of_its_own(project, *command):
+    return finished.run(project, "iqa.app.cli", *command)
 
 
 # --- what uses it is made again
@@ -244,7 +253,7 @@ def test_another_version_of_torch_or_timm_makes_due_what_it_decides(project):
 def test_weights_make_due_what_starts_from_them(project):
     (project / "w.pth").write_bytes(b"one")
     (project / "params/smoke/train/last.yaml").open("a").write("\ninput: rgb\nweights: w.pth\n")
-    finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test")
+    finished.call(project, "accept", "smoke", "--because", "a test")
     assert told(project).keys() <= {"report/report"}
     (project / "w.pth").write_bytes(b"two")
     assert told(project)["train/last_s1"] == ["file w.pth: its contents differ"]
@@ -271,9 +280,9 @@ def test_a_result_that_was_changed_is_not_read_for_a_report(project):
     file = project / "results/smoke/train/main_s1/metrics.json"
     metrics = json.loads(file.read_text())
     file.write_text(json.dumps(metrics | {"srcc": 0.999}))
-    printed = finished.run(project, "iqa.app.cli", "run", "smoke/report/report", fails=True)
-    assert "results/smoke/train/main_s1/metrics.json is not the file that the run wrote" in printed
-    assert "iqa run smoke/train/main_s1" in printed
+    with pytest.raises(ReportError, match=r"main_s1/metrics\.json is not the file that the run wrote") as error:
+        finished.render_report(project)
+    assert "iqa run smoke/train/main_s1" in str(error.value)
 
 
 def test_tables_of_the_report_that_are_missing_make_it_due(project):
@@ -290,10 +299,12 @@ def test_a_damaged_record_is_told_by_name_and_not_read_or_accepted(project, cont
     file.write_bytes(content)
     assert told(project)["train/main_s1"] == ["results/smoke/train/main_s1/record.json is damaged"]
     if content == b"{":
-        for command in (("run", "smoke/report/report"), ("predict", "report/x.png", "--model", "smoke/main_s1")):
-            printed = finished.run(project, "iqa.app.cli", *command, fails=True)
-            assert "main_s1/record.json is damaged; make the run again with: iqa run smoke/train/main_s1" in printed
-        printed = finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test", fails=True)
+        told_of = "main_s1/record.json is damaged; make the run again with: iqa run smoke/train/main_s1"
+        with pytest.raises(ReportError, match=re.escape(told_of)):
+            finished.render_report(project)
+        printed = finished.call(project, "predict", "report/x.png", "--model", "smoke/main_s1", fails=True)
+        assert told_of in printed
+        printed = finished.call(project, "accept", "smoke", "--because", "a test", fails=True)
         assert "train/main_s1: results/smoke/train/main_s1/record.json is damaged" in printed
         assert file.read_bytes() == content
 
@@ -309,7 +320,7 @@ def test_a_record_in_which_something_was_changed_is_damaged(project):
 def test_a_folder_in_place_of_a_lock_is_named_with_the_remedy(project, place):
     (project / place).mkdir()
     command = ("report", "smoke") if place.endswith("smoke/.lock") else ("run", "smoke/train/main_s1")
-    printed = finished.run(project, "iqa.app.cli", *command, fails=True)
+    printed = finished.call(project, *command, fails=True)
     assert f"{place} is a folder in place of a file; remove it" in printed and "Traceback" not in printed
 
 
@@ -318,8 +329,8 @@ def test_a_folder_in_place_of_a_lock_is_named_with_the_remedy(project, place):
 
 def test_a_dry_run_says_the_same_and_nothing_of_snakemakes(project):
     change(project / "iqa/model/fusion.py", "for each in maps], dim=1)", "for each in maps], dim=1) * 1.0")
-    why = finished.run(project, "iqa.app.cli", "why", "smoke")
-    dry = finished.run(project, "iqa.app.cli", "report", "smoke", "--dry-run")
+    why = finished.call(project, "why", "smoke")
+    dry = finished.call(project, "report", "smoke", "--dry-run")
     assert why == dry and "Concat has changed" in why
     assert not re.search("forced|input files|rule|Job", dry)
 
@@ -328,16 +339,16 @@ def test_why_takes_a_study_a_step_or_a_run(project):
     (project / "params/smoke/train/last.yaml").open("a").write("\nlr: 0.5\n")
     assert told(project, "smoke/train").keys() == {"train/last_s1"}
     assert told(project, "smoke/train/last_s1").keys() == {"train/last_s1"}
-    printed = finished.run(project, "iqa.app.cli", "why", "smoke/train/main_s1")
+    printed = finished.call(project, "why", "smoke/train/main_s1")
     assert printed == "Due in study 'smoke': nothing.\n"
-    assert "is no step" in finished.run(project, "iqa.app.cli", "why", "smoke/tain", fails=True)
-    assert "params/smok does not exist" in finished.run(project, "iqa.app.cli", "why", "smok", fails=True)
+    assert "is no step" in finished.call(project, "why", "smoke/tain", fails=True)
+    assert "params/smok does not exist" in finished.call(project, "why", "smok", fails=True)
 
 
 def test_accepted_results_stand_with_their_old_and_new_identity_and_the_reason(project):
     change(project / "iqa/model/fusion.py", "for each in maps], dim=1)", "for each in maps], dim=1) * 1.0")
     before = json.loads((project / "results/smoke/train/main_s1/record.json").read_text())
-    finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "times one changes nothing")
+    finished.call(project, "accept", "smoke", "--because", "times one changes nothing")
     assert told(project).keys() == {"report/report"}  # it shows what was accepted
     record = json.loads((project / "results/smoke/train/main_s1/record.json").read_text())
     entry = record["accepted"][-1]
@@ -352,10 +363,10 @@ def test_results_that_are_damaged_or_not_there_cannot_be_accepted(project):
     (project / "results/smoke/train/main_s1/best.pt").write_bytes(b"other")
     record = (project / "results/smoke/train/last_s1/record.json").read_bytes()
     change(project / "iqa/model/fusion.py", "return pool(maps[-1], self.grid)", "return pool(maps[-1], self.grid) * 1")
-    printed = finished.run(project, "iqa.app.cli", "accept", "smoke", "--because", "a test", fails=True)
+    printed = finished.call(project, "accept", "smoke", "--because", "a test", fails=True)
     assert "train/main_s1: output best.pt is not the file that the run wrote" in printed
     assert (project / "results/smoke/train/last_s1/record.json").read_bytes() == record
-    printed = finished.run(project, "iqa.app.cli", "accept", "smoke/train/last_s1", "--because", " ", fails=True)
+    printed = finished.call(project, "accept", "smoke/train/last_s1", "--because", " ", fails=True)
     assert "--because" in printed
 
 
@@ -365,7 +376,7 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
     del record["identity"], record["check"]
     file.write_text(json.dumps(record))
     assert "it is not known what it was made from" in told(project)["train/main_s1"][0]
-    finished.run(project, "iqa.app.cli", "accept", "smoke/train/main_s1", "--because", "made by an older version")
+    finished.call(project, "accept", "smoke/train/main_s1", "--because", "made by an older version")
     assert "train/main_s1" not in told(project)
 
 
@@ -390,5 +401,5 @@ def test_results_of_older_records_are_told_and_can_be_accepted(project):
 )
 def test_a_mistake_in_a_run_leaves_its_results_and_all_others_as_they_are(project, command, message):
     files = {file: file.read_bytes() for file in (project / "results").rglob("*") if file.is_file()}
-    assert message in finished.run(project, "iqa.app.cli", "run", *command, fails=True)
+    assert message in finished.call(project, "run", *command, fails=True)
     assert {file: file.read_bytes() for file in (project / "results").rglob("*") if file.is_file()} == files

@@ -5,6 +5,7 @@ import os
 import socket
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from torch import nn
 import iqa
 from iqa.data import DataError, pixels
 from iqa.data.pixels import Size, mscn
-from iqa.model import checkpoints, predictor
+from iqa.model import checkpoints, memory, predictor
 from iqa.model.checkpoints import LAYOUTS, CheckpointError
 from iqa.model.hyperiqa import HyperIQA
+from iqa.model.image_files import counted, find_images
 from iqa.model.memory import OverLimit
 from iqa.model.params import RuleError
-from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, find_images, load_model
+from iqa.model.predictor import ModelError, PatchScores, Predictor, Scale, Unreadable, load_model
 from iqa.model.scoring import patch_positions, predict
 from iqa.show import analysis
 from iqa.study.params import ParameterError
@@ -428,6 +430,22 @@ def test_a_score_does_not_depend_on_its_neighbours_their_order_the_workers_or_th
     assert equal(expected, scores(load_model(folder, "cpu"), files, crops=crops))
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenetv2_100"])
+def test_a_score_does_not_depend_on_the_number_of_threads(backbone):
+    torch.manual_seed(0)
+    network = HyperIQA(tiny.demo(backbone=backbone, backbone_args={}, device="cpu").architecture()).eval()
+    found, threads = [], torch.get_num_threads()
+    model = dataclasses.replace(brightness(64), network=network.to(memory_format=torch.channels_last))
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(model.patch_scores(photo()).scores)
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(*found)
+    assert {part.dilation for part in network.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
+
+
 @pytest.mark.parametrize("crops", ["grid", "random"])
 def test_scores_of_different_batch_sizes_agree_to_a_hundred_thousandth_of_the_range(model, files, crops):
     first, *others = (scores(model, files, crops=crops, batch_size=size) for size in (1, 7, 32))
@@ -539,7 +557,7 @@ def test_a_quality_map_shows_which_half_is_worse():
     image = np.full((80, 120, 3), 200, np.uint8)
     image[:, 60:] = 50
     found = brightness().quality_map(image)
-    assert found.grid.shape == (7, 12)
+    assert found.scores.shape == (7 * 12,)
     pixels = found.per_pixel()
     assert pixels.shape == (80, 120)
     assert pixels[:, :28] == pytest.approx(200 / 2.55) and pixels[:, -28:] == pytest.approx(50 / 2.55)
@@ -548,16 +566,15 @@ def test_a_quality_map_shows_which_half_is_worse():
 
 def test_the_mean_of_a_quality_map_is_the_score_of_its_crops(model):
     found = model.quality_map(photo(), stride=20)
-    assert found.grid.mean() == pytest.approx(found.score)
+    assert found.scores.mean() == pytest.approx(found.score)
     assert found.score == model.score(photo(), crops="dense", stride=20)
 
 
 def test_each_place_of_a_quality_map_holds_the_score_of_the_crop_there():
     found = brightness().quality_map(photo(), stride=16)
-    tops, lefts = (np.unique(starts) for starts in found.positions.T)
-    for row, column in [(0, 0), (2, 5), (4, 1)]:
-        crop = photo()[tops[row] : tops[row] + 32, lefts[column] : lefts[column] + 32]
-        assert found.grid[row, column] == pytest.approx(crop.mean() / 2.55)
+    for (top, left), score in zip(found.positions, found.scores, strict=True):
+        crop = photo()[top : top + 32, left : left + 32]
+        assert score == pytest.approx(crop.mean() / 2.55)
 
 
 def test_a_pixel_of_a_quality_map_is_the_mean_of_the_crops_that_cover_it():
@@ -584,11 +601,6 @@ def test_mscn_in_strips_is_mscn_bit_by_bit(monkeypatch):
     for rows in (1, 5, 32, 64):
         monkeypatch.setattr(pixels, "LEAST_ROWS", rows)
         assert all(np.array_equal(mscn(image), expected) for image, expected in zip(images, whole, strict=True))
-
-
-def test_random_crops_are_no_grid():
-    with pytest.raises(ValueError, match="are not a grid"):
-        _ = brightness().patch_scores(photo(), crops="random").grid
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -665,6 +677,16 @@ def test_an_image_whose_decoding_would_not_fit_is_told_and_not_decoded(tmp_path,
     monkeypatch.setattr(predictor, "available", lambda: 15 * 100 * 140 - 1)
     ((_, found),) = brightness().score_files([written(tmp_path / "a.png")])
     assert found.reason == predictor.NO_MEMORY
+
+
+@pytest.mark.parametrize("library", [SimpleNamespace(), None])
+def test_freed_memory_is_kept_where_the_c_library_can_be_told_so(library, monkeypatch):
+    told = []
+    if library:
+        library.mallopt = lambda *order: told.append(order)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
+    memory.keep_freed()
+    assert [value for _, value in told] == ([2**30, 2**25] if library else [])
 
 
 def test_a_forward_pass_that_takes_too_much_memory_is_stopped(model, monkeypatch):
@@ -774,7 +796,7 @@ def test_what_a_system_keeps_in_a_folder_is_left_out_and_other_files_are_counted
         *["3d.mpo", "a.png", "dangling.jpg", "x.jpg/b.png", "x.jxl", "README"]
     ]
     assert not refused and passed == {".CR2": 2, ".txt": 1, "links to folders": 1}
-    assert predictor.counted(passed).startswith(".CR2 2, ")
+    assert counted(passed).startswith(".CR2 2, ")
 
 
 def test_links_in_a_circle_are_told(model, tmp_path):

@@ -2,8 +2,13 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iqa.app import warm
 from iqa.report.claims import COMPUTED, HOLDS, ClaimError, Finding
-from iqa.show import report as show
 from iqa.study import paths
 from iqa.study.code import file_hash
 
@@ -21,16 +26,13 @@ COPIED = (*finished.SOURCES, "tests")
 NO_SOURCES = ("__pycache__", "smoke_results")
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
+def copy_project(folder: Path) -> Path:
     """A copy of the project with the results of its study `smoke`, to add something to."""
-    folder = tmp_path / "project"
     finished.copy_sources(folder)
     finished.put_results(folder)
     shutil.copytree(paths.ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns(*NO_SOURCES))
     shutil.copytree(paths.ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns(*NO_SOURCES, "pictures"))
     shutil.copy(paths.ROOT / "pyproject.toml", folder)
-    (tmp_path / "sources.json").write_text(json.dumps(sources(folder)))
     return folder
 
 
@@ -44,23 +46,11 @@ def sources(project: Path) -> dict[str, str]:
     }
 
 
-def touched(project: Path) -> list[str]:
-    """Source files of a copy that were added or changed since it was made."""
-    before = json.loads((project.parent / "sources.json").read_text())
-    return sorted(name for name, value in sources(project).items() if before.get(name) != value)
-
-
 def named(addition: str) -> list[str]:
     """Files that CONTRIBUTING.md names for an addition, in the order of `touched`; `<...>` stands for any name."""
     text = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"(?m)^\| {re.escape(addition)} \|([^|]*)\|", text)
     return sorted(re.sub(r"<\w+>", "*", file) for file in re.findall("`([^`]+)`", row))
-
-
-def assert_touches_what_is_named(addition: str, project: Path, count: int) -> None:
-    changed, patterns = touched(project), named(addition)
-    assert len(changed) == count, changed
-    assert len(patterns) == count and all(map(fnmatch, changed, patterns)), (changed, patterns)
 
 
 def append(project: Path, name: str, text: str) -> None:
@@ -79,23 +69,7 @@ def insert_before(notebook: Path, heading: str, prose: str, code: str) -> None:
     notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def iqa(project: Path, *command: str) -> str:
-    return finished.run(project, "iqa.app.cli", *command)
-
-
-def run_tests(project: Path, file: str, chosen: str) -> None:
-    assert " passed" in finished.run(project, "pytest", "-q", "-p", "no:cacheprovider", file, "-k", chosen)
-
-
-def train(project: Path, parameters: str) -> dict:
-    """Train the smoke study's model for one epoch with a parameter changed; what the run says of its loss."""
-    (project / "params/smoke/train/new.yaml").write_text(f"epochs: 1\nseeds: [1]\nrank_weight: 0.0\n{parameters}\n")
-    assert "epoch   1/1" in iqa(project, "run", "smoke/train/new_s1")
-    return json.loads((project / "results/smoke/train/new_s1/loss.json").read_text())
-
-
-@pytest.mark.slow
-def test_a_loss(project):
+def add_loss(project: Path) -> None:
     append(
         project,
         "iqa/training/losses.py",
@@ -111,15 +85,9 @@ def test_a_loss(project):
         "def test_cubic_is_the_mean_cubed_error():\n"
         "    assert losses.cubic(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 1.0])) == 4.5\n",
     )
-    assert_touches_what_is_named("a loss", project, 2)
-    run_tests(project, "tests/training/test_losses.py", "cubic")
-    (term,) = train(project, "loss: cubic")["terms"]
-    assert (term["name"], term["title"], term["weight"]) == ("cubic", "mean cubed error", 1.0)
-    assert "concat fusion" in iqa(project, "describe", "smoke/new_s1")
 
 
-@pytest.mark.slow
-def test_a_fusion(project):
+def add_fusion(project: Path) -> None:
     append(
         project,
         "iqa/model/fusion.py",
@@ -142,15 +110,9 @@ def test_a_fusion(project):
         '    fused = FUSIONS["ends"]([1, 2, 3, 4], ModelParams())(maps)\n'
         "    assert fused[0].mean(dim=(1, 2)).tolist() == [1, 4, 4, 4, 4]\n",
     )
-    assert_touches_what_is_named("a fusion", project, 2)
-    run_tests(project, "tests/model/test_model.py", "ends")
-    train(project, "fusion: ends")
-    shown = iqa(project, "describe", "smoke/new_s1")
-    assert "HyperIQA with ends fusion" in shown and "levels 1, 4, pooled to 4" in shown
 
 
-@pytest.mark.slow
-def test_a_database(project, tmp_path):
+def add_database(project: Path) -> None:
     append(
         project,
         "iqa/data/readers.py",
@@ -176,26 +138,9 @@ def test_a_database(project, tmp_path):
         '    (tmp_path / "labels.csv").write_text("\\n".join(lines))\n'
         '    assert list(read(params("mydb", tmp_path)).table["mos"]) == [*range(10), 0, 1]\n',
     )
-    assert_touches_what_is_named("a database", project, 3)
-    run_tests(project, "tests/data/test_data_readers.py", "mydb or facts")
-    finished.run(project, "docs.generate", "databases")
-    assert "| `mydb` | `data/MyDB` | 12 |" in (project / "docs/reference/databases.md").read_text(encoding="utf-8")
-
-    folder, generator = tmp_path / "MyDB", np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    for number in range(12):
-        picture = generator.integers(0, 256, (80, 96, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / "images" / f"{number}.png")
-    (folder / "labels.csv").write_text("\n".join(["file,score", *(f"{n}.png,{n / 2}" for n in range(12))]))
-    (project / "params/smoke/data_prep/mydb.yaml").write_text(f"reader: mydb\nfolder: {folder}\nscale: 1.0\n")
-    iqa(project, "run", "smoke/data_prep/mydb")
-    audit = json.loads((project / "results/smoke/data_prep/mydb/audit.json").read_text())
-    assert (audit["title"], audit["n"], audit["mos"]["max"]) == ("MyDB", 12, 5.5)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(show, "TABLES"), reason="tables are not yet listed where they are defined")
-def test_a_table(project):
+def add_table(project: Path) -> None:
     append(
         project,
         "iqa/show/report.py",
@@ -222,22 +167,136 @@ def test_a_table(project):
     assert text.count(chapter) == 1
     shown = '{{ table(tables["steps"], "tab:steps", "How many runs each step has.") }}'
     template.write_text(text.replace(chapter, f"{shown}\n\n{chapter}"), encoding="utf-8")
-    assert_touches_what_is_named("a table", project, 4)
-    run_tests(project, "tests/show/test_tables.py", "steps")
-    iqa(project, "run", "smoke/report/report")
+
+
+def add_backbone(project: Path) -> None:
+    (project / "params/smoke/train/wider.yaml").write_text("# A wider backbone.\nbackbone: resnet18\nseeds: [1]\n")
+
+
+ADDITIONS = {
+    "a loss": (add_loss, 2),
+    "a fusion": (add_fusion, 2),
+    "a database": (add_database, 3),
+    "a table": (add_table, 4),
+    "a backbone": (add_backbone, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
+    """A copy of the project to which one thing after the other is added, and the source files that each touched."""
+    project, touched = copy_project(tmp_path_factory.mktemp("added") / "project"), {}
+    before = sources(project)
+    for addition, (add, _) in ADDITIONS.items():
+        add(project)
+        now = sources(project)
+        touched[addition] = sorted(name for name, value in now.items() if before.get(name) != value)
+        before = now
+    return project, touched
+
+
+def assert_are_what_is_named(touched: list[str], addition: str, count: int) -> None:
+    patterns = named(addition)
+    assert len(touched) == count, touched
+    assert len(patterns) == count and all(map(fnmatch, touched, patterns)), (touched, patterns)
+
+
+@pytest.mark.parametrize("addition", ADDITIONS)
+def test_an_addition_touches_the_files_that_are_named_for_it(added, addition):
+    assert_are_what_is_named(added[1][addition], addition, ADDITIONS[addition][1])
+
+
+RUNS = ("smoke/report/report", "smoke/train/new_s1", "smoke/data_prep/mydb")
+
+
+@pytest.fixture(scope="module")
+def used(added, tmp_path_factory) -> tuple[Path, str]:
+    """The project with what was added in use, and what was printed. One process loads the changed code for all."""
+    project, folder = added[0], tmp_path_factory.mktemp("data") / "MyDB"
+    (folder / "images").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        picture = generator.integers(0, 256, (80, 96, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / "images" / f"{number}.png")
+    (folder / "labels.csv").write_text("\n".join(["file,score", *(f"{n}.png,{n / 2}" for n in range(12))]))
+    params = project / "params/smoke"
+    (params / "data_prep/mydb.yaml").write_text(f"reader: mydb\nfolder: {folder}\nscale: 1.0\n")
+    changed = "loss: cubic\nfusion: ends"
+    (params / "train/new.yaml").write_text(f"epochs: 1\nseeds: [1]\nrank_weight: 0.0\n{changed}\n")
+    tests = ("training/test_losses", "model/test_model", "data/test_data_readers", "show/test_tables")
+    files = [f"tests/{name}.py" for name in tests]
+    printed = tmp_path_factory.mktemp("printed") / "printed.txt"
+    with finished.inside(project), printing_to(printed), warm.started() as (variables, _):
+
+        def python(*arguments: str) -> None:
+            command = [sys.executable, "-I", "-S", "iqa/app/warm.py", "-m", *arguments]
+            environment = os.environ | variables | {"OMP_NUM_THREADS": "1"}
+            assert subprocess.run(command, env=environment, check=False).returncode == 0, printed.read_text()
+
+        python("pytest", "-v", "-p", "no:cacheprovider", *files, "-k", "cubic or ends or mydb or facts or steps")
+        python("docs.generate", "databases")
+        python("iqa.app.cli", "run", *RUNS)
+        for model in ("smoke/new_s1", "params/smoke/train/wider.yaml"):
+            python("iqa.app.cli", "describe", model)
+    return project, printed.read_text()
+
+
+@contextmanager
+def printing_to(file: Path) -> Iterator[None]:
+    """Lets the processes that are started print to a file: copies print where the process does that they are of."""
+    kept = [os.dup(number) for number in (1, 2)]
+    with file.open("wb") as opened:
+        for number in (1, 2):
+            os.dup2(opened.fileno(), number)
+        try:
+            yield
+        finally:
+            for number, other in zip((1, 2), kept, strict=True):
+                os.dup2(other, number)
+                os.close(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cubic_is", "ends_reads", "mydb_is", "steps_have"])
+def test_the_test_of_an_addition_passes(used, name):
+    assert re.search(rf"::test_{name}\S* PASSED", used[1])
+
+
+@pytest.mark.slow
+def test_a_loss_and_a_fusion_are_trained_with(used):
+    project, said = used
+    (term,) = json.loads((project / "results/smoke/train/new_s1/loss.json").read_text())["terms"]
+    assert (term["name"], term["title"], term["weight"]) == ("cubic", "mean cubed error", 1.0)
+    assert "epoch   1/1" in said
+    assert "smoke/new_s1: HyperIQA with ends fusion" in said and "levels 1, 4, pooled to 4" in said
+
+
+@pytest.mark.slow
+def test_a_database_is_read_and_documented(used):
+    project, _ = used
+    assert "| `mydb` | `data/MyDB` | 12 |" in (project / "docs/reference/databases.md").read_text(encoding="utf-8")
+    audit = json.loads((project / "results/smoke/data_prep/mydb/audit.json").read_text())
+    assert (audit["title"], audit["n"], audit["mos"]["max"]) == ("MyDB", 12, 5.5)
+
+
+@pytest.mark.slow
+def test_a_table_is_in_the_report(used):
+    project, _ = used
     assert "How many runs each step has." in (project / "report/smoke/report.html").read_text()
     table = (project / "report/smoke/tables/steps.csv").read_text().splitlines()
-    assert table[0] == "Step,Runs" and any(line.startswith("train,2") for line in table)
+    assert table[0] == "Step,Runs" and any(line.startswith("train,4") for line in table)
 
 
-def test_a_backbone(project):
-    (project / "params/smoke/train/wider.yaml").write_text("# A wider backbone.\nbackbone: resnet18\nseeds: [1]\n")
-    assert_touches_what_is_named("a backbone", project, 1)
-    shown = iqa(project, "describe", "params/smoke/train/wider.yaml")
-    assert shown.startswith("smoke/wider, not trained: HyperIQA with concat fusion") and "resnet18" in shown
+@pytest.mark.slow
+def test_a_backbone_is_described_before_it_is_trained(used):
+    (line,) = [line for line in used[1].splitlines() if line.startswith("smoke/wider")]
+    assert line.startswith("smoke/wider, not trained: HyperIQA with concat fusion")
+    assert "resnet18" in used[1].partition(line)[2]
 
 
-def test_a_claim(project, monkeypatch):
+def test_a_claim_touches_the_files_that_are_named_for_it_and_is_settled(tmp_path, monkeypatch):
+    project = copy_project(tmp_path / "project")
+    before = sources(project)
     claim = {"id": "X01", "source": "S000", "claim": "Ten and two are twelve", "stated": "12", "kind": "arithmetic"}
     claim["figures"] = "10 2 12"
     file = project / "report/claims.csv"
@@ -253,7 +312,8 @@ def test_a_claim(project, monkeypatch):
         'settle(claim, found=f"The sum is {sum(parts):g}.", basis=COMPUTED, verdict=verdict(sum(parts) == total))'
     )
     insert_before(project / "notebooks/07_claims.ipynb", "## Record", prose, code)
-    assert_touches_what_is_named("a claim", project, 2)
+    touched = sorted(name for name, value in sources(project).items() if before.get(name) != value)
+    assert_are_what_is_named(touched, "a claim", 2)
     row = settle_claims(project, monkeypatch, "X01").iloc[-1]
     assert (row["id"], row["found"], row["verdict"]) == ("X01", "The sum is 12.", HOLDS)
     assert row["cell"] == "X01-Ten-and-two-are-twelve"

@@ -5,9 +5,6 @@ import errno
 import inspect
 import json
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +15,8 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from distributed_fit import fit_together
+from killed_fit import kill_fit
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from iqa.data import cache
@@ -47,6 +46,13 @@ def data():
 def fitted(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
     return folder, train(tiny.PARAMS, data, folder)
+
+
+@pytest.fixture(scope="module")
+def resumed_whole(data, tmp_path_factory):
+    """An unbroken fit that depends on more than its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, folder)
 
 
 def epochs_trained(monkeypatch) -> list[int]:
@@ -138,17 +144,19 @@ def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rou
     assert history.columns.equals(fitted[1].columns)
 
 
-def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(
-    data, fitted, tmp_path, monkeypatch
-):
+@pytest.mark.slow
+def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(data, tmp_path, monkeypatch):
     # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    history = train(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
-    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
-    assert weights(tmp_path).keys() == weights(fitted[0]).keys()
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
-        torch.load(fitted[0] / "last.ckpt", weights_only=False)["state_dict"].keys()
-    )
+    made = {}
+    for compiled in (False, True):
+        params = tiny.PARAMS.model_copy(update={"compile": compiled, "epochs": 1})
+        made[compiled] = train(params, data, tmp_path / str(compiled))
+    assert np.allclose(made[True]["train_loss"], made[False]["train_loss"], atol=1e-3)
+    folders = [tmp_path / str(compiled) for compiled in made]
+    assert weights(folders[0]).keys() == weights(folders[1]).keys()
+    states = [torch.load(folder / "last.ckpt", weights_only=False)["state_dict"] for folder in folders]
+    assert states[0].keys() == states[1].keys()
 
 
 def test_the_average_of_the_weights_is_the_model(data, fitted, tmp_path):
@@ -232,20 +240,16 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_end(data, fitted, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["training_step", "on_save_checkpoint", "_write"])
-def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, place):
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    whole = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "whole")
-    command = [sys.executable, "tests/killed_fit.py", str(tmp_path / "killed"), "1", place]
-    died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
-    resumed = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path / "killed")
+def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, resumed_whole, tmp_path, place):
+    folder, whole = resumed_whole
+    kill_fit(tmp_path, 1, place)
+    resumed = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, tmp_path)
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True)
-    pairs = zip(weights(tmp_path / "whole").values(), weights(tmp_path / "killed").values(), strict=True)
+    pairs = zip(weights(folder).values(), weights(tmp_path).values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    log = (tmp_path / "killed" / "train.log").read_text()
+    log = (tmp_path / "train.log").read_text()
     assert "going on from last.ckpt" in log and "epoch   3/3" in log
-    assert len(list((tmp_path / "killed" / "epochs").iterdir())) == 3
+    assert len(list((tmp_path / "epochs").iterdir())) == 3
 
 
 @pytest.mark.slow
@@ -253,22 +257,10 @@ def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, tmp_path, 
     ("nodes", "databases"), [(1, "one"), (2, "one"), (1, "several")], ids=["one_machine", "two_nodes", "two_databases"]
 )
 def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes, databases):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "two").mkdir()
     others = [tiny.other()] * (databases == "several")
     alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one", others=others)
-    devices = 2 // nodes
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--local-addr=127.0.0.1"]
-    where = ["--standalone"] if nodes == 1 else [f"--nnodes={nodes}", "--rdzv-id=1", *meet]
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={devices}", *where]
-    command += ["tests/distributed_fit.py", str(tmp_path / "two"), str(devices), str(nodes), databases]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    agents = [subprocess.Popen(command, cwd=paths.ROOT, **pipe) for _ in range(nodes)]
-    for agent in agents:
-        _, errors = agent.communicate(timeout=300)
-        assert agent.returncode == 0, errors
+    assert fit_together(tmp_path / "two", nodes, databases) == [0] * nodes
     together = pd.read_csv(tmp_path / "two" / "history.csv")
     assert list(together.columns) == list(alone.columns)
     np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
@@ -358,15 +350,33 @@ DAMAGES = {
 }
 
 
+ALL_EPOCHS = tiny.PARAMS.model_copy(update={"save_all_epochs": True})
+
+
+@pytest.fixture(scope="module")
+def fits(data, tmp_path_factory):
+    """A stopped fit and a finished one, which keep the models of all epochs."""
+    made = {"stopped": tmp_path_factory.mktemp("stopped"), "finished": tmp_path_factory.mktemp("finished")}
+    stop_after_an_epoch(ALL_EPOCHS, data, made["stopped"])
+    train(ALL_EPOCHS, data, made["finished"])
+    return made
+
+
+@pytest.fixture
+def copied(fits, tmp_path):
+    """Copies one of them, to be damaged; gives its folder."""
+    return lambda which: Path(shutil.copytree(fits[which], tmp_path / which))
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["last.ckpt", "best.pt"])
-def test_a_stopped_fit_whose_state_is_damaged_begins_anew_and_says_why(data, tmp_path, name, damage):
-    params = tiny.PARAMS.model_copy(update={"epochs": 2})
-    stop_after_an_epoch(params, data, tmp_path)
-    DAMAGES[damage](tmp_path / name)
-    earlier = find_earlier(tmp_path, fit_identity(params, tiny_data(data)))
+def test_a_stopped_fit_whose_state_is_damaged_begins_anew_and_says_why(data, copied, name, damage):
+    folder = copied("stopped")
+    assert not find_earlier(folder, fit_identity(ALL_EPOCHS, tiny_data(data))).reasons
+    DAMAGES[damage](folder / name)
+    earlier = find_earlier(folder, fit_identity(ALL_EPOCHS, tiny_data(data)))
     what = "is missing" if damage == "missing" else "is damaged, or of another training"
-    assert [str(reason) for reason in earlier.reasons] == [f"{tmp_path / name} {what}"]
+    assert [str(reason) for reason in earlier.reasons] == [f"{folder / name} {what}"]
 
 
 def tiny_data(data):
@@ -407,33 +417,30 @@ def test_a_damaged_account_of_a_fit_is_not_used(data, fitted, tmp_path, capsys, 
     assert content == "{}" or earlier.state or f"{file} is damaged; it is not used" in capsys.readouterr().out
 
 
-def test_a_number_that_was_changed_in_the_account_of_a_fit_is_noticed(data, tmp_path, capsys):
-    params = tiny.PARAMS.model_copy(update={"epochs": 1})
-    history = train(params, data, tmp_path)
-    file = tmp_path / "fit.json"
-    file.write_text(file.read_text().replace(str(history["train_loss"][0]), "0.25"))
-    assert find_earlier(tmp_path, fit_identity(params, tiny_data(data))).state == {}
+def test_a_number_that_was_changed_in_the_account_of_a_fit_is_noticed(data, copied, capsys):
+    file = copied("finished") / "fit.json"
+    loss = str(json.loads(file.read_text())["history"][0]["train_loss"])
+    file.write_text(file.read_text().replace(loss, "0.25"))
+    assert find_earlier(file.parent, fit_identity(ALL_EPOCHS, tiny_data(data))).state == {}
     assert "fit.json is damaged; it is not used" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("which", ["finished", "stopped"])
 @pytest.mark.parametrize("damage", ["flipped", "missing", "folder"])
-def test_a_damaged_model_of_an_epoch_is_made_anew(data, tmp_path, damage, finished):
-    params = tiny.PARAMS.model_copy(update={"save_all_epochs": True})
-    (train if finished else stop_after_an_epoch)(params, data, tmp_path)
-    DAMAGES[damage](tmp_path / "epochs/epoch_001.pt")
-    (reason,) = find_earlier(tmp_path, fit_identity(params, tiny_data(data))).reasons
-    assert str(tmp_path / "epochs/epoch_001.pt") in reason.text
+def test_a_damaged_model_of_an_epoch_is_made_anew(data, copied, damage, which):
+    file = copied(which) / "epochs/epoch_001.pt"
+    DAMAGES[damage](file)
+    (reason,) = find_earlier(file.parents[1], fit_identity(ALL_EPOCHS, tiny_data(data))).reasons
+    assert str(file) in reason.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "folder"])
-def test_a_finished_fit_stands_without_its_damaged_checkpoint(data, tmp_path, monkeypatch, capsys, damage):
-    params = tiny.PARAMS.model_copy(update={"epochs": 1})
-    train(params, data, tmp_path)
-    DAMAGES[damage](tmp_path / "last.ckpt")
+def test_a_finished_fit_stands_without_its_damaged_checkpoint(data, copied, monkeypatch, capsys, damage):
+    file = copied("finished") / "last.ckpt"
+    DAMAGES[damage](file)
     seen = epochs_trained(monkeypatch)
-    train(params, data, tmp_path)
-    assert seen == [] and not (tmp_path / "last.ckpt").exists()
+    train(ALL_EPOCHS, data, file.parent)
+    assert seen == [] and not file.exists()
     assert "last.ckpt is damaged; it is left out, as the training is finished" in capsys.readouterr().out
 
 

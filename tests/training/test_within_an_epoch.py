@@ -1,17 +1,16 @@
 """A training saves its state within long epochs, goes on from there to the same bits, and tells how far it is."""
 
 import re
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
 import torch
+from distributed_fit import fit_together
+from killed_fit import kill_fit
 
-from iqa.study import paths, progress
+from iqa.study import progress
 from iqa.training import batches, fit
 from iqa.training.train import train
 
@@ -24,6 +23,7 @@ KINDS = {
     "workers": {"workers": 2, "precision": "bf16-mixed", "fused": False},
     "several databases": {"with_databases": ["small"], "mix": "equal", "loss": "l1 + plcc"},
 }
+QUICK = {"collected gradients", "frozen backbone"}  # whose test is always run
 
 
 class Stopped(Exception):
@@ -69,9 +69,11 @@ def assert_equal(folder, history, whole, at_once) -> None:
         assert same(state(folder)[part], state(whole)[part]), part
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_training_that_was_stopped_thrice_at_random_batches_equals_an_unbroken_one(data, tmp_path, monkeypatch, kind):
-    params = LONG.model_copy(update=KINDS[kind])
+    params = LONG.model_copy(update={"train_patches": 2} | KINDS[kind])  # 5 batches an epoch
     others = [tiny.other()] * len(params.with_databases)
     folder, whole = tmp_path / "stopped", tmp_path / "whole"
     folder.mkdir()
@@ -79,9 +81,9 @@ def test_a_training_that_was_stopped_thrice_at_random_batches_equals_an_unbroken
     at_once = train(params, data, whole, others=others)
     monkeypatch.setattr(fit, "SAVE_EVERY", 0.0)
     random = np.random.default_rng(len(kind))
-    for place in sorted(random.choice(30, 3, replace=False)):
+    for place in sorted(random.choice(15, 3, replace=False)):
         with monkeypatch.context() as patch:
-            stop_before(patch, *divmod(int(place), 10))
+            stop_before(patch, *divmod(int(place), 5))
             with pytest.raises(Stopped):
                 train(params, data, folder, others=others)
     assert_equal(folder, train(params, data, folder, others=others), whole, at_once)
@@ -115,10 +117,7 @@ def test_a_killed_process_goes_on_within_its_epoch(data, tmp_path):
     whole.mkdir()
     at_once = train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, whole)
     for epoch, batch in ((0, 2), (1, 1)):
-        place = ["training_step", str(batch)]
-        command = [sys.executable, "tests/killed_fit.py", str(folder), str(epoch), *place]
-        died = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-        assert died.returncode == -signal.SIGKILL, died.stderr
+        kill_fit(folder, epoch, "training_step", batch)
     log = (folder / "train.log").read_text()
     assert "epoch 1: 16 of 20 patches are done" in log
     assert_equal(folder, train(tiny.PARAMS.model_copy(update=tiny.RESUMED), data, folder), whole, at_once)
@@ -127,19 +126,16 @@ def test_a_killed_process_goes_on_within_its_epoch(data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_go_on_within_an_epoch(data, tmp_path, monkeypatch):
     params = tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED | {"devices": 2})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    kill = ["1", "1"]  # epoch and batch
+    kills = [(1, 1)]  # epoch and batch
 
     def launch(params, folder, log):
-        run = [*command, "tests/distributed_fit.py", str(folder), "2", "1", "one", *kill]
-        done = subprocess.run(run, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-        assert (done.returncode == 0) == (not kill), done.stderr
+        kill = kills.pop() if kills else None
+        assert fit_together(folder, 1, kill=kill) == [1 if kill else 0]
 
     monkeypatch.setattr("iqa.training.train.launch", launch)
     (tmp_path / "killed").mkdir()
     with pytest.raises(KeyError, match="history"):
         train(params, data, tmp_path / "killed")
-    kill.clear()
     histories = []
     for name in ("killed", "whole"):
         (tmp_path / name).mkdir(exist_ok=True)
