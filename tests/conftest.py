@@ -14,6 +14,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores, as slow tests wait for Snakemake, SLURM or a browser as often as they compute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + ("not slow" not in config.option.markexpr)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of slow tests come first, so that none of them is left to one process while the others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

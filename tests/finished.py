@@ -155,7 +155,10 @@ def kept_files(study: Path) -> list[Path]:
 
 
 def outline(file: Path) -> object:
-    """The columns of a CSV file, or the keys of a JSON file; in a record, the code and the machine do not count."""
+    """The columns of a CSV file, or the keys of a JSON file.
+
+    In a record, the code and the machine do not count, nor in how many formats figures were written.
+    """
     if file.suffix == ".csv":
         return file.read_text(encoding="utf-8").splitlines()[0].split(",")
     values = json.loads(file.read_text(encoding="utf-8"))
@@ -164,7 +167,7 @@ def outline(file: Path) -> object:
 
 def _keys(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _keys(item) for key, item in value.items()}
+        return {key: _keys(item) for key, item in value.items() if not key.endswith(".pdf")}
     return [_keys(item) for item in value] if isinstance(value, list) else None
 
 

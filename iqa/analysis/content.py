@@ -119,12 +119,11 @@ def compare(
         resampled = bootstrap.resample(statistic, [scores[key].to_numpy() for key in scores], mos, **drawn)
         sampled = dict(zip(scores, resampled, strict=True))
         for kind, names in columns.items():
-            found = {name: (np.mean([values[key] for key in names]), np.mean([sampled[key] for key in names], axis=0))}
+            value, samples = np.mean([values[key] for key in names]), np.mean([sampled[key] for key in names], axis=0)
+            rows[kind] |= {name: float(value)} | bootstrap.ends(name, samples, confidence)
             if kind != OWN:
-                value, samples = found[name]
-                found[f"d_{name}"] = value - values[OWN], samples - sampled[OWN]
-            for key, (value, samples) in found.items():
-                rows[kind] |= {key: float(value)} | bootstrap.ends(key, samples, confidence)
+                difference = bootstrap.ends(f"d_{name}", samples - sampled[OWN], confidence)
+                rows[kind] |= {f"d_{name}": float(value - values[OWN])} | difference
     lent = []
     for name, other in zip(columns[SHUFFLED], derange(len(mos), len(columns[SHUFFLED]), seed), strict=True):
         drawn = {"resamples": resamples, "seed": seed, "groups": contents[other]}

@@ -1,6 +1,7 @@
 """A database as training and evaluation read it: its labels, joined with its cached pixels."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,7 @@ class Labels:
     notes: str = ""
     split_rule: str = ""  # how the split came about, a sentence
     drawn: bool = False  # a seed decides the split or a part of it
-    skipped: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["image", "why"])
-    )  # with `missing: skip`
+    skipped: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["image", "why"]))  # `missing: skip`
     warnings: list[str] = field(default_factory=list)  # what was noticed in reading, sentences
 
 
@@ -59,7 +58,7 @@ class Database(Labels):
     fingerprint: str  # hash of labels, image files and stored size
     size: Size = field(default_factory=Size)  # to which the images were brought
     thumbnails: "Store | None" = None  # in the order of `table`
-    twins: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TWINS))  # pairs; `TWINS`, psnr in dB
+    twins: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=TWINS))  # pairs; `TWINS`, psnr in dB
 
     def __len__(self) -> int:
         return len(self.table)

@@ -149,14 +149,6 @@ class PatchScores:
         """Standard deviation over the patches, 0 for one patch."""
         return float(self.scores.std())
 
-    @property
-    def grid(self) -> np.ndarray:
-        """(rows, columns): the scores by position; ValueError where the patches are no grid (random crops)."""
-        rows, columns = (len(np.unique(starts)) for starts in self.positions.T)
-        if rows * columns != len(self.scores):
-            raise ValueError(f"{len(self.scores)} patches at {rows} heights and {columns} widths are not a grid")
-        return self.scores.reshape(rows, columns)
-
     def per_pixel(self, step: int = 1) -> np.ndarray:
         """The mean score of the patches that cover each pixel, NaN where none does: (height, width), or every `step`-th
         pixel in both directions, from the first one."""

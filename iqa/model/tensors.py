@@ -35,8 +35,11 @@ class CheckpointError(ValueError):
         self.reason = reason
 
 
-def load(file: Path) -> Any:
+def load(file: Path, mmap: bool = False) -> Any:
     """What torch.save wrote to a file, on the CPU. Nothing but tensors and plain values is ever unpickled.
+
+    Args:
+        mmap: leave the tensors in the file until they are used.
 
     Raises:
         CheckpointError: the file cannot be read, is damaged, or holds something else.
@@ -48,7 +51,7 @@ def load(file: Path) -> Any:
                 if any(part.CRC for part in archive.infolist()) and (part := archive.testzip()):
                     raise CheckpointError(file, f"is damaged: the checksum of its part {part} is wrong; fetch it again")
         with torch.serialization.safe_globals(SCALARS):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except CheckpointError:
         raise
     except OSError as error:

@@ -23,8 +23,8 @@ from iqa.study.results import command_for, finished
 from iqa.training.params import TrainParams
 
 # in the report's order
-CHAPTERS = (data_prep, train, ablation, complexity, cross_dataset, analysis, report)
-LISTED = tuple(table for chapter in CHAPTERS for table in chapter.TABLES)
+LISTED = (*data_prep.TABLES, *train.TABLES, *ablation.TABLES, *complexity.TABLES, *cross_dataset.TABLES)
+LISTED += (*analysis.TABLES, *report.TABLES)
 # files that parameters alone do not decide
 MEASURED = ("train/metrics", "train/breakdown", "ablation/dynamics", "cross_dataset/")
 MEASURED += ("complexity/", "claims/", "analysis/")

@@ -430,9 +430,8 @@ def fit(
     if params.channels_last:
         model.to(memory_format=torch.channels_last)
     module = Fit(model, [database, *others], params, folder, monitored, after_epoch, mark)
-    callbacks: list[Callback] = [
-        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    ]
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks: list[Callback] = [last]
     if params.patience:
         mode = "min" if params.select_on.endswith("loss") else "max"
         callbacks.append(EarlyStopping(params.select_on, patience=params.patience, mode=mode))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -123,10 +122,8 @@ def _compare(state: State, now: Identity, folder: Path) -> Earlier:
         files = [*[MODEL] * bool(epochs), *(f"{EPOCHS}/epoch_{epoch:03}.pt" for epoch in every)]
         lost = [LAST] * (not last) + [name for name in files if not _load(folder / name, state)]
         what = "is damaged, or of another training"
-    gone = [name for name in lost if not (folder / name).exists()]
-    reasons = [
-        Reason("output", f"{paths.shown(folder / name)} {'is missing' if name in gone else what}") for name in lost[:1]
-    ]
+    for place in (folder / name for name in lost[:1]):
+        reasons.append(Reason("output", f"{paths.shown(place)} {what if place.exists() else 'is missing'}"))
     return Earlier(folder, state, reasons, extended)
 
 
@@ -176,15 +173,13 @@ def _load(file: Path, state: State) -> dict[str, Any] | None:
 
 def _content(file: Path) -> dict[str, Any] | None:
     """What a model or checkpoint holds; None where it is not whole."""
-    import torch
+    from iqa.model.tensors import CheckpointError, load  # here, as it loads torch
 
     try:
-        with zipfile.ZipFile(file) as archive:
-            whole = archive.testzip() is None  # compares each part with its checksum
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        return content if whole and isinstance(content, dict) else None
-    except Exception:  # whatever a damaged file makes of a reader
+        content = load(file, mmap=True)
+    except CheckpointError:
         return None
+    return content if isinstance(content, dict) else None
 
 
 def take_over(earlier: Earlier, folder: Path) -> None:

@@ -32,9 +32,8 @@ def optimizer(model: HyperIQA, params: TrainParams) -> Optimizer:
     ]
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     # a fused optimiser takes scaled gradients (fp16), too late for them to be clipped
-    return kinds[params.optimizer](
-        options, fused=params.fused and not (params.clip and params.precision == "fp16-mixed")
-    )
+    fused = params.fused and not (params.clip and params.precision == "fp16-mixed")
+    return kinds[params.optimizer](options, fused=fused)
 
 
 def rates(optimizer: Optimizer) -> dict[str, float]:

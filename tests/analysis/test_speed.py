@@ -1,5 +1,7 @@
 """Time and memory: what is measured describes its own sample, and what cannot be measured is a row."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 from iqa.analysis import complexity, speed
 from iqa.analysis.params import ComplexityParams
 from iqa.analysis.speed import OverLimit
+from iqa.model import memory
 from iqa.study.params import ParameterError
 
 QUICK = ComplexityParams(
@@ -184,6 +187,17 @@ def test_memory_is_the_same_on_every_run(model):
 def test_the_limit_is_a_parameter_or_follows_from_what_is_available():
     assert speed.memory_limit(2) == 2 * speed.GIB
     assert 0 < speed.memory_limit(None) <= float("inf")
+
+
+@pytest.mark.parametrize(("most", "expected"), [("1000", 0.6 * (1000 - (600 - 100))), ("max", 0.6 * 1e4)])
+def test_the_limit_of_a_container_counts_without_the_files_that_its_memory_caches(
+    most, expected, tmp_path, monkeypatch
+):
+    for name, text in {"max": most, "current": "600", "stat": "anon 300\ninactive_file 100"}.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    assert speed.memory_limit(None) == expected
 
 
 def test_all_devices_are_the_cpu_and_a_gpu_of_each_kind(monkeypatch):

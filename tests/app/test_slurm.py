@@ -104,8 +104,9 @@ def test_a_training_on_two_nodes_is_one_job_and_reaches_the_metrics_of_one_proce
         one = train(params, open_database("toy", "demo"), RunFolder(params).path)
     project.report("report", "toy", "--profile", profile(tmp_path / "profile"))
     two = pd.read_csv(project.results("train/two/history.csv"))
-    # ranks, and SRCC with them, turn where rounding parts two equal predictions
-    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), rtol=1e-3, atol=1e-3)
+    ranks = [column for column in one if "srcc" in column]  # turn where rounding parts two equal predictions
+    for columns, tolerance in ((one.columns.difference([*ranks, "seconds"]), 1e-3), (ranks, 1e-2)):
+        pd.testing.assert_frame_equal(one[columns], two[columns], rtol=tolerance, atol=tolerance)
     assert queue(slurm, "%k %D", states="all") == ["rule_train_two 2"]
 
 

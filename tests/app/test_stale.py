@@ -119,6 +119,7 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
     assert told(project) == {}
 
 
+@pytest.mark.slow
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
         project / "iqa/training/params.py",

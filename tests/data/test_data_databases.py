@@ -322,6 +322,7 @@ def test_reading_databases_imports_no_heavy_package():
     assert imported("iqa.data.prepare, iqa.data.audit", "torch", "skimage", "sklearn", "piq") == "[]"
 
 
+@pytest.mark.slow
 def test_a_fit_and_a_prediction_import_no_reader():
     assert imported("iqa.training.fit, iqa.model.predictor", "iqa.data.releases", "iqa.data.synthetic") == "[]"
 

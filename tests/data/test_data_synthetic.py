@@ -54,6 +54,7 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_threads(made, tmp_path):
     synthetic.generate("photos", 0, SMALL, tmp_path, jobs=1)
     assert hashes(tmp_path) == hashes(made["photos"][0])

@@ -214,6 +214,7 @@ def test_a_result_is_given_without_test_images_that_have_a_twin():
     assert without_twins(table) == {"without_twins": {"n": 5}}
 
 
+@pytest.mark.slow
 def test_the_twins_of_the_real_biq2021_are_found_and_no_others(shared):
     real = {"run": "biq", "reader": "biq2021", "folder": str(shared / "datasets" / "biq2021")}
     found = prepare(DataPrepParams(**real, inputs=["rgb"], height=96, width=96))

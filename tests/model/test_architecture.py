@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pytest
 import tiny
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
@@ -23,7 +24,8 @@ def described(fusion="last", target_input="lda", size=96):
     widths = [240, 32, 16, 8, 4] if target_input == "means" else [64, 32, 16, 8, 4]  # 240: the demo's channels
     changes = {"head" if fusion in HEADS else "fusion": fusion, "target_input": target_input, "target_widths": widths}
     params = tiny.demo().architecture().model_copy(update=changes)
-    return describe(HyperIQA(params), size, size)
+    with torch.device("meta"):
+        return describe(HyperIQA(params), size, size)
 
 
 @pytest.fixture(scope="module")

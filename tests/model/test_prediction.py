@@ -557,7 +557,7 @@ def test_a_quality_map_shows_which_half_is_worse():
     image = np.full((80, 120, 3), 200, np.uint8)
     image[:, 60:] = 50
     found = brightness().quality_map(image)
-    assert found.grid.shape == (7, 12)
+    assert found.scores.shape == (7 * 12,)
     pixels = found.per_pixel()
     assert pixels.shape == (80, 120)
     assert pixels[:, :28] == pytest.approx(200 / 2.55) and pixels[:, -28:] == pytest.approx(50 / 2.55)
@@ -566,16 +566,15 @@ def test_a_quality_map_shows_which_half_is_worse():
 
 def test_the_mean_of_a_quality_map_is_the_score_of_its_crops(model):
     found = model.quality_map(photo(), stride=20)
-    assert found.grid.mean() == pytest.approx(found.score)
+    assert found.scores.mean() == pytest.approx(found.score)
     assert found.score == model.score(photo(), crops="dense", stride=20)
 
 
 def test_each_place_of_a_quality_map_holds_the_score_of_the_crop_there():
     found = brightness().quality_map(photo(), stride=16)
-    tops, lefts = (np.unique(starts) for starts in found.positions.T)
-    for row, column in [(0, 0), (2, 5), (4, 1)]:
-        crop = photo()[tops[row] : tops[row] + 32, lefts[column] : lefts[column] + 32]
-        assert found.grid[row, column] == pytest.approx(crop.mean() / 2.55)
+    for (top, left), score in zip(found.positions, found.scores, strict=True):
+        crop = photo()[top : top + 32, left : left + 32]
+        assert score == pytest.approx(crop.mean() / 2.55)
 
 
 def test_a_pixel_of_a_quality_map_is_the_mean_of_the_crops_that_cover_it():
@@ -602,11 +601,6 @@ def test_mscn_in_strips_is_mscn_bit_by_bit(monkeypatch):
     for rows in (1, 5, 32, 64):
         monkeypatch.setattr(pixels, "LEAST_ROWS", rows)
         assert all(np.array_equal(mscn(image), expected) for image, expected in zip(images, whole, strict=True))
-
-
-def test_random_crops_are_no_grid():
-    with pytest.raises(ValueError, match="are not a grid"):
-        _ = brightness().patch_scores(photo(), crops="random").grid
 
 
 @pytest.mark.parametrize("up", [True, False])

@@ -82,7 +82,8 @@ def test_the_memory_of_a_map_is_measured(measured):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("floor", ["snakemake", "train_bare"])
-def test_the_floors_of_a_report_and_a_training_can_be_measured(floor, tmp_path):
+def test_the_floors_of_a_report_and_a_training_can_be_measured(floor, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "environment", with_compiled_modules)
     cost = getattr(pipeline.Project(tmp_path), floor)()
     assert cost.cpu > 0 and cost.peak > 10
 

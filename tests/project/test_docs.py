@@ -24,7 +24,14 @@ DOCUMENTS = {
     ]
 }
 WRITTEN = [name for name in DOCUMENTS if name not in GENERATED]
-MADE = ("report/demo/", "tests/smoke_results/", "report/mine/", "params/mine", "benchmarks/out")  # by a command
+MADE = (
+    "report/demo/",
+    "tests/smoke_results/",
+    "report/mine/",
+    "params/mine",
+    "benchmarks/out",
+    "benchmarks/table.json",
+)  # by a command
 YAML_KEYS = {"seeds", "repeats", "like", *generate.STEPS}
 
 

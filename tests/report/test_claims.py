@@ -632,6 +632,7 @@ SETTLED_BEFORE = {  # by models, arithmetic, the authors' code, or figures of th
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", ROWS)
 def test_a_complete_study_settles_each_claim_or_says_what_no_study_can_make(complete, claim):
     row = complete[1].loc[claim]
@@ -646,6 +647,7 @@ def test_a_complete_study_settles_each_claim_or_says_what_no_study_can_make(comp
         assert "results/koniq10k/" in row["sources"]
 
 
+@pytest.mark.slow
 def test_what_is_compared_for_a_claim_is_trained_with_two_seeds_or_more(complete):
     compared = set()
     for claim in ROWS.values():

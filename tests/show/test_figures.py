@@ -148,22 +148,16 @@ def texts(figure: Figure) -> str:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_figure_is_drawn_without_touching_pyplot_or_the_style(name, tmp_path):
+def test_figure_is_drawn_without_touching_pyplot_the_style_or_its_data(name, tmp_path):
     from matplotlib import pyplot
 
-    before = dict(mpl.rcParams)
+    before, copies = dict(mpl.rcParams), {key: frame.copy() for key, frame in FRAMES.items()}
     figure = DRAWN[name]()
     figure.savefig(tmp_path / "figure.svg")
     assert isinstance(figure, Figure)
     assert pyplot.get_fignums() == []
     assert dict(mpl.rcParams) == before
     assert figure.get_figwidth() <= style.WIDTH
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_figure_does_not_change_its_data(name):
-    copies = {key: frame.copy() for key, frame in FRAMES.items()}
-    DRAWN[name]()
     for key, frame in FRAMES.items():
         pd.testing.assert_frame_equal(frame, copies[key])
 

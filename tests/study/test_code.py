@@ -412,6 +412,7 @@ def rewritten(text):
     return "# a remark\n" + ast.unparse(ast.fix_missing_locations(tree)).replace("\n    ", "\n\n    ") + "\n# another\n"
 
 
+@pytest.mark.slow
 def test_remarks_docstrings_annotations_imports_and_formatting_of_the_package_change_nothing(real, copied):
     changed = 0
     for file in copied.rglob("*.py"):

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -364,12 +365,15 @@ def test_what_a_study_has_to_say_and_does_not_is_an_error_that_names_file_and_ke
         steps.load("trial", step, "a")
 
 
+run_names = cache(param_files.run_names)
+
+
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda file: file.relative_to(paths.PARAMS).as_posix())
 def test_every_parameter_file_loads_and_needs_only_runs_that_exist(file):
     for place in steps.locate(file):
         params = steps.load(*place)
         for step, run in params.needs():
-            assert run in param_files.run_names(params.study, step), f"{file} needs the {step} run '{run}'"
+            assert run in run_names(params.study, step), f"{file} needs the {step} run '{run}'"
 
 
 @pytest.mark.parametrize("file", STEP_FILES, ids=lambda file: f"{file.parent.name}/{file.name}")

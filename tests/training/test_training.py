@@ -5,8 +5,6 @@ import errno
 import inspect
 import json
 import shutil
-import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -146,17 +144,19 @@ def test_how_memory_is_laid_out_and_weights_are_updated_changes_no_more_than_rou
     assert history.columns.equals(fitted[1].columns)
 
 
-def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(
-    data, fitted, tmp_path, monkeypatch
-):
+@pytest.mark.slow
+def test_a_compiled_training_follows_the_plain_one_and_its_model_loads_as_any_other(data, tmp_path, monkeypatch):
     # the graphs are those of any compiled training; making kernels of them would take minutes on a CPU
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    history = train(tiny.PARAMS.model_copy(update={"compile": True}), data, tmp_path)
-    assert np.allclose(history["train_loss"], fitted[1]["train_loss"], atol=1e-3)
-    assert weights(tmp_path).keys() == weights(fitted[0]).keys()
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"].keys() == (
-        torch.load(fitted[0] / "last.ckpt", weights_only=False)["state_dict"].keys()
-    )
+    made = {}
+    for compiled in (False, True):
+        params = tiny.PARAMS.model_copy(update={"compile": compiled, "epochs": 1})
+        made[compiled] = train(params, data, tmp_path / str(compiled))
+    assert np.allclose(made[True]["train_loss"], made[False]["train_loss"], atol=1e-3)
+    folders = [tmp_path / str(compiled) for compiled in made]
+    assert weights(folders[0]).keys() == weights(folders[1]).keys()
+    states = [torch.load(folder / "last.ckpt", weights_only=False)["state_dict"] for folder in folders]
+    assert states[0].keys() == states[1].keys()
 
 
 def test_the_average_of_the_weights_is_the_model(data, fitted, tmp_path):
@@ -252,37 +252,18 @@ def test_a_killed_fit_goes_on_to_the_numbers_of_an_unbroken_one(data, resumed_wh
     assert len(list((tmp_path / "epochs").iterdir())) == 3
 
 
-def assert_reached(folder, alone):
-    together = pd.read_csv(folder / "history.csv")
-    assert list(together.columns) == list(alone.columns)
-    np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("databases", ["one", "several"])
-def test_two_processes_reach_the_metrics_of_one(data, tmp_path, databases):
+@pytest.mark.parametrize(
+    ("nodes", "databases"), [(1, "one"), (2, "one"), (1, "several")], ids=["one_machine", "two_nodes", "two_databases"]
+)
+def test_two_processes_reach_the_metrics_of_one(data, tmp_path, nodes, databases):
     (tmp_path / "two").mkdir()
     others = [tiny.other()] * (databases == "several")
     alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one", others=others)
-    assert fit_together(tmp_path / "two", 2, 1, databases) == [0, 0]
-    assert_reached(tmp_path / "two", alone)
-
-
-@pytest.mark.slow
-def test_two_nodes_that_torchrun_brings_together_reach_the_metrics_of_one(data, tmp_path):
-    (tmp_path / "two").mkdir()
-    alone = train(tiny.PARAMS.model_copy(update=tiny.DISTRIBUTED), data, tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}", "--local-addr=127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "--nnodes=2", "--rdzv-id=1", *meet]
-    command += ["tests/distributed_fit.py", str(tmp_path / "two"), "1", "2", "one"]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    agents = [subprocess.Popen(command, cwd=paths.ROOT, **pipe) for _ in range(2)]
-    for agent in agents:
-        _, errors = agent.communicate(timeout=300)
-        assert agent.returncode == 0, errors
-    assert_reached(tmp_path / "two", alone)
+    assert fit_together(tmp_path / "two", nodes, databases) == [0] * nodes
+    together = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert list(together.columns) == list(alone.columns)
+    np.testing.assert_allclose(together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
 
 
 def test_a_finished_fit_is_not_repeated_unless_something_changed(data, tmp_path, monkeypatch):
