@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.scaling [--parts images trainings] [--sizes 1000 10000 100000] [--runs 100 1000]
 
-Images: small JPEGs (64x48, all of different contents), a network of a few thousand weights, and one fresh process per
+Images: small JPEGs (64x48, all different), a network of a few thousand weights, and one fresh process per
 size, which takes the steps of a study one after the other:
 
 - preparation: labels read and split, files hashed, decoded and cached, the audit;
@@ -34,7 +34,6 @@ from benchmarks.pipeline import Project
 from iqa.study import param_files, paths
 
 HEIGHT, WIDTH, CROP = 48, 64, 48
-DIFFERENT = 64  # pictures; the files differ by bytes after the picture's end
 HELD_OUT = 16  # images each to validate and to test
 NETWORK = {"stem_width": 4, "channels": [8, 8, 8, 8], "zero_init_last": False}
 MANY, SEEDS, FILES = "many", 10, 20  # the study of many trainings, seeds of each experiment, files of each run
@@ -45,16 +44,12 @@ def write_images(folder: Path, sizes: list[int]) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    noise = rng.normal(0, rng.uniform(5, 60, DIFFERENT)[:, None, None, None], (DIFFERENT, HEIGHT, WIDTH, 3))
     largest = folder / str(max(sizes))
     largest.mkdir()
-    pictures = []
-    for pixels in np.clip(128 + noise, 0, 255).astype(np.uint8):
-        Image.fromarray(pixels).save(folder / "picture.jpg", quality=90)
-        pictures.append((folder / "picture.jpg").read_bytes())
     names = [f"{number:06}.jpg" for number in range(max(sizes))]
-    for number, name in enumerate(names):
-        (largest / name).write_bytes(pictures[number % DIFFERENT] + number.to_bytes(4, "little"))
+    for name in names:  # each with colours of its own, as the same ones again would be twins
+        colours = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+        colours.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR).save(largest / name, quality=90)
     mos = rng.uniform(0, 100, len(names)).round(2)
     for size in sizes:
         split = ["val"] * HELD_OUT + ["test"] * HELD_OUT + ["train"] * (size - 2 * HELD_OUT)

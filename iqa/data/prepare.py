@@ -109,14 +109,14 @@ def find_copies(trained_on: Database, tested: Database) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "twin", "psnr"]).drop_duplicates("image", ignore_index=True)
 
 
-def _part(database: Database, *splits: str) -> tuple[tuple[list[np.ndarray], twins.Pixels], list[str]]:
+def _part(database: Database, *splits: str) -> tuple[tuple[Store, twins.Pixels], list[str]]:
     """Thumbnails and images of some splits, and their names."""
     index = next(iter(database.stores.values())).index
     large = index[["height", "width"]].min(axis=1) >= twins.SMALLEST
     rows = np.flatnonzero(database.table["split"].isin(splits) & large).tolist()
     pixels = _pixels(database, database.stores, index, database.size)
-    thumbnails = [database.thumbnails[row] for row in rows]
-    return (thumbnails, lambda place: pixels(rows[place])), database.table["image"].iloc[rows].tolist()
+    names = database.table["image"].iloc[rows].tolist()
+    return (database.thumbnails.take(rows), lambda place: pixels(rows[place])), names
 
 
 def open_database(study: str, name: str) -> Database:

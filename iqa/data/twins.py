@@ -18,7 +18,7 @@ import scipy
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from iqa.data.cache import THUMBNAIL
+from iqa.data.cache import THUMBNAIL, Store
 from iqa.study import code, paths
 from iqa.study.disk import write_whole
 
@@ -35,7 +35,6 @@ ENOUGH = 10  # twins of an image that are sought, unless others have none
 MOST = 100.0  # the PSNR of equal images, dB
 PAIRS = TypeAdapter(list[tuple[int, int, float]])
 
-Thumbnails = Sequence[np.ndarray]
 Pixels = Callable[[int], np.ndarray]  # an image by its number: (height, width, 3), uint8
 Pair = tuple[int, int, float]  # numbers of two images, and their PSNR in dB
 
@@ -66,13 +65,13 @@ def _memory(key: str) -> Path:
     return paths.CACHE / "twins" / f"{key}.json"
 
 
-def find(thumbnails: Thumbnails, pixels: Pixels, hashes: Sequence[str | None], groups: Sequence[str]) -> list[Pair]:
+def find(thumbnails: Store, pixels: Pixels, hashes: Sequence[str | None], groups: Sequence[str]) -> list[Pair]:
     """The pairs of twins among some images that are of different groups, by their numbers.
 
     An image with many twins is not paired with all of them, but every one of them with some other.
 
     Args:
-        thumbnails: n arrays (64, 64, 3), uint8.
+        thumbnails: n, (64, 64, 3), uint8.
         pixels: gives the images that the thumbnails are of.
         hashes: n hashes of the images' files; `None` for those that are too small to be compared.
         groups: n contents; two images of one content are no twins.
@@ -84,7 +83,7 @@ def find(thumbnails: Thumbnails, pixels: Pixels, hashes: Sequence[str | None], g
     numbered = np.unique(groups, return_inverse=True)[1]
     pairs = [(*pair, MOST) for files in equal.values() for pair in _each(files) if np.ptp(numbered[[*pair]])]
     one_of_each = [files[0] for files in equal.values()]
-    some = [thumbnails[number] for number in one_of_each]
+    some = thumbnails.take(one_of_each)
 
     def shown(place: int) -> np.ndarray:
         return pixels(one_of_each[place])
@@ -97,7 +96,7 @@ def _each(files: list[int]) -> Iterable[tuple[int, int]]:
     return combinations(files, 2) if len(files) <= ENOUGH else product(files[:1], files[1:])
 
 
-def find_between(first: Thumbnails, first_pixels: Pixels, second: Thumbnails, second_pixels: Pixels) -> list[Pair]:
+def find_between(first: Store, first_pixels: Pixels, second: Store, second_pixels: Pixels) -> list[Pair]:
     """The pairs of an image of one database and its twin in another; arguments as of `find`."""
     return list(_compare(first, first_pixels, second, second_pixels))
 
@@ -139,7 +138,7 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _compare(
-    first: Thumbnails, first_pixels: Pixels, second: Thumbnails, second_pixels: Pixels, groups: np.ndarray | None = None
+    first: Store, first_pixels: Pixels, second: Store, second_pixels: Pixels, groups: np.ndarray | None = None
 ) -> Iterator[Pair]:
     """Pairs of twins; with `groups` those of one set of images, the lower number first."""
     left, right = _grey(first), _grey(second)
@@ -163,7 +162,7 @@ def _compare(
                 yield one, other, round(psnr(*map(np.asarray, pair)), 2)
 
 
-def _grey(thumbnails: Thumbnails) -> np.ndarray:
+def _grey(thumbnails: Store) -> np.ndarray:
     """Rows of length one (n, 257): grey thumbnails without their mean. Plain ones have nothing but the last value."""
     count, side = len(thumbnails), THUMBNAIL // GREY
     grey = np.array([thumbnail.mean(axis=2, dtype=np.float32) for thumbnail in thumbnails], np.float32)

@@ -1,6 +1,9 @@
 """Twins, images that are one photograph saved again, are found by their pixels, named, and kept in one split."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -46,6 +49,21 @@ def params(places, **changes):
 
 def pairs(found):
     return set(map(frozenset, found.twins[["image_a", "image_b"]].to_numpy()))
+
+
+def test_however_many_images_there_are_few_files_are_open_at_once(tmp_path):
+    images = {f"{number}.png": photograph(number, 32, 32) for number in range(60)}
+    places = database(tmp_path, images)
+    code = (
+        "import resource, os; opened = len(os.listdir('/dev/fd'))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 40, opened + 40))\n"
+        "from iqa.data.params import DataPrepParams\nfrom iqa.data.prepare import find_copies, prepare\n"
+        f"made = prepare(DataPrepParams(**{params(places, workers=1).model_dump()}))\n"
+        "print(len(made.table), len(find_copies(made, made)))"
+    )
+    variables = os.environ | {"IQA_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=variables)
+    assert done.stdout.split()[-2:] == ["60", "0"], done.stderr
 
 
 SAVED_AGAIN = {
@@ -103,9 +121,16 @@ def test_versions_of_one_content_and_different_distortions_are_no_twins(tmp_path
     assert pairs(found) == {frozenset(("b.jpg", "c.jpg"))}  # not a and b, of one content, nor a and c
 
 
+class Thumbnails(list):
+    """As much of a store as is needed."""
+
+    def take(self, rows):
+        return Thumbnails(self[row] for row in rows)
+
+
 def test_an_image_under_very_many_names_does_not_take_quadratic_time_and_stays_in_one_group():
     image = np.asarray(photograph(0).resize((64, 64)))
-    noise = [image ^ np.uint8(number % 2) for number in range(60)]
+    noise = Thumbnails(image ^ np.uint8(number % 2) for number in range(60))
     found = twins.find(noise, noise.__getitem__, [str(n) for n in range(60)], [str(n) for n in range(60)])
     assert 59 <= len(found) <= 60 * (twins.ENOUGH + 1)
     names = pd.Series([f"{number:02d}" for number in range(60)])
