@@ -1,7 +1,7 @@
 """Scoring a database against forward passes alone, and statistics with bootstrap intervals against a plain bootstrap.
 
     .venv/bin/python -m benchmarks.evaluation [--runs koniq10k/hyperiqa_s1] [--device cuda] [--images 4] [--batch 16]
-                                              [--scores 2000 10000] [--resamples 1000] [--rounds 3] [--threads 1]
+                                              [--scores 2000 10000] [--resamples 1000] [--rounds 2] [--threads 1]
 
 - `iqa.model.scoring.score` on images of the study's size, as the run tests them, against forward passes of as many full
   batches of pixels that are already on the device: one pass of full batches across images leaves a ratio near 1.
@@ -106,7 +106,7 @@ def repeated(predictions: pd.DataFrame, resamples: int) -> list[np.ndarray]:
 
 def main() -> None:
     """Measure, print and write the table."""
-    how = {"batch": 16, "scores": [2000, 10_000], "resamples": 1000, "rounds": 3, "threads": 1}
+    how = {"batch": 16, "scores": [2000, 10_000], "resamples": 1000, "rounds": 2, "threads": 1}
     options = arguments(__doc__, runs=RUNS, device="auto", images=0, **how)
     torch.set_num_threads(options.threads)
     table = [scoring(run, options) for run in options.runs]

@@ -1,6 +1,6 @@
 """Scoring a folder of photographs: decoded once, patches in batches, against each crop decoded anew and scored alone.
 
-    .venv/bin/python -m benchmarks.folder [--folder ../shared/datasets/biq2021/Images] [--images 4] [--rounds 3]
+    .venv/bin/python -m benchmarks.folder [--folder ../shared/datasets/biq2021/Images] [--images 4] [--rounds 2]
                                           [--runs koniq10k/hyperiqa_s1 demo/main_s1] [--precision bf16-mixed]
 
 The first implementation of HyperIQA tests in the second way: every patch of an image is a separate item, which is
@@ -75,7 +75,7 @@ def measure(run: str, files: list[Path], options: argparse.Namespace) -> dict[st
 
 def main() -> None:
     """Measure, print and write the table."""
-    how = {"images": 4, "rounds": 3, "threads": 1, "runs": RUNS, "precision": "32-true"}
+    how = {"images": 4, "rounds": 2, "threads": 1, "runs": RUNS, "precision": "32-true"}
     options = arguments(__doc__, device="auto", folder="", **how)
     torch.set_num_threads(options.threads)
     keep_freed()

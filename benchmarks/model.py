@@ -1,6 +1,6 @@
 """What HyperIQA costs on top of its backbone: forward, forward and backward, and the target network.
 
-    .venv/bin/python -m benchmarks.model [--device cuda] [--batch 8] [--rounds 5] [--threads 1]
+    .venv/bin/python -m benchmarks.model [--device cuda] [--batch 8] [--rounds 4] [--threads 1]
 
 The floor is the same backbone alone, as timm builds it, on the same batch of normalised images. The target network is
 also measured as one grouped convolution per layer, which is how the first implementation of HyperIQA computed it.
@@ -68,7 +68,7 @@ def measure(run: str, batch: int, rounds: int, device: torch.device) -> list[dic
 
 def main() -> None:
     """Measure, print and write the table."""
-    options = arguments(__doc__, device="auto", batch=8, rounds=5, threads=1, runs=RUNS)
+    options = arguments(__doc__, device="auto", batch=8, rounds=4, threads=1, runs=RUNS)
     device = choose_device(options.device)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
