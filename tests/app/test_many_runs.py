@@ -41,6 +41,7 @@ def counted(tmp_path, monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 def test_each_file_is_parsed_and_hashed_once(counted):
     jobs = graph.jobs(scaling.MANY)
     assert len(jobs) == RUNS + 3

@@ -18,6 +18,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["demo", "biq2021", "koniq10k", "literature"])
 def test_a_study_has_a_small_project_with_the_same_runs(study, tmp_path, monkeypatch):
     runs = list(steps.all_params(study))

@@ -15,6 +15,8 @@ from iqa.report.reader import ReportError
 from iqa.study.param_files import run_names
 from iqa.training.identity import fit_identity
 
+pytestmark = pytest.mark.slow
+
 EVERY_RUN = {f"{step}/{run}" for step in STEPS for run in run_names("smoke", step)}
 TRAININGS = {run for run in EVERY_RUN if run.startswith("train/")}
 PREPARATIONS = {run for run in EVERY_RUN if run.startswith("data_prep/")}
@@ -119,7 +121,6 @@ def test_what_no_run_uses_makes_nothing_due(project, file, text):
     assert told(project) == {}
 
 
-@pytest.mark.slow
 def test_a_new_parameter_whose_default_is_the_old_behaviour_makes_nothing_due(project):
     change(
         project / "iqa/training/params.py",

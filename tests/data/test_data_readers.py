@@ -191,6 +191,7 @@ def test_the_larger_images_of_koniq10k_are_preferred_and_a_parameter_chooses(kon
         read(params("koniq10k", koniq, images="224x224"))
 
 
+@pytest.mark.slow
 def test_the_older_label_file_of_koniq10k_gives_a_seeded_split_and_a_warning(koniq):
     file = koniq / "koniq10k_distributions_sets.csv"
     older = pd.read_csv(file).rename(columns={"MOS": "MOS_zscore"}).drop(columns="set").assign(MOS=3.0)

@@ -60,6 +60,7 @@ def test_same_seed_same_bytes_with_any_number_of_threads(made, tmp_path):
     assert hashes(tmp_path) == hashes(made["photos"][0])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_images(made, tmp_path):
     synthetic.generate("distortions", 1, SMALL, tmp_path, jobs=2)
     assert not set(hashes(tmp_path).values()) & set(hashes(made["distortions"][0]).values())

@@ -16,7 +16,7 @@ from iqa.model.checkpoints import LAYOUTS, CheckpointError, read, write_original
 from iqa.model.hyperiqa import HyperIQA
 from iqa.model.params import ModelParams
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")]
 SQUEEZED = Size(512, 384, keep_aspect=False, filter="bilinear")
 
 

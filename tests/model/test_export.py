@@ -83,6 +83,7 @@ def test_the_matrix_form_of_pooling_equals_adaptive_pooling(length):
         assert torch.allclose(rows @ x @ columns.T, adaptive_avg_pool2d(x, grid), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_file_scores_as_the_model_on_its_own_scale(exported):
     model, file, _ = exported
     assert_same(file, model, SIZES)
@@ -175,6 +176,7 @@ def test_a_network_of_windows_has_the_size_of_its_crops(tmp_path):
     assert_same(tmp_path / "model.onnx", model, [(1, 64, 64), (4, 64, 64)])
 
 
+@pytest.mark.slow
 def test_scores_that_differ_from_those_of_the_model_leave_no_file(tmp_path, monkeypatch):
     means = pooling.means
     monkeypatch.setattr(hyperiqa, "means", lambda maps: means(maps) * (1 - 0.1 * torch.compiler.is_exporting()))

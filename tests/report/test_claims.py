@@ -103,6 +103,7 @@ def same(finding: Finding, row: pd.Series) -> bool:
 # the files
 
 
+@pytest.mark.slow
 def test_every_claim_is_settled_in_the_order_of_the_file(settled):
     assert list(settled.index) == list(ROWS) and {f"C{n:02d}" for n in range(1, 26)} <= set(settled.index)
     assert settled["verdict"].isin(claims.VERDICTS).all() and set(settled["verdict"]) == set(claims.VERDICTS)

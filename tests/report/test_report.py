@@ -31,6 +31,8 @@ from iqa.study import param_files, paths
 from iqa.study.params import ParameterError
 from iqa.training import losses
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ["Abstract", "Introduction", "Method", "Data", "Results", "Controls and ablation", "Cost", "Generalisation"]
 SECTIONS += ["Inside the model", "Published results", "Claims of the documents", "Discussion", "Conclusion"]
 SECTIONS += ["Reproducibility statement", "References", "Appendix: further tables and figures"]
@@ -790,7 +792,6 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
-@pytest.mark.slow
 def test_markup_in_results_is_shown_and_not_obeyed(study, monkeypatch, built):
     poison_results()
     monkeypatch.setattr(appendix, "absent", lambda _: {"gone": (f"Gone {HOSTILE}", f"it is gone {HOSTILE}")})

@@ -14,6 +14,8 @@ from iqa.report.reader import Reader, ReportError
 from iqa.report.render import _fill, _to_html, render
 from iqa.study import param_files, paths
 
+pytestmark = pytest.mark.slow
+
 MEASURED = ("data_prep", "train", "ablation", "cross_dataset", "analysis")
 NOTHING = "Nothing is trained here yet"
 

@@ -429,6 +429,7 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_new_definitions_that_nothing_uses_change_nothing(real, copied):
     for name in ("study/params", "training/losses", "model/fusion", "data/releases", "show/style"):
         file = copied / f"{name}.py"
@@ -446,6 +447,7 @@ def test_a_changed_line_of_a_model_shows_as_its_class_where_the_model_runs(real,
     assert {"02_train", "05_cross_dataset", "06_analysis", "fit"} <= running and "01_data_prep" not in running
 
 
+@pytest.mark.slow
 def test_a_colour_shows_in_the_notebooks_that_draw_and_not_in_a_fit(real, copied):
     edit(copied / "show" / "style.py", '"#0072B2"', '"#0072B3"')
     shown = {name: differences(real[name], now) for name, now in identities(copied).items()}

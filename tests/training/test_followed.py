@@ -15,6 +15,8 @@ from iqa.training.batches import Patches, train_loader
 from iqa.training.fit import Fit, fit, fit_line
 from iqa.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"epochs": 1, "schedule": "constant", "clip": 0.0}
 # a parameter with another value, and with what else it has an effect
 FOLLOWED: dict[str, dict] = {

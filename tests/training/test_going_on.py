@@ -23,6 +23,8 @@ from iqa.training.params import TrainParams
 from iqa.training.start import StartError, load_start
 from iqa.training.train import train
 
+pytestmark = pytest.mark.slow
+
 OPEN = {"constant": {}, "step": {"schedule_epochs": 2}, "milestones": {"milestones": [1, 2]}, "cosine_restarts": {}}
 SMALL = "backbone_args: {stem_width: 4, channels: [8, 8, 8, 8], zero_init_last: false}\n"
 
