@@ -62,7 +62,7 @@ test: $(STAMP) ## run all tests
 test-fast: $(STAMP) ## run the tests that are not marked slow
 	@$(PYTEST) -m "not slow"
 
-bench: $(STAMP) ## measure speed into benchmarks/out, and tell what became slower (20 minutes; leave the machine alone)
+bench: $(STAMP) ## measure speed into benchmarks/out, and tell what became slower (16 minutes; leave the machine alone)
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 stress: $(STAMP) ## kill runs, damage files, give bad inputs, soak; into stress/out (20 minutes; STRESS="kills inputs"; SHARE=0.1)

@@ -30,7 +30,6 @@ MADE = (
     "report/mine/",
     "params/mine",
     "benchmarks/out",
-    "benchmarks/table.json",
 )  # by a command
 YAML_KEYS = {"seeds", "repeats", "like", *generate.STEPS}
 
