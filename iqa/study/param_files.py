@@ -111,6 +111,8 @@ def _parsed(text: str) -> Any:
 def _size(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
     """How many values a node has with its aliases written out, and how deep they are nested."""
     if isinstance(node, ScalarNode):
+        if "_" in node.value and node.tag.endswith((":int", ":float")):  # in YAML 1.1 alone, 1_0 is a number
+            node.tag = "tag:yaml.org,2002:str"
         return 1, 0
     if id(node) not in known:
         known[id(node)] = MOST_VALUES, DEEPEST  # of a node that holds itself

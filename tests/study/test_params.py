@@ -105,6 +105,13 @@ def test_a_number_may_be_written_with_an_exponent(write, text):
     assert param_files.load(TrainParams, "trial", "a").lr == 1e-4
 
 
+@pytest.mark.parametrize("text", ["1_0", "1_0.5"])
+def test_digits_with_underscores_are_no_number(write, text):
+    write("trial/train/a.yaml", f"lr: {text}\n")
+    with pytest.raises(ParameterError, match=f"key 'lr'.*'{text}'"):
+        param_files.load(TrainParams, "trial", "a")
+
+
 def test_a_whole_number_is_accepted_where_a_real_one_is_meant(write):
     write("trial/train/a.yaml", "lr: 1\nmean: [0, 1e-1, 0.5]\n")
     params = param_files.load(TrainParams, "trial", "a")
