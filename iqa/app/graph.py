@@ -130,11 +130,12 @@ def early_report(study: str, graph: list[Job]) -> tuple[list[str], str]:
     It holds the main training, and the rest as not run. The report is made again when the rest is done.
     """
     due = {(job.step, job.run): job for job in graph if job.due}
+    trainings = sum(step == TrainParams.step for step, _ in due)
     for (step, run), job in due.items():
-        if isinstance(params := steps.load(study, step, run), ReportParams) and not finished(study, step, run):
-            main = due.get(("train", params.main))
-            if main and sum(step == "train" for step, _ in due) > EARLY:
-                return [*main.inputs, main.mark], job.command
+        if step != ReportParams.step or trainings <= EARLY or finished(study, step, run):
+            continue
+        if main := due.get((TrainParams.step, steps.load(study, step, run).main)):
+            return [*main.inputs, main.mark], job.command
     return [], ""
 
 
