@@ -24,7 +24,7 @@ STAMP := .venv/.setup-stamp
 UV_VERSION := 0.13.8
 UV = $(BIN)/uv
 IQA = $(BIN)/python -m iqa.app.cli
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup report rehearse why publish fetch table gallery test test-fast bench stress fixture lint lab lock clean

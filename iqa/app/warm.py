@@ -7,7 +7,7 @@ same as a new process, as the code was changed meanwhile, a new one takes its pl
 
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 ADDRESS = "IQA_WARM"  # environment variable: where the process takes orders
 POLL = 0.05  # seconds
@@ -28,7 +28,7 @@ LIBRARIES = ("papermill", "ipykernel.kernelapp", "matplotlib_inline.backend_inli
 def started() -> Iterator[tuple[dict[str, str], int]]:
     """Start the process: what to set in the environment of those who use it, and a descriptor to hand on to them.
 
-    It ends when all copies have ended, and all who hold the descriptor.
+    It ends when all copies have ended, and all who hold the descriptor. If it ends before, those who ask are refused.
     """
     with tempfile.TemporaryDirectory(prefix="iqa-") as folder, socket.socket(socket.AF_UNIX) as listening:
         address = os.path.join(folder, "orders")  # noqa: PTH118  (who asks loads no pathlib)
@@ -40,6 +40,7 @@ def started() -> Iterator[tuple[dict[str, str], int]]:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, pass_fds=[number], env=os.environ | KEPT | one_thread
         ) as process:
+            listening.close()  # or those who ask a process that has died would wait for its answer
             yield {ADDRESS: address}, process.stdin.fileno()
 
 
@@ -69,8 +70,10 @@ class Copy:
 
     def poll(self) -> int | None:
         """Its exit status, once it has ended."""
-        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
-            self.wait()
+        if self.returncode is None:
+            with _waiting(self._answers) as waiting:
+                if waiting.select(0):
+                    self.wait()
         return self.returncode
 
     def wait(self) -> int:
@@ -139,17 +142,25 @@ def load() -> None:
     gc.freeze()  # copies look through what they make themselves, and share the rest
 
 
+def _waiting(*files: socket.socket | TextIO) -> selectors.BaseSelector:
+    """What tells which of these files can be read; unlike `select.select`, with descriptors of any number."""
+    waiting = selectors.PollSelector()
+    for file in files:
+        waiting.register(file, selectors.EVENT_READ)
+    return waiting
+
+
 def _serve(listening: socket.socket) -> None:
     """Start copies until the input has ended, and they have."""
     before = state()
     load()
-    waiting = [listening, sys.stdin]
+    waiting = _waiting(listening, sys.stdin)
     copies: dict[socket.socket, int] = {}
-    while copies or sys.stdin in waiting:
-        ready, _, _ = select.select([*waiting, *copies], [], [], POLL if copies else None)
-        for one in ready:
+    while copies or sys.stdin in waiting.get_map():
+        for ready, _ in waiting.select(POLL if copies else None):
+            one = ready.fileobj
             if one is sys.stdin:
-                waiting.remove(sys.stdin)
+                waiting.unregister(sys.stdin)
             elif one is listening:
                 connection, _ = listening.accept()
                 order = connection.makefile().readline()
@@ -158,6 +169,7 @@ def _serve(listening: socket.socket) -> None:
                     continue
                 if pid := os.fork():
                     copies[connection] = pid
+                    waiting.register(connection, selectors.EVENT_READ)
                     connection.sendall(f"{pid}\n".encode())
                     continue
                 for each in (listening, connection, *copies):
@@ -170,6 +182,7 @@ def _serve(listening: socket.socket) -> None:
             if ended:
                 with suppress(OSError):
                     connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                waiting.unregister(connection)
                 connection.close()
                 del copies[connection]
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -99,3 +102,37 @@ def test_changed_code_makes_a_new_process(monkeypatch, tmp_path):
 def test_what_is_loaded_starts_no_gpu_and_no_thread(server):
     assert start(server, "0").wait(120) == 0
     assert said(server)[5:] == [False, 1]  # in the copy; in the process that it is one of
+
+
+def test_the_process_works_where_very_many_files_are_open(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = 1100  # `select` knows descriptors up to 1023
+    if hard != resource.RLIM_INFINITY and hard < 2 * many:
+        pytest.skip(f"a process may open {hard} files here")
+    with ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * many), hard))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(many):
+            opened.enter_context(Path(os.devnull).open())
+        with warm.started() as (variables, descriptor), pytest.MonkeyPatch.context() as patch:
+            assert descriptor > 1023
+            patch.setenv(warm.ADDRESS, variables[warm.ADDRESS])
+            copy = warm.Copy(["-m", "compileall", "-l", str(tmp_path)], dict(os.environ), str(tmp_path))
+            assert copy.pid
+            while copy.poll() is None:
+                time.sleep(0.05)
+            assert copy.returncode == 0
+
+
+@pytest.mark.parametrize("asked", ["before", "after"])
+def test_a_process_that_has_died_makes_nobody_wait(tmp_path, asked):
+    with warm.started() as (variables, _):
+        process = max(psutil.Process().children(), key=psutil.Process.create_time)
+        assert "iqa.app.warm" in process.cmdline()
+        process.suspend() if asked == "before" else process.kill()
+        command = [sys.executable, "-I", "-S", warm.__file__, "-m", "compileall", "-l", str(tmp_path)]
+        with subprocess.Popen(command, env=os.environ | variables) as one:
+            if asked == "before":
+                time.sleep(0.5)
+                process.kill()
+            assert one.wait(60) == 0
