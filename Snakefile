@@ -13,7 +13,7 @@ cluster = config.get("cluster", False)
 jobs = graph.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
 due = [job for job in jobs if job.rule in config["due"].split(",")]
 marks = [job.mark for job in due]
-first, command = graph.early_report(config["study"], due)  # what the first report of a study waits for
+first, unfinished = graph.early_report(config["study"], due)  # what the first report of a study waits for
 early = [f"{graph.MARKS}/early_report"] if first else []
 
 
@@ -29,7 +29,7 @@ for job in due:
         name:
             job.rule
         input:
-            [mark for mark in job.inputs if mark in marks] + (early if job.command == command else []),
+            [mark for mark in job.inputs if mark in marks] + (early if job is unfinished else []),
         output:
             touch(job.mark),
         params:
@@ -50,7 +50,10 @@ if early:
         output:
             touch(early),
         params:
-            command=command,
+            command=unfinished.command,
         priority: 2
-        shell:
-            "{params.command} || true"  # if it fails, so does the report at the end, which tells
+        threads: unfinished.cores
+        resources:
+            **unfinished.resources(cluster),
+        shell:  # if it fails, so does the report at the end, which tells
+            f"{machine.CORES}={{threads}} {{params.command}} || true"

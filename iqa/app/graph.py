@@ -124,8 +124,8 @@ def jobs(
     return graph
 
 
-def early_report(study: str, graph: list[Job]) -> tuple[list[str], str]:
-    """What the first report of a study waits for, and its command; nothing where it is there, or soon complete.
+def early_report(study: str, graph: list[Job]) -> tuple[list[str], Job | None]:
+    """What the first report of a study waits for, and its job; nothing where it is there, or soon complete.
 
     It holds the main training, and the rest as not run. The report is made again when the rest is done.
     """
@@ -135,8 +135,8 @@ def early_report(study: str, graph: list[Job]) -> tuple[list[str], str]:
         if step != ReportParams.step or trainings <= EARLY or finished(study, step, run):
             continue
         if main := due.get((TrainParams.step, steps.load(study, step, run).main)):
-            return [*main.inputs, main.mark], job.command
-    return [], ""
+            return [*main.inputs, main.mark], job
+    return [], None
 
 
 def _command(study: str, step: str, run: str) -> str:

@@ -163,19 +163,22 @@ def _serve(listening: socket.socket) -> None:
                 waiting.unregister(sys.stdin)
             elif one is listening:
                 connection, _ = listening.accept()
-                order = connection.makefile().readline()
+                order = ""
+                with suppress(OSError):
+                    order = connection.makefile().readline()
                 if not order:  # who asked has ended already
                     connection.close()
                     continue
                 if pid := os.fork():
                     copies[connection] = pid
                     waiting.register(connection, selectors.EVENT_READ)
-                    connection.sendall(f"{pid}\n".encode())
+                    with suppress(OSError):
+                        connection.sendall(f"{pid}\n".encode())
                     continue
                 for each in (listening, connection, *copies):
                     each.close()
                 _become(before, *json.loads(order))
-            elif not one.recv(1):  # who asked has ended
+            else:  # who asked has ended
                 os.kill(copies[one], signal.SIGKILL)
         for connection, pid in [*copies.items()]:
             ended, status = os.waitpid(pid, os.WNOHANG)

@@ -440,12 +440,12 @@ def test_the_first_report_of_a_study_waits_for_the_main_training_alone(project):
 def test_a_study_with_a_report_or_a_main_training_has_no_early_one(made, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     jobs = graph.jobs("demo")
-    waits, command = graph.early_report("demo", [job for job in jobs if f"{job.step}/{job.run}" not in made])
+    waits, job = graph.early_report("demo", [job for job in jobs if f"{job.step}/{job.run}" not in made])
     if made:
-        assert (waits, command) == ([], "")
+        assert (waits, job) == ([], None)
     else:
         assert {mark.split("made/")[1] for mark in waits} == {"data_prep/demo", "train/main_s1"}
-        assert " run demo/report/report " in command
+        assert (job.step, job.run) == ("report", "report")
 
 
 def test_a_mistake_in_a_parameter_file_is_told_before_anything_runs(project, monkeypatch):
