@@ -230,7 +230,7 @@ def used(added, tmp_path_factory) -> tuple[Path, str]:
 
         def python(*arguments: str) -> None:
             command = [sys.executable, "-I", "-S", "iqa/app/warm.py", "-m", *arguments]
-            environment = os.environ | variables | {"OMP_NUM_THREADS": "1"}
+            environment = os.environ | variables | {"OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
             assert subprocess.run(command, env=environment, check=False).returncode == 0, printed.read_text()
 
         python("pytest", "-v", "-p", "no:cacheprovider", *files, "-k", "cubic or ends or mydb or facts or steps")

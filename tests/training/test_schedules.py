@@ -56,6 +56,7 @@ def test_the_cosine_is_pytorchs(model, final):
     expected = []
     for _ in range(12):
         expected.append(stepped.param_groups[0]["lr"])
+        stepped.step()
         plan.step()
     assert followed(model, params, 12) == pytest.approx(expected)
 
@@ -125,6 +126,7 @@ def test_a_cosine_ends_at_one_rate_for_both_groups_if_it_is_named(model):
     plan, expected = CosineAnnealingLR(stepped, 3, eta_min=0.5), []
     for _ in range(3):
         expected += [[group["lr"] for group in stepped.param_groups]] * 2
+        stepped.step()
         plan.step()
     for rates_here, rates_there in zip(both(model, changes, 6), expected, strict=True):
         assert rates_here == pytest.approx(tuple(rates_there))
