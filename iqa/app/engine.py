@@ -7,6 +7,7 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from traitlets.config import Config
 
 from iqa.app import warm
 from iqa.study import paths
@@ -28,16 +29,22 @@ class Provisioner(LocalProvisioner):
 
 
 class Engine(NBClientEngine):
-    """papermill's own, which saves now and then while it works, and at the end: not before and after every cell."""
+    """papermill's own, but for two things.
+
+    It saves now and then while it works, and at the end: not before and after every cell. And its kernels listen to
+    files: of kernels that start at once, two may choose one port.
+    """
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **options: Any) -> None:
         save = nb_man.save
         nb_man.save = lambda **_: (nb_man.now() - nb_man.last_save_time).total_seconds() > SAVED_EVERY and save()
-        try:
-            super().execute_managed_notebook(nb_man, kernel_name, **options)
-        finally:
-            nb_man.save = save
+        with warm.socket_folder() as folder:
+            how = {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}  # and beside it kernel-ipc-1 to -5
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, config=Config(KernelManager=how), **options)
+            finally:
+                nb_man.save = save
 
 
 def register() -> str:

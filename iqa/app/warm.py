@@ -19,9 +19,15 @@ from typing import NoReturn, TextIO
 
 ADDRESS = "IQA_WARM"  # environment variable: where the process takes orders
 POLL = 0.05  # seconds
+LONGEST = 77  # characters of a folder of `socket_folder`s: macOS takes 103 for the path of a socket, Linux 107
 # glibc keeps freed memory, up to 1 GiB, for what comes next: clearing new pages took a third of a training step
 KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 LIBRARIES = ("papermill", "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "torch._dynamo")  # besides `iqa`
+
+
+def socket_folder() -> tempfile.TemporaryDirectory:
+    """A new folder for sockets, of which the whole path must be short."""
+    return tempfile.TemporaryDirectory(prefix="iqa-", dir="/tmp" if len(tempfile.gettempdir()) > LONGEST else None)
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def started() -> Iterator[tuple[dict[str, str], int]]:
 
     It ends when all copies have ended, and all who hold the descriptor. If it ends before, those who ask are refused.
     """
-    with tempfile.TemporaryDirectory(prefix="iqa-") as folder, socket.socket(socket.AF_UNIX) as listening:
+    with socket_folder() as folder, socket.socket(socket.AF_UNIX) as listening:
         address = os.path.join(folder, "orders")  # noqa: PTH118  (who asks loads no pathlib)
         listening.bind(address)
         listening.listen(socket.SOMAXCONN)
