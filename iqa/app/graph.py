@@ -271,7 +271,7 @@ def _snakemake(
     ]
     with ExitStack() as stack:
         handed_on = [held.fileno()]  # Snakemake holds it, too: it goes on where this process alone is killed
-        if cluster is None and len(due) > 1:
+        if cluster is None and len(due) > 1 and sys.platform == "linux":  # macOS's libraries bear no fork
             more, descriptor = stack.enter_context(warm.started())
             environment |= more
             handed_on.append(descriptor)

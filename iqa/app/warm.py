@@ -1,8 +1,8 @@
 """A process with the libraries loaded, and copies of it, which begin their work at once.
 
-`iqa report` starts it where several runs are due on this machine. `python iqa/app/warm.py -m MODULE ARGUMENTS` does in
-a copy what Python would do: so the runs are made, and by `iqa.app.engine` their kernels. Where a copy would not do the
-same as a new process, as the code was changed meanwhile, a new one takes its place.
+On Linux, `iqa report` starts it where several runs are due on this machine. `python iqa/app/warm.py -m MODULE
+ARGUMENTS` does in a copy what Python would do: so the runs are made, and by `iqa.app.engine` their kernels. Where a
+copy would not do the same as a new process, as the code was changed meanwhile, a new one takes its place.
 """
 
 import json
