@@ -53,7 +53,7 @@ TIMES = {"check", "seconds", "cpu_seconds", "started", "eval_time", "model", "ot
 TIMES |= {"callbacks"}
 TIMED_FILES = {"log.txt", "train.log", "notebook.ipynb", "out_of_date.json", "report.html", "report.pdf", ".lock"}
 TIMED_FILES |= {"provenance.csv", "provenance.md", "provenance.tex"}
-TIMED_FOLDERS = {"complexity", ".snakemake"}
+TIMED_FOLDERS = {"complexity", ".snakemake", "notebooks"}
 
 
 class Outcome(NamedTuple):
@@ -190,7 +190,10 @@ def _equal(one: Any, two: Any) -> bool:
 def broken_records(folder: Path) -> list[str]:
     """Outputs of finished runs that are missing or are not what their record says."""
     from iqa.study.code import file_hash
+    from iqa.study.results import COMPLETE, recover
 
+    for mark in [*(folder / "results" / STUDY).glob(f"*/*/{COMPLETE}")]:  # as the next report does
+        recover(paths.results_of(mark.parent))
     faults = []
     for file in (folder / "results" / STUDY).glob("*/*/record.json"):
         if ".unfinished" in str(file) or file.parent.name.startswith("."):

@@ -28,7 +28,6 @@ def logistic5_fit(prediction: ArrayLike, mos: ArrayLike) -> np.ndarray:
 
     Raises:
         ValueError: fewer than 6 scores, or a constant input, which leaves the parameters undetermined.
-        RuntimeError: the search did not converge.
     """
     prediction, mos = checked_pair(prediction, mos)
     if mos.ndim != 1 or mos.size < 6 or np.ptp(prediction) == 0 or np.ptp(mos) == 0:

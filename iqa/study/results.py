@@ -32,6 +32,7 @@ RUNNER_FILES = {"notebook.ipynb", "log.txt", "out_of_date.json"}  # written by t
 TRAINING_STATE = {"last.ckpt", "fit.json", "train.log"}  # kept with the model; `fit` checks whether it is still valid
 EPOCHS = "epochs"  # folder of the models of all epochs
 ELSEWHERE = "elsewhere"  # folder of the files that belong outside of the run's folder, until the run is finished
+COMPLETE = ".complete"  # in a folder that is being put in place; names the earlier files elsewhere that go with it
 PACKAGES = ("iqa", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "pandas", "papermill", "snakemake")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 FORMATS = "IQA_FIGURES"  # environment variable: the formats that runs write, where not all of these
@@ -48,7 +49,7 @@ def open_work(place: Path, kept: Iterable[str] = ()) -> Path:
         place: the run's results folder.
         kept: files that stay, besides a training's state.
     """
-    folders.recover(place)
+    recover(place)
     work = paths.work_folder(place)
     if not work.is_dir():
         folders.remove(work)
@@ -63,19 +64,28 @@ def open_work(place: Path, kept: Iterable[str] = ()) -> Path:
 
 def put_in_place(place: Path) -> None:
     """Replace the results of a run, and its files elsewhere, by those in its working folder, which are complete."""
+    before, now = _elsewhere(place), _elsewhere(work := paths.work_folder(place))
+    gone = [name for name in before.keys() - now.keys() if before[name].is_relative_to(paths.REPORT)]
+    folders.sync_all(work)
+    disk.write_whole(work / COMPLETE, json.dumps(gone), durable=True)
+    recover(place)
+
+
+def recover(place: Path) -> None:
+    """Finish a replacement of results in whose middle the process was killed, or take it back."""
+    folders.recover(place)
     work = paths.work_folder(place)
-    before, now = _elsewhere(place), _elsewhere(work)
-    folders.sync_all(work)  # what takes long comes first: then names change, all in a moment
-    for name, file in now.items():
-        staged = work / _staged(name)
-        if staged.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(file)
-    folders.remove(work / ELSEWHERE)
-    folders.replace(work, place)
-    for name in before.keys() - now.keys():
-        if before[name].is_relative_to(paths.REPORT):
-            before[name].unlink(missing_ok=True)
+    if (work / COMPLETE).is_file():
+        for name, file in _elsewhere(work).items():
+            if (staged := work / _staged(name)).is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                staged.replace(file)
+        folders.remove(work / ELSEWHERE)
+        folders.replace(work, place)
+    if (place / COMPLETE).is_file():
+        for name in json.loads((place / COMPLETE).read_text()):
+            (place / name).unlink(missing_ok=True)
+        (place / COMPLETE).unlink()
 
 
 def _elsewhere(folder: Path) -> dict[str, Path]:
@@ -178,9 +188,7 @@ class RunFolder:
             staged = self.staged(file)
             written[os.path.relpath(file, self.place)] = file_hash(staged if staged.is_file() else file)
         record = {
-            "study": self.params.study,
-            "step": self.params.step,
-            "run": self.params.run,
+            **{name: getattr(self.params, name) for name in ("study", "step", "run")},
             **commit(self.params.study),
             "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "machine": platform.node(),
