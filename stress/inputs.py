@@ -138,7 +138,7 @@ def try_cases(folder: Path, chosen: list[Case], kept: Path) -> list[Outcome]:
         place.mkdir()
         done = warm(*case.make(folder), seconds=SECONDS, memory=MEMORY)
         fault = judge(case, done)
-        for bad in (*(folder / "params" / STUDY).glob("*/bad.yaml"), *(folder / "results" / STUDY).glob("*/bad*")):
+        for bad in (*(folder / "params" / STUDY).glob("*/bad.yaml"), *(folder / "results" / STUDY).glob("*/*bad*")):
             project.remove(bad)
         after = files_of(folder)
         if changed := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):

@@ -137,7 +137,8 @@ def lose(folder: Path, loss: Loss, unbroken: Path, seed: int, warm_of: dict) -> 
         faults += [f"iqa run {place}: {judge(done, names)}" for place, done in pairs]
         for name in names if any(done["status"] for done in answers) else []:  # an error that names it: a person would
             project.remove(folder / (name if attempt == 1 else name.parent))
-    if other := project.differing(folder, unbroken):
+    left_out = {str(name) for name in names if name.name == "last.ckpt"}  # of a training that is finished, as it says
+    if other := [name for name in project.differing(folder, unbroken) if name not in left_out]:
         faults.append(f"then other than unbroken: {', '.join(other[:4])}")
     kind = "state files" if is_state(names[0]) else "other results"
     fault = "; ".join(fault for fault in faults if not fault.endswith(": "))

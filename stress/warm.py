@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any], **_: 
     shell.showtraceback = shell.showsyntaxerror = lambda *_, **__: None  # a kernel writes them to the notebook
     for number, cell in enumerate(cell for cell in content.cells if cell.cell_type == "code"):
         source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
-        done = shell.run_cell(source)
+        with redirect_stdout(sys.stderr):  # where `iqa run` shows what a notebook prints
+            done = shell.run_cell(source)
         if error := done.error_before_exec or done.error_in_exec:
             nbformat.write(content, output)
             raise PapermillExecutionError(number, number, source, type(error).__name__, str(error), [])

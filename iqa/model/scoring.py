@@ -54,11 +54,11 @@ def patch_positions(pixels: np.ndarray, crop: int, crops: str, **options: Any) -
 
 @contextmanager
 def exactly(network: HyperIQA) -> Iterator[None]:
-    """Inside, the network computes the same bits in every call, whatever the threads.
+    """Inside, the network computes the same bits in every call.
 
     On a GPU, without TF32 and other quick choices of cuDNN. On a CPU, for one thread and less than 16 patches, torch
     has convolutions of 1x1 of its own, which are slower than oneDNN's and round otherwise; it has none with a dilation,
-    which means nothing for one pixel.
+    which means nothing for one pixel. With more threads, products of small matrices may round otherwise all the same.
     """
     convolutions = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
     on_cpu = network.mean.device.type == "cpu"

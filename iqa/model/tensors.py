@@ -139,7 +139,9 @@ def fill(network: nn.Module, content: Any, file: Path, theirs: Callable[[str], s
             if name not in fitting
         ],
         "wrong type": [
-            f"{name} {str(given.dtype).removeprefix('torch.')}{'' if given.layout == torch.strided else ', sparse'}"
+            f"{name} {str(given.dtype).removeprefix('torch.')}"
+            + ", sparse" * (given.layout != torch.strided)
+            + ", without values" * given.is_meta
             for name, given in fitting.items()
             if not _is_plain(given, expected[name])
         ],
@@ -158,7 +160,9 @@ def fill(network: nn.Module, content: Any, file: Path, theirs: Callable[[str], s
 
 
 def _is_plain(given: Tensor, expected: Tensor) -> bool:
-    """Whether a tensor is dense, not quantised, and of numbers of the expected kind."""
+    """Whether a tensor has values, is dense, not quantised, and of numbers of the expected kind."""
     if given.layout != torch.strided or given.is_quantized or given.is_complex():
+        return False
+    if given.is_meta and given is not expected:
         return False
     return given.is_floating_point() == expected.is_floating_point()

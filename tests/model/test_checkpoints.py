@@ -179,6 +179,7 @@ def test_several_models_in_one_file_are_an_error_that_names_them(tmp_path):
         (lambda value: value.to(torch.int8), "wrong type: fc5w_fc.weight int8; fetch the file again"),
         (lambda value: value.bool(), "wrong type: fc5w_fc.weight bool"),
         (lambda value: value.to(torch.complex64), "wrong type: fc5w_fc.weight complex64"),
+        (lambda value: value.to("meta"), "wrong type: fc5w_fc.weight float32, without values"),
         (lambda value: value.to_sparse(), "wrong type: fc5w_fc.weight float32, sparse"),
         (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "wrong type: fc5w_fc.weight qint8"),
     ],
