@@ -42,7 +42,7 @@ LABELS: dict[str, tuple] = {
     "a score NaN": (_cell(3, 1, "nan"), "error", FILE, "mos"),
     "a score inf": (_cell(3, 1, "inf"), "error", FILE, "mos"),
     "a score above the range": (_cell(3, 1, "100.5"), "error", FILE, "mos"),
-    "an unknown split": (_cell(3, 2, "validation"), "error", FILE, "split"),
+    "an unknown split": (_cell(3, 2, "reserve"), "error", FILE, "split"),
     "an empty split": (_cell(3, 2, ""), "error", FILE, "split"),
     "no test images": (lambda rows: _joined([row for row in rows if row[2] != "test"]), "either"),
     "scores all equal": (lambda rows: _joined([rows[0], *([row[0], "50", row[2]] for row in rows[1:])]), "either"),

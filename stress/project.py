@@ -51,7 +51,7 @@ PARAMS = {
 # what differs between two unbroken runs: times, and hashes of files that hold times
 TIMES = {"check", "seconds", "cpu_seconds", "started", "eval_time", "model", "others", "outputs", "identity"}
 TIMES |= {"callbacks"}
-TIMED_FILES = {"log.txt", "train.log", "notebook.ipynb", "out_of_date.json", "report.html", "report.pdf"}
+TIMED_FILES = {"log.txt", "train.log", "notebook.ipynb", "out_of_date.json", "report.html", "report.pdf", ".lock"}
 TIMED_FILES |= {"provenance.csv", "provenance.md", "provenance.tex"}
 TIMED_FOLDERS = {"complexity", ".snakemake", "notebooks"}
 

@@ -61,7 +61,7 @@ def execute_here(notebook: Path, output: Path, parameters: dict[str, Any], **_: 
     shell.showtraceback = shell.showsyntaxerror = lambda *_, **__: None  # a kernel writes them to the notebook
     for number, cell in enumerate(cell for cell in content.cells if cell.cell_type == "code"):
         source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
-        with redirect_stdout(sys.stderr):  # where `iqa run` shows what a notebook prints
+        with redirect_stdout(io.StringIO()):  # a kernel's output is in the notebook
             done = shell.run_cell(source)
         if error := done.error_before_exec or done.error_in_exec:
             nbformat.write(content, output)
