@@ -13,7 +13,7 @@ cluster = config.get("cluster", False)
 jobs = graph.jobs(config["study"], config.get("train", True), None if cluster else workflow.cores, cluster)
 due = [job for job in jobs if job.rule in config["due"].split(",")]
 marks = [job.mark for job in due]
-first, unfinished = graph.early_report(config["study"], due)  # what the first report of a study waits for
+first, report_job = graph.early_report(config["study"], due)  # what the first report of a study waits for
 early = [f"{graph.MARKS}/early_report"] if first else []
 
 
@@ -29,7 +29,7 @@ for job in due:
         name:
             job.rule
         input:
-            [mark for mark in job.inputs if mark in marks] + (early if job is unfinished else []),
+            [mark for mark in job.inputs if mark in marks] + (early if job is report_job else []),
         output:
             touch(job.mark),
         params:
@@ -50,10 +50,10 @@ if early:
         output:
             touch(early),
         params:
-            command=unfinished.command,
+            command=report_job.command,
         priority: 2
-        threads: unfinished.cores
+        threads: report_job.cores
         resources:
-            **unfinished.resources(cluster),
+            **report_job.resources(cluster),
         shell:  # if it fails, so does the report at the end, which tells
             f"{machine.CORES}={{threads}} {{params.command}} || true"

@@ -51,7 +51,7 @@ PARAMS = {
 # what differs between two unbroken runs: times, and hashes of files that hold times
 TIMES = {"check", "seconds", "cpu_seconds", "started", "eval_time", "model", "others", "outputs", "identity"}
 TIMES |= {"callbacks"}
-TIMED_FILES = {"log.txt", "train.log", "notebook.ipynb", "out_of_date.json", "report.html", "report.pdf", ".lock"}
+TIMED_FILES = {"log.txt", "train.log", "notebook.ipynb", "out_of_date.json", "report.html", "report.pdf"}
 TIMED_FILES |= {"provenance.csv", "provenance.md", "provenance.tex"}
 TIMED_FOLDERS = {"complexity", ".snakemake", "notebooks"}
 
@@ -149,7 +149,7 @@ def results(folder: Path, study: str = STUDY) -> dict[str, Path]:
     for place in (folder / "results" / study, folder / "report" / study):
         for file in sorted(place.rglob("*")):
             parts = set(file.relative_to(place).parts)
-            timed = file.name in TIMED_FILES or file.suffix == ".lock" or parts & TIMED_FOLDERS
+            timed = file.name in TIMED_FILES or file.name.endswith(".lock") or parts & TIMED_FOLDERS
             if file.is_file() and not timed:
                 found[str(file.relative_to(folder))] = file
     return found
@@ -190,11 +190,10 @@ def _equal(one: Any, two: Any) -> bool:
 
 def broken_records(folder: Path) -> list[str]:
     """Outputs of finished runs that are missing or are not what their record says."""
+    from iqa.app.graph import recover
     from iqa.study.code import file_hash
-    from iqa.study.results import COMPLETE, recover
 
-    for mark in [*(folder / "results" / STUDY).glob(f"*/*/{COMPLETE}")]:  # as the next report does
-        recover(paths.results_of(mark.parent))
+    recover(folder / "results" / STUDY)  # as the next report does
     faults = []
     for file in (folder / "results" / STUDY).glob("*/*/record.json"):
         if ".unfinished" in str(file) or file.parent.name.startswith("."):

@@ -206,7 +206,7 @@ def report(
     home = paths.RESULTS / study
     next(steps.all_params(study), None)  # refuse a study that does not exist before its folder is made
     with _only_one(home) as held:
-        _recover(home)
+        recover(home)
         for number in range(len(steps.STEPS)):
             state = State(study, train)
             graph = jobs(study, train, cores, cluster is not None, state)
@@ -227,8 +227,8 @@ def report(
                 raise RunFailed(_failures(study, [job for job in graph if job.due]))
 
 
-def _recover(home: Path) -> None:
-    """Finish what was killed while the results of runs were put in place."""
+def recover(home: Path) -> None:
+    """Finish what was killed while the results of a study's runs, in its folder, were put in place."""
     for mark in [*home.glob(f"*/*/{results.COMPLETE}")]:
         place = paths.results_of(mark.parent)
         if held := results.lock(place):

@@ -66,7 +66,7 @@ def put_in_place(place: Path) -> None:
     """Replace the results of a run, and its files elsewhere, by those in its working folder, which are complete."""
     before, now = _elsewhere(place), _elsewhere(work := paths.work_folder(place))
     gone = [name for name in before.keys() - now.keys() if before[name].is_relative_to(paths.REPORT)]
-    folders.sync_all(work)
+    folders.sync_all(work)  # what takes long comes first: then names change, all in a moment
     disk.write_whole(work / COMPLETE, json.dumps(gone), durable=True)
     recover(place)
 
@@ -188,7 +188,7 @@ class RunFolder:
             staged = self.staged(file)
             written[os.path.relpath(file, self.place)] = file_hash(staged if staged.is_file() else file)
         record = {
-            **{name: getattr(self.params, name) for name in ("study", "step", "run")},
+            **{"study": self.params.study, "step": self.params.step, "run": self.params.run},
             **commit(self.params.study),
             "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "machine": platform.node(),

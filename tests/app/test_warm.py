@@ -125,14 +125,14 @@ def test_the_process_works_where_very_many_files_are_open(tmp_path):
 
 
 @pytest.mark.parametrize("asked", ["before", "after"])
-def test_a_process_that_has_died_makes_nobody_wait(tmp_path, asked):
+def test_a_process_that_has_died_makes_nobody_wait(server, asked):
+    folder, environment = server
     with warm.started() as (variables, _):
         process = max(psutil.Process().children(), key=psutil.Process.create_time)
         assert "iqa.app.warm" in process.cmdline()
         process.suspend() if asked == "before" else process.kill()
-        command = [sys.executable, "-I", "-S", warm.__file__, "-m", "compileall", "-l", str(tmp_path)]
-        with subprocess.Popen(command, env=os.environ | variables) as one:
-            if asked == "before":
-                time.sleep(0.5)
-                process.kill()
-            assert one.wait(60) == 0
+        one = start((folder, environment | variables), "0")
+        if asked == "before":
+            time.sleep(0.5)
+            process.kill()
+        assert one.wait(60) == 0

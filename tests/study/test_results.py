@@ -87,31 +87,27 @@ def test_earlier_results_stay_until_the_run_is_finished(out):
     assert {path.name for path in again.place.parent.iterdir()} == {"one", ".one.lock"}
 
 
-def test_files_elsewhere_change_with_the_results_and_those_of_before_are_removed(out, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "REPORT", tmp_path / "report")
-    page, table = tmp_path / "report/demo/page.html", tmp_path / "report/demo/tables/main.csv"
-    for name, files in (("old", [page, table]), ("new", [page])):
-        run = RunFolder(AblationParams(run="one"))
-        for file in files:
-            run.staged(file).parent.mkdir(parents=True, exist_ok=True)
-            run.staged(file).write_text(name)
-        if name == "new":
-            assert page.read_text() == table.read_text() == "old"
-        record = run.finish(elsewhere=files)
-    assert page.read_text() == "new" and not table.exists()
-    assert "../../../report/demo/page.html" in record["outputs"]
-    assert set(contents(run.place)) == {"params.json", "record.json"}
-
-
-def write_pages(name, *files):
-    """Results of a run with files elsewhere; the contents of all files are their `name`."""
+def stage_pages(name, files):
+    """A run that has written files elsewhere, and is not finished; the contents of all are their `name`."""
     run = RunFolder(AblationParams(run="one"))
     run.save_text("note.txt", name)
     for file in files:
         run.staged(file).parent.mkdir(parents=True, exist_ok=True)
         run.staged(file).write_text(name)
-    run.finish(elsewhere=files)
-    return run.place
+    return run
+
+
+def test_files_elsewhere_change_with_the_results_and_those_of_before_are_removed(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPORT", tmp_path / "report")
+    page, table = tmp_path / "report/demo/page.html", tmp_path / "report/demo/tables/main.csv"
+    for name, files in (("old", [page, table]), ("new", [page])):
+        run = stage_pages(name, files)
+        if name == "new":
+            assert page.read_text() == table.read_text() == "old"
+        record = run.finish(elsewhere=files)
+    assert page.read_text() == "new" and not table.exists()
+    assert "../../../report/demo/page.html" in record["outputs"]
+    assert set(contents(run.place)) == {"note.txt", "params.json", "record.json"}
 
 
 class Killed(BaseException):
@@ -141,11 +137,12 @@ def test_whatever_the_moment_of_a_kill_the_next_report_finds_whole_results(tmp_p
         monkeypatch.setattr(paths, "RESULTS", tmp_path / str(moment) / "results")
         monkeypatch.setattr(paths, "REPORT", tmp_path / str(moment) / "report")
         pages = [paths.REPORT / "demo" / name for name in ("page.html", "tables/main.csv", "tables/gone.csv")]
-        place, killed = write_pages("old", *pages), False
+        stage_pages("old", pages).finish(elsewhere=pages)
+        place, killed = paths.run_folder("demo", "ablation", "one"), False
         with monkeypatch.context() as patch:
             kill_at(patch, moment)
             try:
-                write_pages("new", *pages[:2])
+                stage_pages("new", pages[:2]).finish(elsewhere=pages[:2])
             except Killed:
                 killed = True
         while results._held:  # locks end with the process
@@ -153,7 +150,7 @@ def test_whatever_the_moment_of_a_kill_the_next_report_finds_whole_results(tmp_p
         results.recover(place)
         (note,) = {file.read_text() for file in (place / "note.txt", *pages[:2])}
         assert set(contents(place)) == {"note.txt", "params.json", "record.json"}
-        assert pages[2].exists() == (note == "old")
+        assert pages[2].exists() == (note == "old") and not (place.parent / ".one.before").exists()
         moment += 1
     assert note == "new" and moment > 10
 
